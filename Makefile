@@ -1,0 +1,87 @@
+# Hayloft's build. `make` builds the release binaries into bin/; every target first installs what a fresh
+# Debian 12 lacks. Objects go to out/MODE/; all code that is not a main lies in one archive, from which the
+# linker takes what a binary uses.
+
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+MODE ?= release
+CXX ?= g++
+JOBS ?= $(shell nproc)
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(JOBS)
+endif
+
+# The packages are asked for when the Makefile is read, so that no rule can run before them.
+ifeq ($(filter clean down,$(MAKECMDGOALS)),)
+GROUP := $(if $(filter test check soak fuzz lint bench sim mutants tidy,$(MAKECMDGOALS)),test,build)
+ifneq ($(shell .ci/install $(GROUP) >&2 && echo ok),ok)
+$(error could not install the packages; see above)
+endif
+endif
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Werror
+FLAGS_release := -O2 -g1
+FLAGS_asan := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -DHAYLOFT_FAILPOINTS
+FLAGS_tsan := -O1 -g1 -fsanitize=thread -DHAYLOFT_FAILPOINTS
+ARCH := -msse4.2 -mpopcnt
+OUT := out/$(MODE)
+CPPFLAGS := -I. -Iout/gen
+CXXFLAGS := -std=c++20 $(ARCH) $(FLAGS_$(MODE))
+LDFLAGS := $(FLAGS_$(MODE))
+LIBS := -levent_core -levent_pthreads -lleveldb -lssl -lcrypto -lzstd -lisal -lprotobuf -lspdlog -lfmt -lpthread
+
+PROTOS := $(wildcard common/proto/*.proto)
+GEN_H := $(PROTOS:%.proto=out/gen/%.pb.h)
+GEN_O := $(PROTOS:%.proto=$(OUT)/gen/%.pb.o)
+
+FOLDERS := common common/io nameserver dataserver dataserver/dsp client client/cli gateway
+SOURCES := $(wildcard $(FOLDERS:%=%/*.cc))
+MAINS := $(wildcard $(FOLDERS:%=%/*_main.cc))
+LIB_O := $(patsubst %.cc,$(OUT)/%.o,$(filter-out $(MAINS),$(SOURCES))) $(GEN_O)
+LIB := $(OUT)/libhayloft_parts.a
+
+# Binary name for each main: nameserver/nameserver_main.cc -> hayloft-nameserver; the command is `hayloft`.
+BIN_NAME = $(patsubst hayloft-hayloft,hayloft,hayloft-$(patsubst %_main,%,$(basename $(notdir $(1)))))
+BINARIES := $(foreach m,$(MAINS),$(OUT)/bin/$(call BIN_NAME,$(m)))
+
+.PHONY: all binaries clean
+all: binaries
+	@mkdir -p bin && cp -fu $(OUT)/bin/* bin/
+binaries: $(BINARIES)
+
+define BINARY_RULE
+$(OUT)/bin/$(call BIN_NAME,$(1)): $(OUT)/$(basename $(1)).o $(LIB)
+	@mkdir -p $$(@D)
+	$$(CXX) $$(LDFLAGS) -o $$@ $$< $(LIB) $$(LIBS)
+endef
+$(foreach m,$(MAINS),$(eval $(call BINARY_RULE,$(m))))
+
+$(LIB): $(LIB_O)
+	@mkdir -p $(@D)
+	@rm -f $@
+	ar rcs $@ $^
+
+out/gen/%.pb.h: %.proto
+	@mkdir -p $(@D)
+	protoc --cpp_out=out/gen $<
+
+# Generated code is not held to our warnings.
+$(OUT)/gen/%.pb.o: out/gen/%.pb.h
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c out/gen/$*.pb.cc -o $@
+
+$(OUT)/%.o: %.cc | $(GEN_H)
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(WARN) -MMD -MP -c $< -o $@
+
+clean:
+	rm -rf out bin
+
+# --- tests ------------------------------------------------------------------------------------------
+SIM_O := $(patsubst %.cc,$(OUT)/%.o,$(filter-out %_main.cc,$(wildcard tests/sim/*.cc)))
+UNIT_O := $(patsubst %.cc,$(OUT)/%.o,$(wildcard tests/unit/*.cc))
+$(OUT)/unit: $(UNIT_O) $(SIM_O) $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+.PRECIOUS: out/gen/%.pb.h
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -1,0 +1,55 @@
+// Bytes with one owner, not zeroed: what carries an image from a socket to a disk and back without
+// a copy.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "common/check.h"
+#include "common/le.h"
+
+namespace hayloft {
+
+class Buffer {
+ public:
+  Buffer() = default;
+  // Contents are undefined. Callers have compared `size` with its bound before.
+  explicit Buffer(size_t size) : data_(size > 0 ? new uint8_t[size] : nullptr), size_(size) {}
+  static Buffer CopyOf(Bytes bytes) {
+    Buffer buffer(bytes.size());
+    if (!bytes.empty()) std::memcpy(buffer.data(), bytes.data(), bytes.size());
+    return buffer;
+  }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::move(other.data_)),
+        begin_(std::exchange(other.begin_, 0)),
+        size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    begin_ = std::exchange(other.begin_, 0);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
+  uint8_t* data() { return data_.get() + begin_; }
+  const uint8_t* data() const { return data_.get() + begin_; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  Bytes bytes() const { return {data(), size_}; }
+  MutableBytes mutable_bytes() { return {data(), size_}; }
+  // Keeps only [begin, begin + size) of what it holds; nothing is copied or freed.
+  void Narrow(size_t begin, size_t size) {
+    ASSERT(begin <= size_);
+    ASSERT(size <= size_ - begin);
+    begin_ += begin;
+    size_ = size;
+  }
+
+ private:
+  std::unique_ptr<uint8_t[]> data_;
+  size_t begin_ = 0;
+  size_t size_ = 0;
+};
+
+}  // namespace hayloft

@@ -1,0 +1,5 @@
+#include "common/mutant.h"
+
+namespace hayloft {
+Mutant g_mutant = Mutant::kNone;
+}  // namespace hayloft
