@@ -16,6 +16,12 @@
 
 namespace hayloft {
 
+// Time as a core sees it: only as an argument.
+struct Now {
+  uint64_t mono_ms = 0;  // for every duration and deadline; never steps back
+  uint64_t wall_ms = 0;  // since 1970, for people and for the trash time; may jump
+};
+
 // Names one request until it is answered. A reply to a connection that is gone is dropped by the
 // shell.
 struct ReplyToken {
