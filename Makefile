@@ -85,3 +85,13 @@ $(OUT)/unit: $(UNIT_O) $(SIM_O) $(LIB)
 
 .PRECIOUS: out/gen/%.pb.h
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
+
+.PHONY: lint tidy
+lint:
+	@tests/lint/lint.py
+	@tests/lint/lint_test.py
+
+# Slow (a compilation a file), therefore apart from lint. TIDY="a.cc b.cc" checks only these.
+TIDY ?= $(SOURCES)
+tidy: $(GEN_H)
+	@printf '%s\n' $(TIDY) | xargs -P $(JOBS) -I{} clang-tidy-14 --quiet {} -- $(CPPFLAGS) $(CXXFLAGS)
