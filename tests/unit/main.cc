@@ -1,0 +1,3 @@
+// The one doctest main; its header is slow to compile.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
