@@ -1,0 +1,119 @@
+// What a client can be asked for, and what it answers. See client_core.h.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/buffer.h"
+#include "common/core_io.h"
+#include "common/file_address.h"
+#include "common/needle.h"
+#include "common/proto/hayloft.pb.h"
+#include "common/result.h"
+
+namespace hayloft {
+
+struct ClientOptions {
+  std::vector<std::string> nameservers;    // "IP:PORT" each, in any order; at least one
+  uint32_t append_timeout_ms = 2'000;      // for one try; an operation has its own deadline
+  uint32_t read_timeout_ms = 2'000;        // likewise
+  uint32_t nameserver_timeout_ms = 1'000;  // likewise
+  uint32_t no_block_patience_ms = 2'000;   // how long a put waits for a block to be made
+  uint32_t grants_wanted = 4;              // few, so that group commits are large
+  uint32_t locations_max = 200'000;        // blocks whose replicas are remembered
+  uint32_t ops_max = 16'384;               // operations in flight
+};
+
+// `timeout_ms` of every request: the whole operation's, all tries and pauses included.
+
+struct PutRequest {
+  Buffer stored;  // as it shall lie on disk: 1 to kFileBytesMax bytes
+  uint32_t raw_size = 0;
+  Encoding encoding = Encoding::kIdentity;
+  std::string metadata;  // EncodeMetadata
+  uint32_t timeout_ms = 10'000;
+};
+// kInvalid, kTooLarge; kNoBlock and kFull when no dsp can take it; kBusy; else the last try's
+// error.
+struct PutDone {
+  uint64_t op_id = 0;
+  Err err = Err::kOk;
+  FileAddress address;
+  uint64_t created_ms = 0;
+  std::string dsp;  // address of the primary
+};
+
+struct GetRequest {
+  FileAddress address;
+  uint64_t offset = 0;  // of raw bytes
+  uint64_t length = 0;  // 0: to the end
+  uint64_t suffix = 0;  // instead of both: the last so many bytes
+  bool head_only = false;
+  bool include_deleted = false;
+  uint32_t timeout_ms = 10'000;
+  std::string dsp;  // if set, only this one is asked
+};
+// kNotFound, kGone, kRange are facts; kUnavailable and others mean that nobody could say.
+struct GetDone {
+  uint64_t op_id = 0;
+  Err err = Err::kOk;
+  std::string head;  // needle head, see ParseNeedleHead; names the file that was asked for
+  Buffer payload;
+  uint64_t offset = 0;  // of the payload's first byte in the stored data
+  uint32_t delete_counter = 0;
+  bool block_open = false;
+  std::string dsp;  // who answered
+};
+
+struct StatRequest {
+  FileAddress address;
+  uint32_t timeout_ms = 10'000;
+};
+struct StatReplica {
+  std::string dsp;
+  Err err = Err::kOk;  // what this replica answered
+};
+// A deleted file is kOk with an odd counter. Errors as for a get.
+struct StatDone {
+  uint64_t op_id = 0;
+  Err err = Err::kOk;
+  std::string head;
+  uint32_t delete_counter = 0;
+  uint64_t changed_ms = 0;  // of the last delete or undelete, 0: never
+  bool purged = false;
+  std::vector<StatReplica> replicas;
+};
+
+struct SetDeleteRequest {
+  FileAddress address;
+  bool undelete = false;
+  uint32_t timeout_ms = 10'000;
+};
+// kOk also when the file was so already. kNotFound; kGone for an undelete that comes too late.
+struct SetDeleteDone {
+  uint64_t op_id = 0;
+  Err err = Err::kOk;
+  uint32_t counter = 0;  // odd: deleted
+};
+
+struct NameserverStatus {
+  std::string address;
+  Err err = Err::kOk;
+  pb::ClusterStatusReply status;  // if err is kOk
+};
+struct StatusDone {
+  uint64_t op_id = 0;
+  std::vector<NameserverStatus> nameservers;  // in the order of the options
+};
+
+struct ClientOutbox {
+  std::vector<RpcCall> calls;
+  std::vector<PutDone> puts;
+  std::vector<GetDone> gets;
+  std::vector<StatDone> stats;
+  std::vector<SetDeleteDone> set_deletes;
+  std::vector<StatusDone> statuses;
+};
+
+}  // namespace hayloft

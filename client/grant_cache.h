@@ -1,0 +1,49 @@
+// The open blocks that this client may append to, and those that it had better not.
+//
+// Puts are spread by what is in flight, so that a slow dsp gets fewer. Any doubt drops the grant: a
+// block is not returned to, because a new one costs nothing.
+// Threads: one owner.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "common/proto/hayloft.pb.h"
+
+namespace hayloft {
+
+class GrantCache {
+ public:
+  // How many were new and not known to be bad.
+  size_t Add(const pb::GrantReply& reply);
+  // The grant with the least in flight whose block is not in `tried`, a block of a late dsp only
+  // if there is no other; counts one append in flight. Null if there is none. Valid until the next
+  // call of a method that is not const.
+  const pb::Grant* Take(const std::vector<uint64_t>& tried, uint64_t now_ms);
+  void Release(uint64_t block_id);  // an append ended; the grant may be gone
+  void DropBlock(uint64_t block_id);
+  // Drops all grants with this dsp, and prefers others until `late_until_ms`.
+  void DropDsp(uint32_t dsp_id, uint64_t late_until_ms);
+  // What the nameserver should know: bad blocks and late dsps.
+  void Describe(uint64_t now_ms, pb::GrantRequest* request) const;
+  size_t size() const { return grants_.size(); }
+
+ private:
+  struct Held {
+    pb::Grant grant;
+    uint32_t in_flight = 0;
+    uint64_t taken = 0;  // when last, as a count of Takes: ties go to the one that waited longest
+  };
+  bool IsBad(uint64_t block_id) const;
+  bool IsLate(const pb::Grant& grant, uint64_t now_ms) const;
+  void RememberBad(uint64_t block_id);
+
+  std::map<uint64_t, Held> grants_;  // by block
+  std::deque<uint64_t> bad_blocks_;
+  std::map<uint32_t, uint64_t> late_dsps_;  // dsp id -> until when
+  uint64_t takes_ = 0;
+};
+
+}  // namespace hayloft
