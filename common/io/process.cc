@@ -1,0 +1,131 @@
+#include "common/io/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+
+#include "common/io/files.h"
+#include "common/io/unique_fd.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr int kExitNotRun = 127;  // as a shell says it
+constexpr uint64_t kProcFileBytesMax = 64 << 10;
+
+std::vector<char*> Pointers(const std::vector<std::string>& argv) {
+  std::vector<char*> pointers;
+  for (const std::string& arg : argv) pointers.push_back(const_cast<char*>(arg.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// What a child inherits from us and must not keep: handlers and masks of a server's loop.
+void ResetSignals() {
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+// In the child of a process with threads: system calls only, no allocation.
+[[noreturn]] void BecomeProgram(char* const* argv, int null_fd, int log_fd, int gate_fd) {
+  char go = 0;
+  if (read(gate_fd, &go, 1) != 1) _exit(kExitNotRun);  // its name was not written down
+  ResetSignals();
+  if (setsid() < 0 || chdir("/") != 0 || dup2(null_fd, 0) < 0 || dup2(log_fd, 1) < 0 ||
+      dup2(log_fd, 2) < 0 || close_range(3, ~0u, 0) != 0) {
+    _exit(kExitNotRun);
+  }
+  execv(argv[0], argv);
+  constexpr std::string_view kText = "E exec_failed\n";
+  if (write(2, kText.data(), kText.size()) < 0) _exit(kExitNotRun);
+  _exit(kExitNotRun);
+}
+
+}  // namespace
+
+Result<ProcessId> Spawn(const std::vector<std::string>& argv, const std::string& log_file,
+                        const std::function<Err(const ProcessId&)>& record) {
+  ASSERT(!argv.empty());
+  const UniqueFd null_fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const UniqueFd log_fd(open(log_file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
+  if (!null_fd.valid() || !log_fd.valid()) return Err::kConfig;
+  int pipe_fds[2];
+  if (pipe2(pipe_fds, O_CLOEXEC) != 0) return Err::kBusy;
+  const UniqueFd gate(pipe_fds[0]);
+  UniqueFd opener(pipe_fds[1]);
+  const std::vector<char*> pointers = Pointers(argv);
+  const pid_t pid = fork();
+  if (pid < 0) return Err::kBusy;
+  if (pid == 0) {
+    close(opener.get());  // else the child would hold its own gate open
+    BecomeProgram(pointers.data(), null_fd.get(), log_fd.get(), gate.get());
+  }
+  const ProcessId id = FindProcess(pid);
+  Err err = id.pid == 0 ? Err::kBusy : record(id);
+  if (err == Err::kOk && write(opener.get(), "!", 1) != 1) err = Err::kBusy;
+  if (err == Err::kOk) return id;
+  opener.Reset();  // the child reads the end of the pipe and leaves
+  waitpid(pid, nullptr, 0);
+  return err;
+}
+
+int RunToEnd(const std::vector<std::string>& argv) {
+  ASSERT(!argv.empty());
+  const std::vector<char*> pointers = Pointers(argv);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    execv(pointers[0], pointers.data());
+    _exit(kExitNotRun);
+  }
+  int status = 0;
+  if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status)) return -1;
+  return WEXITSTATUS(status);
+}
+
+ProcessId FindProcess(int pid) {
+  if (pid <= 0) return {};
+  const Result<std::string> stat =
+      ReadWholeFile("/proc/" + std::to_string(pid) + "/stat", kProcFileBytesMax);
+  const Result<std::string> boot =
+      ReadWholeFile("/proc/sys/kernel/random/boot_id", kProcFileBytesMax);
+  if (!stat.ok() || !boot.ok()) return {};
+  // "pid (name) state ppid ...": the name may hold anything, so count from its last bracket. The
+  // state is field 3, the start time field 22.
+  std::string_view rest = *stat;
+  rest.remove_prefix(std::min(rest.size(), rest.rfind(')') + 2));
+  const char state = rest.empty() ? 'X' : rest.front();
+  if (state == 'Z' || state == 'X') return {};
+  for (int field = 3; field < 22 && !rest.empty(); ++field) {
+    rest.remove_prefix(std::min(rest.size(), rest.find(' ') + 1));
+  }
+  return {pid, boot->substr(0, 8) + "-" + std::string(rest.substr(0, rest.find(' ')))};
+}
+
+bool Signal(const ProcessId& id, int signal_number) {
+  return IsRunning(id) && kill(id.pid, signal_number) == 0;
+}
+
+Result<ChildExit> ReapChild(int pid) {
+  int status = 0;
+  if (pid <= 0 || waitpid(pid, &status, WNOHANG) != pid) return Err::kNotFound;
+  if (WIFSIGNALED(status)) return ChildExit{.by_signal = true, .value = WTERMSIG(status)};
+  return ChildExit{.by_signal = false, .value = WEXITSTATUS(status)};
+}
+
+std::string OwnBinaryFolder() {
+  char path[4096];
+  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
+  ASSERT(size > 0);
+  const std::string_view text(path, static_cast<size_t>(size));
+  return std::string(text.substr(0, text.rfind('/')));
+}
+
+}  // namespace hayloft
