@@ -1,0 +1,157 @@
+#include "tests/sim/sim_model.h"
+
+#include <algorithm>
+#include <cinttypes>
+
+#include "common/codec.h"
+
+namespace hayloft {
+
+// Mostly small, sometimes of several pieces, now and then compressed.
+SimFile SimModel::MakeFile(SimRandom* random) {
+  SimFile file;
+  const uint64_t kind = random->Below(100);
+  const uint64_t size = kind < 70   ? random->Between(1, 3000)
+                        : kind < 95 ? random->Between(3000, 20'000)
+                                    : random->Between(60'000, 140'000);
+  Buffer raw(size);
+  if (kind % 10 == 3) {  // text of few letters: zstd pays
+    for (uint8_t& byte : raw.mutable_bytes()) byte = static_cast<uint8_t>('a' + random->Below(3));
+  } else {
+    random->Fill(raw.mutable_bytes());
+  }
+  const Buffer compressed = kind % 10 == 3 ? CompressIfWorthIt(raw.bytes()) : Buffer();
+  file.raw_size = static_cast<uint32_t>(size);
+  file.encoding = compressed.empty() ? Encoding::kIdentity : Encoding::kZstd;
+  file.stored = AsText(compressed.empty() ? raw.bytes() : compressed.bytes());
+  Metadata metadata;
+  metadata.content_type = "image/png";
+  random->Fill(metadata.nonce);
+  file.metadata = EncodeMetadata(metadata);
+  return file;
+}
+
+void SimModel::Acknowledged(SimFile file, const PutDone& done) {
+  ASSERT(done.err == Err::kOk);
+  file.address = done.address;
+  file.dsp = done.dsp;
+  const bool fresh =
+      sequences_.insert({done.address.block_id, done.address.file_id.sequence()}).second;
+  if (!fresh) {
+    trace_->Fail("block %" PRIx64 " gave sequence %u out twice", done.address.block_id,
+                 done.address.file_id.sequence());
+  }
+  files_.push_back(std::make_unique<SimFile>(std::move(file)));
+}
+
+void SimModel::SetDeleteStarted(size_t index) {
+  SimFile& file = *files_[index];
+  ++file.doubts;
+  ++file.disturbed;
+}
+
+void SimModel::SetDeleteEnded(size_t index, bool undelete, const SetDeleteDone& done) {
+  SimFile& file = *files_[index];
+  if (done.err == Err::kNotFound) {
+    trace_->Fail("%s of %s, which was acknowledged, answers not_found",
+                 undelete ? "undelete" : "delete", ToText(file.address).c_str());
+  }
+  if (done.err != Err::kOk) return;  // it may still happen: the doubt stays
+  ASSERT(file.doubts > 0);
+  --file.doubts;
+  if ((done.counter % 2 == 1) == undelete && file.doubts == 0) {
+    trace_->Fail("%s of %s ends with counter %u", undelete ? "undelete" : "delete",
+                 ToText(file.address).c_str(), done.counter);
+  }
+  file.counter_acked = std::max(file.counter_acked, done.counter);
+}
+
+SimModel::Expected SimModel::Expect(size_t index) const {
+  const SimFile& file = *files_[index];
+  return {index, file.disturbed, file.surely_live(), file.surely_deleted()};
+}
+
+// False when there is nothing more to compare.
+bool SimModel::CheckState(const Expected& expected, Err err, const char* what, bool healed) {
+  const SimFile& file = *files_[expected.index];
+  const std::string id = ToText(file.address);
+  const bool calm = expected.disturbed == file.disturbed;  // no delete or undelete came between
+  if (err == Err::kNotFound) {
+    trace_->Fail("%s of %s, which was acknowledged by %s, answers not_found", what, id.c_str(),
+                 file.dsp.c_str());
+  }
+  if (err == Err::kOk && calm && expected.surely_deleted) {
+    trace_->Fail("%s of %s succeeds, though its delete was acknowledged", what, id.c_str());
+  }
+  if (err == Err::kGone && calm && expected.surely_live) {
+    trace_->Fail("%s of %s answers gone, though it is live", what, id.c_str());
+  }
+  if (healed && err != Err::kOk && err != Err::kGone && err != Err::kNotFound) {
+    trace_->Fail("%s of %s answers %s with nothing broken", what, id.c_str(), ErrName(err).data());
+  }
+  return err == Err::kOk;
+}
+
+void SimModel::CheckGet(const Expected& expected, const GetRequest& request, const GetDone& done,
+                        bool healed) {
+  const SimFile& file = *files_[expected.index];
+  if (!CheckState(expected, done.err, "get", healed)) return;
+  if (done.delete_counter < file.counter_acked && expected.disturbed == file.disturbed) {
+    trace_->Fail("%s was read with delete counter %u after %u was acknowledged",
+                 ToText(file.address).c_str(), done.delete_counter, file.counter_acked);
+  }
+  CheckHead(file, done.head);
+  if (!request.head_only) CheckBytes(file, request, done);
+  ++reads_verified_;
+}
+
+void SimModel::CheckHead(const SimFile& file, const std::string& head) {
+  const Result<NeedleHead> parsed = ParseNeedleHead(AsBytes(head));
+  if (!parsed.ok()) {
+    return trace_->Fail("the head of %s does not parse", ToText(file.address).c_str());
+  }
+  const bool same = parsed->file_id() == file.address.file_id &&
+                    parsed->header.block_id == file.address.block_id &&
+                    parsed->header.stored_size == file.stored.size() &&
+                    parsed->header.raw_size == file.raw_size &&
+                    parsed->header.encoding == static_cast<uint8_t>(file.encoding) &&
+                    AsText(parsed->metadata) == file.metadata;
+  if (!same) trace_->Fail("the head of %s is of another file", ToText(file.address).c_str());
+}
+
+void SimModel::CheckBytes(const SimFile& file, const GetRequest& request, const GetDone& done) {
+  uint64_t begin = 0;
+  uint64_t end = file.stored.size();
+  if (file.encoding == Encoding::kIdentity) {
+    if (request.suffix > 0) {
+      begin = end - std::min(end, request.suffix);
+    } else {
+      begin = request.offset;
+      if (request.length > 0) end = std::min(end, request.offset + request.length);
+    }
+  }
+  ASSERT(begin <= end);
+  const std::string_view wanted = std::string_view(file.stored).substr(begin, end - begin);
+  if (done.offset != begin || AsText(done.payload.bytes()) != wanted) {
+    trace_->Fail("bytes [%" PRIu64 ", %" PRIu64 ") of %s are wrong or not those", begin, end,
+                 ToText(file.address).c_str());
+  }
+}
+
+void SimModel::CheckStat(const Expected& expected, const StatDone& done, bool healed) {
+  const SimFile& file = *files_[expected.index];
+  if (done.err != Err::kOk) {
+    (void)CheckState(expected, done.err, "stat", healed);
+    return;
+  }
+  CheckHead(file, done.head);
+  if (expected.disturbed != file.disturbed) return;
+  if (done.delete_counter < file.counter_acked ||
+      done.delete_counter > file.counter_acked + file.doubts) {
+    trace_->Fail("%s has delete counter %u; acknowledged %u, in doubt %u",
+                 ToText(file.address).c_str(), done.delete_counter, file.counter_acked,
+                 file.doubts);
+  }
+}
+
+}  // namespace hayloft

@@ -1,0 +1,76 @@
+// What was acknowledged to the clients of a simulated cluster, and therefore must be so.
+//
+// Deletes are judged by the file's counter (odd: deleted). An operation without an answer may take
+// effect at any later time, but raises the counter by at most one over what it saw, so the true
+// counter lies between the highest acknowledged one and that plus the operations still in doubt.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "client/client_types.h"
+#include "common/file_address.h"
+#include "common/needle.h"
+#include "tests/sim/sim_random.h"
+#include "tests/sim/sim_trace.h"
+
+namespace hayloft {
+
+struct SimFile {
+  FileAddress address;
+  std::string stored;
+  uint32_t raw_size = 0;
+  Encoding encoding = Encoding::kIdentity;
+  std::string metadata;
+  std::string dsp;  // who acknowledged it
+  uint32_t counter_acked = 0;
+  uint32_t doubts = 0;     // set-deletes in flight or never answered
+  uint64_t disturbed = 0;  // counts starts of set-deletes: a read compares before and after
+  bool surely_live() const { return doubts == 0 && counter_acked % 2 == 0; }
+  bool surely_deleted() const { return doubts == 0 && counter_acked % 2 == 1; }
+};
+
+class SimModel {
+ public:
+  explicit SimModel(SimTrace* trace) : trace_(trace) {}
+
+  // A file to put: its bytes come from `random`.
+  static SimFile MakeFile(SimRandom* random);
+
+  void Acknowledged(SimFile file, const PutDone& done);
+  size_t files() const { return files_.size(); }
+  // Valid for ever.
+  SimFile& file(size_t index) { return *files_[index]; }
+
+  void SetDeleteStarted(size_t index);
+  void SetDeleteEnded(size_t index, bool undelete, const SetDeleteDone& done);
+
+  // What was known of a file when a read of it began.
+  struct Expected {
+    size_t index = 0;
+    uint64_t disturbed = 0;
+    bool surely_live = false;
+    bool surely_deleted = false;
+  };
+  Expected Expect(size_t index) const;
+  // `healed`: nothing is broken any more, so no excuse is taken.
+  void CheckGet(const Expected& expected, const GetRequest& request, const GetDone& done,
+                bool healed);
+  void CheckStat(const Expected& expected, const StatDone& done, bool healed);
+
+  uint64_t reads_verified() const { return reads_verified_; }
+
+ private:
+  void CheckBytes(const SimFile& file, const GetRequest& request, const GetDone& done);
+  void CheckHead(const SimFile& file, const std::string& head);
+  bool CheckState(const Expected& expected, Err err, const char* what, bool healed);
+
+  SimTrace* trace_;
+  std::vector<std::unique_ptr<SimFile>> files_;
+  std::set<std::pair<uint64_t, uint32_t>> sequences_;  // (block, sequence) given out
+  uint64_t reads_verified_ = 0;
+};
+
+}  // namespace hayloft
