@@ -1,0 +1,100 @@
+// The cost of the pure parts of HTTP on the hot path: one parse and one response head. No socket.
+#include <benchmark/benchmark.h>
+
+#include <memory>
+
+#include "gateway/http_parser.h"
+#include "gateway/http_semantics.h"
+#include "gateway/sniff.h"
+
+namespace hayloft {
+namespace {
+
+constexpr std::string_view kShort = "GET /AAAAAAEAAAAAAAAAAA HTTP/1.1\r\nHost: img\r\n\r\n";
+
+// What a desktop browser sends for an image.
+constexpr std::string_view kBrowser =
+    "GET /AAAAAAEAAAAAAAAAAA.jpg HTTP/1.1\r\n"
+    "Host: img.example.org\r\n"
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
+    "Accept: image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5\r\n"
+    "Accept-Language: en-US,en;q=0.7,de;q=0.3\r\n"
+    "Accept-Encoding: gzip, deflate, br, zstd\r\n"
+    "Referer: https://www.example.org/gallery/2026/11/21/a-walk-in-the-hay.html\r\n"
+    "Connection: keep-alive\r\n"
+    "Cookie: session=0123456789abcdef0123456789abcdef; theme=light; consent=all\r\n"
+    "Sec-Fetch-Dest: image\r\n"
+    "Sec-Fetch-Mode: no-cors\r\n"
+    "Sec-Fetch-Site: same-site\r\n"
+    "If-None-Match: \"AAAAAAEAAAAAAAAAAA\"\r\n"
+    "Priority: u=5, i\r\n"
+    "\r\n";
+
+// Arg: 0 a short request, 1 a browser's. Goals: 25 and 256 ns.
+void BM_ParseRequest(benchmark::State& state) {
+  const std::string_view bytes = state.range(0) == 0 ? kShort : kBrowser;
+  const auto request = std::make_unique<HttpRequest>();
+  for (auto _ : state) {
+    const HttpParsed parsed = ParseHttpRequest(bytes, 0, request.get());
+    if (parsed.kind != HttpParsed::Kind::kRequest) return state.SkipWithError("not parsed");
+    benchmark::DoNotOptimize(request->header_count);
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes.size()));
+}
+BENCHMARK(BM_ParseRequest)->Arg(0)->Arg(1);
+
+// Decoding a 16 KiB body in chunks of the given size.
+void BM_DecodeChunked(benchmark::State& state) {
+  const auto chunk = static_cast<size_t>(state.range(0));
+  char size_line[16];
+  std::snprintf(size_line, sizeof(size_line), "%zx\r\n", chunk);
+  std::string bytes;
+  for (size_t sent = 0; sent < (16 << 10); sent += chunk) {
+    bytes.append(size_line).append(chunk, 'x').append("\r\n");
+  }
+  bytes += "0\r\n\r\n";
+  for (auto _ : state) {
+    ChunkedDecoder decoder;
+    std::string_view input = bytes;
+    std::string_view data;
+    size_t body = 0;
+    while (decoder.Next(&input, &data) == ChunkedDecoder::Step::kData) body += data.size();
+    benchmark::DoNotOptimize(body);
+  }
+}
+BENCHMARK(BM_DecodeChunked)->Arg(256)->Arg(4096);
+
+// The head of a 200 as the gateway builds it, into a string that keeps its memory.
+void BM_ResponseHead(benchmark::State& state) {
+  const auto date = FormatHttpDate(1'795'000'000);
+  std::string out;
+  for (auto _ : state) {
+    out.clear();
+    const auto modified = FormatHttpDate(1'700'000'000);
+    ResponseHead(&out, 200)
+        .Add("Date", {date.data(), date.size()})
+        .Add("Content-Type", "image/png")
+        .Add("Content-Length", uint64_t{16384})
+        .Add("ETag", "\"AAAAAAEAAAAAAAAAAA\"")
+        .Add("Last-Modified", {modified.data(), modified.size()})
+        .Add("Cache-Control", "public, max-age=31536000, immutable")
+        .Add("Accept-Ranges", "bytes")
+        .Add("X-Content-Type-Options", "nosniff")
+        .Add("X-Cache", "miss")
+        .End();
+    benchmark::DoNotOptimize(out.data());
+  }
+}
+BENCHMARK(BM_ResponseHead);
+
+void BM_SniffPng(benchmark::State& state) {
+  std::string png("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16);
+  png.resize(16 << 10, 'x');
+  for (auto _ : state) benchmark::DoNotOptimize(SniffType(AsBytes(png)));
+}
+BENCHMARK(BM_SniffPng);
+
+}  // namespace
+}  // namespace hayloft
+
+BENCHMARK_MAIN();
