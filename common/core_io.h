@@ -34,8 +34,8 @@ struct RpcRequest {
   ReplyToken token;
   MessageType type = MessageType::kPing;
   uint64_t deadline_ms = 0;  // on the monotonic clock; 0: none
-  std::string message;       // Protocol Buffers, not decoded yet
-  Buffer payload;            // its CRC has been checked
+  std::string message{};     // Protocol Buffers, not decoded yet
+  Buffer payload{};          // its CRC has been checked
   uint32_t payload_crc = 0;
 };
 
@@ -43,8 +43,8 @@ struct RpcReply {
   ReplyToken token;
   MessageType type = MessageType::kPing;
   Err err = Err::kOk;
-  std::string message;
-  Buffer payload;
+  std::string message{};
+  Buffer payload{};
   // crc32c of the payload if the sender knows it already (a verified piece); else the shell
   // computes it.
   uint32_t payload_crc = 0;
@@ -54,11 +54,11 @@ struct RpcReply {
 // A request of the core's own. Answered by exactly one CallDone with the same id, if only kTimeout.
 struct RpcCall {
   uint64_t call_id = 0;
-  std::string address;  // "IP:PORT"
+  std::string address{};  // "IP:PORT"
   MessageType type = MessageType::kPing;
   uint32_t timeout_ms = 0;
-  std::string message;
-  Buffer payload;
+  std::string message{};
+  Buffer payload{};
   uint32_t payload_crc = 0;
   bool payload_crc_known = false;
 };
@@ -66,8 +66,8 @@ struct RpcCall {
 struct CallDone {
   uint64_t call_id = 0;
   Err err = Err::kOk;  // the peer's, or kTimeout, kUnavailable, kBusy, kCorrupt of the transport
-  std::string message;
-  Buffer payload;  // its CRC has been checked
+  std::string message{};
+  Buffer payload{};  // its CRC has been checked
 };
 
 }  // namespace hayloft
