@@ -1,0 +1,85 @@
+#include "nameserver/membership.h"
+
+#include <algorithm>
+#include <set>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace hayloft {
+
+namespace {
+constexpr uint64_t kStallMs = 1'000;  // ticks come every 100 ms
+}
+
+DspLive* Membership::Add(uint32_t dsp_id, const std::string& machine, Now now) {
+  const auto [at, added] = dsps_.try_emplace(dsp_id);
+  at->second.machine = machine;
+  if (added) at->second.heard_ms = now.mono_ms;
+  return &at->second;
+}
+
+DspLive* Membership::Find(uint32_t dsp_id) {
+  const auto found = dsps_.find(dsp_id);
+  return found == dsps_.end() ? nullptr : &found->second;
+}
+
+const DspLive* Membership::Find(uint32_t dsp_id) const {
+  const auto found = dsps_.find(dsp_id);
+  return found == dsps_.end() ? nullptr : &found->second;
+}
+
+void Membership::Heard(DspLive* dsp, Now now) {
+  dsp->heard_ms = now.mono_ms;
+  dsp->state = DspState::kUp;
+  dsp->suspicion_acted_on = false;
+}
+
+bool Membership::MassSilence() const {
+  size_t known = 0;
+  size_t silent = 0;
+  std::set<std::string_view> silent_machines;
+  for (const auto& [dsp_id, dsp] : dsps_) {
+    if (dsp.state == DspState::kDown) continue;  // an old loss, not one at once
+    ++known;
+    if (dsp.state != DspState::kSuspect) continue;
+    ++silent;
+    silent_machines.insert(dsp.machine);
+  }
+  return silent * 10 > known * 3 && silent_machines.size() > 1;
+}
+
+std::vector<uint32_t> Membership::OnTick(Now now) {
+  const bool stalled = last_tick_ms_ != 0 && now.mono_ms - last_tick_ms_ > kStallMs;
+  last_tick_ms_ = now.mono_ms;
+  if (stalled) {
+    PROBE("nameserver_stalled");
+    LOG_WARN("nameserver_stalled", "action=restart_timers");
+  }
+  for (auto& [dsp_id, dsp] : dsps_) {
+    if (stalled && dsp.state != DspState::kDown) dsp.heard_ms = now.mono_ms;
+    const uint64_t silent_ms = now.mono_ms - dsp.heard_ms;
+    if (silent_ms <= options_.suspect_after_ms) continue;
+    const DspState state =
+        silent_ms >= options_.down_after_ms ? DspState::kDown : DspState::kSuspect;
+    if (state == dsp.state) continue;
+    dsp.state = state;
+    LOG_WARN(state == DspState::kDown ? "dsp_down" : "dsp_suspect", "dsp=%u silent_ms=%llu", dsp_id,
+             static_cast<unsigned long long>(silent_ms));
+  }
+  std::vector<uint32_t> act_on;
+  const bool mass_silence = MassSilence();
+  for (auto& [dsp_id, dsp] : dsps_) {
+    const bool silent = now.mono_ms - dsp.heard_ms > options_.suspect_after_ms;
+    if (!silent || dsp.suspicion_acted_on) continue;
+    if (mass_silence) {
+      PROBE("nameserver_mass_silence");
+      continue;
+    }
+    dsp.suspicion_acted_on = true;
+    act_on.push_back(dsp_id);
+  }
+  return act_on;
+}
+
+}  // namespace hayloft
