@@ -56,7 +56,18 @@ void Supervisor::Retire(size_t dsp, std::string_view reason) {
   Dsp& it = dsps_[dsp];
   ASSERT(it.state != DspState::kRunning);
   it.state = DspState::kRetired;
+  it.retired_why = reason;
   LOG_WARN("dsp_retired", "dsp=%s reason=%s", it.name.c_str(), LogText(reason).c_str());
+}
+
+void Supervisor::Revive(size_t dsp, Now now) {
+  ASSERT(dsp < dsps_.size());
+  Dsp& it = dsps_[dsp];
+  if (it.state != DspState::kRetired || stopping_) return;
+  it.state = DspState::kWaiting;
+  it.backoff_ms = 0;
+  it.start_at_ms = now.mono_ms;
+  LOG_INFO("dsp_revived", "dsp=%s was=%s", it.name.c_str(), it.retired_why.c_str());
 }
 
 void Supervisor::OnExit(size_t dsp, DspExit exit, Now now, Orders* orders) {

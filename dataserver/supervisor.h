@@ -72,12 +72,20 @@ class Supervisor {
   void Adopt(size_t dsp, Now now);
   void Retire(size_t dsp, std::string_view reason);
 
+  // An operator has mended what retired it: it is started at the next tick. Others are not touched.
+  void Revive(size_t dsp, Now now);
+
   void OnExit(size_t dsp, DspExit exit, Now now, Orders* orders);
   void OnProbe(size_t dsp, DspProbe probe, Now now, Orders* orders);
   void OnTick(Now now, Orders* orders);
   void Stop(Now now, Orders* orders);
 
   DspState state(size_t dsp) const { return dsps_[dsp].state; }
+  // Running and answering, as far as the last probes told.
+  bool answers(size_t dsp) const {
+    return dsps_[dsp].state == DspState::kRunning && dsps_[dsp].answered;
+  }
+  const std::string& retired_why(size_t dsp) const { return dsps_[dsp].retired_why; }
   uint64_t restarts(size_t dsp) const { return dsps_[dsp].restarts; }
   bool stopping() const { return stopping_; }
   bool stopped() const;  // Stop was called and no process is left
@@ -95,6 +103,7 @@ class Supervisor {
     bool answered = false;  // kRunning: at least once
     bool killed = false;    // kRunning: SIGKILL was ordered
     bool ever_started = false;
+    std::string retired_why;
   };
 
   void Start(size_t number, Now now, Orders* orders);

@@ -103,6 +103,18 @@ TEST_CASE("supervisor: F51 F53 a dsp that refuses its configuration is not start
   CHECK_EQ(bench.supervisor.state(2), DspState::kRetired);
 }
 
+TEST_CASE("supervisor: an operator who mended a disk has its dsp started, and no other") {
+  Bench bench;
+  bench.Tick();
+  bench.Exit(2, {DspExit::Kind::kCode, kExitConfig});
+  bench.Run(1'000, {0, 1});
+  bench.Take();
+  CHECK_EQ(bench.supervisor.retired_why(2), "configuration");
+  for (size_t dsp = 0; dsp < 3; ++dsp) bench.supervisor.Revive(dsp, bench.now);
+  bench.Tick();
+  CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kStart, 2}});
+}
+
 TEST_CASE("supervisor: any other exit is an accident, whatever its code") {
   for (const DspExit exit :
        {DspExit{DspExit::Kind::kCode, 0}, DspExit{DspExit::Kind::kCode, 1},

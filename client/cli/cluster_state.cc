@@ -1,0 +1,215 @@
+#include "client/cli/cluster_state.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <random>
+#include <string_view>
+
+#include "common/io/files.h"
+#include "common/io/json.h"
+#include "common/io/unique_fd.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint64_t kStateBytesMax = 4 << 20;
+constexpr char kHost[] = "127.0.0.1";
+// Below the range from which the system takes ports for outgoing connections: else a port could be
+// taken by one while its process restarts.
+constexpr uint32_t kPortFirst = 10'000;
+constexpr uint32_t kPortLast = 32'000;
+
+constexpr std::array<std::string_view, 4> kRoles = {"nameserver", "dataserver", "dsp", "gateway"};
+
+// The numeric options, for all that is done to each of them alike.
+struct NumberOption {
+  const char* name;
+  std::optional<uint32_t> ClusterOptions::*given;
+  uint32_t ClusterState::*stored;
+  uint32_t min, max;
+};
+constexpr std::array<NumberOption, 6> kNumbers = {{
+    {"dataservers", &ClusterOptions::dataservers, &ClusterState::dataservers, 1, 100},
+    {"disks", &ClusterOptions::disks, &ClusterState::disks, 1, 100},
+    {"copies", &ClusterOptions::copies, &ClusterState::copies, 1, 5},
+    {"nameservers", &ClusterOptions::nameservers, &ClusterState::nameservers, 1, 2},
+    {"gateways", &ClusterOptions::gateways, &ClusterState::gateways, 1, 100},
+    {"port", &ClusterOptions::port, &ClusterState::port, 1, 65'435},
+}};
+
+std::string ApplySet(const std::string& text, ClusterState* state) {
+  const size_t dot = text.find('.');
+  const size_t equals = text.find('=');
+  const bool shaped = dot != std::string::npos && equals != std::string::npos && dot < equals;
+  const std::string_view role = std::string_view(text).substr(0, shaped ? dot : 0);
+  bool known = false;
+  for (std::string_view name : kRoles) known = known || name == role;
+  if (!known || equals == dot + 1) {
+    return "--set " + text + ": not ROLE.OPTION=VALUE with a role of nameserver, dataserver, " +
+           "dsp, gateway";
+  }
+  state->set[text.substr(0, equals)] = text.substr(equals + 1);
+  return {};
+}
+
+bool PortIsFree(uint32_t port) {
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+}
+
+}  // namespace
+
+std::vector<PlannedProcess> ClusterState::Plan() const {
+  std::vector<PlannedProcess> plan;
+  const auto address = [this](const std::string& listener) {
+    const auto it = ports.find(listener);
+    return std::string(kHost) + ":" + std::to_string(it == ports.end() ? 0 : it->second);
+  };
+  const auto add = [&](const std::string& name, const char* role, const std::string& data,
+                       const std::string& parent) {
+    plan.push_back({name, role, address(name), address(name + ".admin"), data, parent});
+  };
+  add("nameserver-1", "nameserver", Path("nameserver-1"), "");
+  for (uint32_t i = 1; i <= dataservers; ++i) {
+    const std::string number = std::to_string(i);
+    const std::string dataserver = "dataserver-" + number;
+    add(dataserver, "dataserver", Path(dataserver), "");
+    plan.back().listen = plan.back().admin;  // it has no other port
+    for (uint32_t k = 1; k <= disks; ++k) {
+      const std::string disk = std::to_string(k);
+      add("dsp-" + number + "-" + disk, "dsp", Path(dataserver + "/disk-" + disk), dataserver);
+    }
+  }
+  for (uint32_t i = 1; i <= gateways; ++i) {
+    const std::string name = "gateway-" + std::to_string(i);
+    add(name, "gateway", Path(name), "");
+    plan.back().listen = std::string(kHost) + ":" + std::to_string(port + i - 1);
+  }
+  return plan;
+}
+
+std::string ClusterState::NameserverList() const {
+  std::string list;
+  for (const PlannedProcess& process : Plan()) {
+    if (process.role != "nameserver") continue;
+    list += (list.empty() ? "" : ",") + process.listen;
+  }
+  return list;
+}
+
+std::vector<std::string> ClusterState::NotBuilt() const {
+  std::vector<std::string> lines;
+  if (nameservers > 1) {
+    lines.push_back("nameservers: 1 of " + std::to_string(nameservers) +
+                    " is started; the standby is not built yet");
+  }
+  if (copies > 1) {
+    lines.push_back("copies: 1 of " + std::to_string(copies) +
+                    " is stored; replication is not built yet");
+  }
+  if (coordinator == "etcd") {
+    lines.push_back("coordinator: one nameserver needs none; etcd is not built yet");
+  }
+  lines.push_back("directory: not built yet; each upload is stored as a file of its own");
+  return lines;
+}
+
+Result<ClusterState> LoadClusterState(const std::string& dir) {
+  ClusterState state;
+  state.dir = AbsolutePath(dir);
+  TRY_ASSIGN(const std::string text, ReadWholeFile(state.Path("options.json"), kStateBytesMax));
+  TRY_ASSIGN(const Json json, Json::Parse(text));
+  state.cluster_id = json["cluster_id"].text();
+  for (const NumberOption& option : kNumbers) {
+    state.*option.stored = static_cast<uint32_t>(json[option.name].number());
+  }
+  state.coordinator = json["coordinator"].text();
+  for (const auto& [name, value] : json["set"].object()) state.set[name] = value.text();
+  for (const auto& [name, value] : json["ports"].object()) {
+    state.ports[name] = static_cast<uint32_t>(value.number());
+  }
+  for (const Json& name : json["formatted"].array()) state.formatted.insert(name.text());
+  if (state.cluster_id.size() != 32 || state.dataservers == 0) return Err::kCorrupt;
+  return state;
+}
+
+Err SaveClusterState(const ClusterState& state) {
+  Json json;
+  json.Set("cluster_id", state.cluster_id);
+  for (const NumberOption& option : kNumbers) json.Set(option.name, state.*option.stored);
+  json.Set("coordinator", state.coordinator);
+  Json set{Json::Object()}, ports{Json::Object()}, formatted{Json::Array()};
+  for (const auto& [name, value] : state.set) set.Set(name, value);
+  for (const auto& [name, port] : state.ports) ports.Set(name, port);
+  for (const std::string& name : state.formatted) formatted.Add(name);
+  json.Set("set", set).Set("ports", ports).Set("formatted", formatted);
+  return ReplaceFile(state.Path("options.json"), json.Dump(/*pretty=*/true));
+}
+
+std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterState* state) {
+  const auto contradicts = [&](const std::string& name, const std::string& old) {
+    return "--" + name + " contradicts this cluster's, which is " + old + " (see " +
+           state->Path("options.json") + ")";
+  };
+  for (const NumberOption& option : kNumbers) {
+    const std::optional<uint32_t>& given = options.*option.given;
+    if (!given.has_value()) continue;
+    if (*given < option.min || *given > option.max) {
+      return std::string("--") + option.name + " must be " + std::to_string(option.min) + " to " +
+             std::to_string(option.max);
+    }
+    if (stored && *given != state->*option.stored) {
+      return contradicts(option.name, std::to_string(state->*option.stored));
+    }
+    state->*option.stored = *given;
+  }
+  if (options.coordinator.has_value()) {
+    if (*options.coordinator != "file" && *options.coordinator != "etcd") {
+      return "--coordinator must be file or etcd";
+    }
+    if (stored && *options.coordinator != state->coordinator) {
+      return contradicts("coordinator", state->coordinator);
+    }
+    state->coordinator = *options.coordinator;
+  }
+  for (const std::string& text : options.set) {
+    if (std::string complaint = ApplySet(text, state); !complaint.empty()) return complaint;
+  }
+  return {};
+}
+
+bool ChoosePorts(ClusterState* state) {
+  std::set<uint32_t> taken;
+  for (const auto& [name, port] : state->ports) taken.insert(port);
+  for (uint32_t i = 0; i < state->gateways; ++i) taken.insert(state->port + i);
+  uint32_t candidate = kPortFirst + std::random_device()() % (kPortLast - kPortFirst);
+  const auto choose = [&](const std::string& listener) {
+    if (state->ports.contains(listener)) return true;
+    for (uint32_t tries = 0; tries < kPortLast - kPortFirst; ++tries) {
+      candidate = candidate == kPortLast ? kPortFirst : candidate + 1;
+      if (taken.contains(candidate) || !PortIsFree(candidate)) continue;
+      taken.insert(candidate);
+      state->ports[listener] = candidate;
+      return true;
+    }
+    return false;
+  };
+  for (const PlannedProcess& process : state->Plan()) {
+    const bool own_port = process.role == "nameserver" || process.role == "dsp";
+    if (own_port && !choose(process.name)) return false;
+    if (!choose(process.name + ".admin")) return false;
+  }
+  return true;
+}
+
+}  // namespace hayloft

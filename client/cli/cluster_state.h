@@ -1,0 +1,71 @@
+// What `hayloft cluster up` was asked for the first time, and what it chose then: DIR/options.json.
+//
+// Options and ports are kept: cached locations rest on ports, and a cluster of other options would
+// be another one. Plan() turns them into the list of processes. Threads: one; changed only under
+// DIR/up.lock.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+
+namespace hayloft {
+
+// What a user gave; nullopt: not given.
+struct ClusterOptions {
+  std::string dir = "run";
+  std::optional<uint32_t> dataservers, disks, copies, nameservers, gateways, port;
+  std::optional<std::string> coordinator;
+  std::vector<std::string> set;  // "ROLE.OPTION=VALUE"
+};
+
+// A process of the cluster that runs or ought to.
+struct PlannedProcess {
+  std::string name;  // dataserver-1, dsp-1-2
+  std::string role;
+  std::string listen;  // IP:PORT
+  std::string admin;   // IP:PORT
+  std::string data;    // absolute
+  std::string parent;  // a dsp's dataserver
+};
+
+struct ClusterState {
+  std::string dir;         // absolute; not stored
+  std::string cluster_id;  // 32 hex digits
+  uint32_t dataservers = 3;
+  uint32_t disks = 2;
+  uint32_t copies = 3;
+  uint32_t nameservers = 2;
+  uint32_t gateways = 1;
+  uint32_t port = 8080;  // of the first gateway; the others follow
+  std::string coordinator = "file";
+  std::map<std::string, std::string> set;  // "ROLE.OPTION" -> value
+  std::map<std::string, uint32_t> ports;   // "NAME" and "NAME.admin" -> port
+  std::set<std::string> formatted;         // names of stores that were made; never made again
+
+  std::vector<PlannedProcess> Plan() const;
+  std::string Path(const std::string& name) const { return dir + "/" + name; }
+  std::string LogPath(const std::string& name) const { return Path("log/" + name + ".log"); }
+  // Addresses of the nameservers, with commas between.
+  std::string NameserverList() const;
+  // What was asked for and is not built yet, one sentence each.
+  std::vector<std::string> NotBuilt() const;
+};
+
+// kNotFound when DIR holds no cluster.
+Result<ClusterState> LoadClusterState(const std::string& dir);
+Err SaveClusterState(const ClusterState& state);
+
+// Puts what the user gave into `state`. With `stored`, an option that says otherwise is refused.
+// Returns the complaint, empty when all is well.
+std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterState* state);
+
+// Chooses a free port for each listener that has none yet. False when no port is free.
+bool ChoosePorts(ClusterState* state);
+
+}  // namespace hayloft
