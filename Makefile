@@ -28,7 +28,7 @@ OUT := out/$(MODE)
 CPPFLAGS := -I. -Iout/gen
 CXXFLAGS := -std=c++20 $(ARCH) $(FLAGS_$(MODE))
 LDFLAGS := $(FLAGS_$(MODE))
-LIBS := -levent_core -levent_pthreads -lleveldb -lssl -lcrypto -lzstd -lisal -lprotobuf -lspdlog -lfmt -lpthread
+LIBS := -levent_core -levent_extra -levent_pthreads -lleveldb -lssl -lcrypto -lzstd -lisal -lprotobuf -lspdlog -lfmt -lpthread
 
 PROTOS := $(wildcard common/proto/*.proto)
 GEN_H := $(PROTOS:%.proto=out/gen/%.pb.h)

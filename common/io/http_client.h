@@ -16,16 +16,16 @@ struct evhttp_request;
 namespace hayloft {
 
 struct HttpRequest {
-  std::string address;  // IP:PORT
-  std::string path;     // "/metrics"
-  std::string content_type;
-  std::string body;  // not empty: POST, else GET
+  std::string address{};  // IP:PORT
+  std::string path{"/"};
+  std::string content_type{};
+  std::string body{};  // not empty: POST, else GET
   uint32_t timeout_ms = 1'000;
 };
 
 struct HttpAnswer {
   int status = 0;  // 0: no answer within the time
-  std::string body;
+  std::string body{};
 };
 
 // `done` is called once, from the loop, unless this object is destroyed before; it may be destroyed
