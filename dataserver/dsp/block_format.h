@@ -66,7 +66,8 @@ std::string EncodeSuperblock(const Superblock& superblock);  // one page
 // kCorrupt; kUnsupported for a format that a later version wrote.
 Result<Superblock> DecodeSuperblock(Bytes page);
 
-// --- Block file: header page and close page -------------------------------------------------------
+// --- Block file: header page and close page
+// -------------------------------------------------------
 inline constexpr uint32_t kBlockMagic = 0x314b4248;  // "HBK1"
 inline constexpr uint32_t kCloseMagic = 0x314c4348;  // "HCL1"
 inline constexpr uint64_t kCloseOffset = kPageBytes;
@@ -120,7 +121,8 @@ struct CloseRecord {
 std::string EncodeCloseRecord(const CloseRecord& record, uint64_t life);
 Result<CloseRecord> DecodeCloseRecord(Bytes page, uint64_t life);
 
-// --- Footer ---------------------------------------------------------------------------------------
+// --- Footer
+// ---------------------------------------------------------------------------------------
 //   page-aligned:  | offset/8 of each sequence, le32 | purged bitmap | trailer |  end of the file
 //
 // Offsets never decrease; a sequence whose next offset equals its own has no needle here: purged if
@@ -172,7 +174,8 @@ struct NeedleDigestRow {
   le32 pieces_crc;  // crc32c of the needle's table of piece CRCs
 };
 
-// --- Delete log -----------------------------------------------------------------------------------
+// --- Delete log
+// -----------------------------------------------------------------------------------
 inline constexpr uint32_t kDeleteLogMagic = 0x31484448;     // "HDH1"
 inline constexpr uint32_t kDeleteRecordMagic = 0x31524448;  // "HDR1"
 
@@ -197,12 +200,13 @@ static_assert(sizeof(DeleteRecord) == 40 && alignof(DeleteRecord) == 1);
 inline constexpr uint32_t kDeleteKindCounter = 1;
 inline constexpr size_t kDeleteRecordsPerPage = kPageBytes / sizeof(DeleteRecord);
 
-std::string EncodeDeleteLogHeader(uint64_t log_id);  // one page
-Result<uint64_t> DecodeDeleteLogHeader(Bytes page);  // the log id
+std::string EncodeDeleteLogHeader(uint64_t log_id);                             // one page
+Result<uint64_t> DecodeDeleteLogHeader(Bytes page);                             // the log id
 void SealDeleteRecord(DeleteRecord* record, uint64_t log_id, uint64_t offset);  // magic and CRC
 bool DeleteRecordIntact(const DeleteRecord& record, uint64_t log_id, uint64_t offset);
 
-// --- Names ----------------------------------------------------------------------------------------
+// --- Names
+// ----------------------------------------------------------------------------------------
 std::string BlockFileName(uint64_t block_id);
 std::string PoolFileName(uint64_t number);
 std::optional<uint64_t> ParseBlockFileName(std::string_view name);

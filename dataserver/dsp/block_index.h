@@ -2,7 +2,8 @@
 // offsets, not a hash: there is nothing to store but the offsets themselves, in units of 8 bytes.
 //
 //   open block    OpenIndex     u32 each                                     4.0 bytes a needle
-//   sealed block  SealedIndex   Elias-Fano (Elias 1974; Vigna 2013)          1.7 bytes at 16 KB each
+//   sealed block  SealedIndex   Elias-Fano (Elias 1974; Vigna 2013)          1.7 bytes at 16 KB
+//   each
 //
 // A needle's length is the distance to the next offset; the offset after the last sequence is the
 // end of the data. Equal neighbours mean that the sequence has no needle here (lost or purged).

@@ -1,0 +1,77 @@
+// One block as its dsp holds it in memory.
+//
+//   OPEN --(full, failed append, order, own restart)--> closing --> CLOSED --> SEALED
+//
+// Needles are visible once the group commit that holds them is synced. `end` is where the next
+// commit begins: always a page boundary.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/core_io.h"
+#include "common/file_address.h"
+#include "common/ports.h"
+#include "common/proto/hayloft.pb.h"
+#include "dataserver/dsp/block_format.h"
+#include "dataserver/dsp/block_index.h"
+
+namespace hayloft {
+
+// An upload whose bytes are here and which no commit has taken yet.
+struct WaitingAppend {
+  ReplyToken token;
+  uint64_t deadline_ms = 0;
+  uint32_t raw_size = 0;
+  uint8_t encoding = 0;
+  std::string metadata;
+  std::vector<uint32_t> piece_crcs;
+  Buffer data;
+};
+
+// An upload that is part of the commit under way.
+struct CommittingAppend {
+  ReplyToken token;
+  FileId file_id;
+  uint64_t offset = 0;
+  uint64_t created_ms = 0;
+};
+
+struct Block {
+  uint64_t id = 0;
+  uint64_t opening_epoch = 0;
+  uint64_t block_epoch = 0;  // appends with another one are refused; raised by closing
+  uint64_t life = 0;
+  pb::BlockState state = pb::BLOCK_OPEN;
+  FileHandle file;
+  uint64_t end = kFirstNeedleOffset;
+  uint32_t lost = 0;
+  uint32_t deleted = 0;
+  uint32_t set_version = 0;
+  std::vector<uint32_t> set_dsp_ids;
+  std::unique_ptr<OpenIndex> open_index;  // until sealed
+  SealedIndex sealed_index;               // from then on
+  Sha256 digest{};                        // sealed
+
+  // While open.
+  std::deque<WaitingAppend> waiting;
+  std::vector<CommittingAppend> committing;
+  uint64_t commit_end = 0;  // `end` once the commit under way is synced
+  uint32_t next_sequence = 0;
+  bool closing = false;       // takes no appends; the commit under way may still succeed
+  bool close_issued = false;  // its record is being written
+  bool nearly_full_told = false;
+  std::vector<ReplyToken> close_waiters;
+  // While sealing.
+  bool sealing = false;
+  std::vector<ReplyToken> seal_waiters;
+
+  uint32_t needles() const { return open_index ? open_index->size() : sealed_index.size(); }
+  NeedleSpan Find(uint32_t sequence) const {
+    return open_index ? open_index->Find(sequence, end) : sealed_index.Find(sequence);
+  }
+};
+
+}  // namespace hayloft

@@ -1,0 +1,225 @@
+#include "dataserver/dsp/delete_log.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "dataserver/dsp/block_format.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr std::string_view kLogName = "deletes";
+constexpr std::string_view kNewLogName = "deletes.tmp";
+constexpr std::string_view kKvPrefix = "d";
+
+std::string KvKey(uint64_t block_id, uint32_t sequence) {
+  uint8_t numbers[16];
+  PutBigEndian64(block_id, numbers);
+  PutBigEndian64(sequence, numbers + 8);
+  return std::string(kKvPrefix).append(AsText(numbers));
+}
+
+struct KvValue {
+  le32 counter;
+  le64 changed_ms;
+};
+
+// Records as whole pages for the file's `offset`, sealed with the log's id.
+Buffer EncodePages(const std::vector<DeleteChange>& changes, uint64_t log_id, uint64_t offset) {
+  const size_t pages = (changes.size() + kDeleteRecordsPerPage - 1) / kDeleteRecordsPerPage;
+  Buffer out(pages * kPageBytes);
+  std::memset(out.data(), 0, out.size());
+  for (size_t i = 0; i < changes.size(); ++i) {
+    const size_t at =
+        i / kDeleteRecordsPerPage * kPageBytes + i % kDeleteRecordsPerPage * sizeof(DeleteRecord);
+    DeleteRecord record{};
+    record.block_id = changes[i].block_id;
+    record.sequence = changes[i].entry.sequence;
+    record.counter = changes[i].entry.counter;
+    record.changed_ms = changes[i].entry.changed_ms;
+    record.kind = kDeleteKindCounter;
+    SealDeleteRecord(&record, log_id, offset + at);
+    std::memcpy(out.data() + at, &record, sizeof(record));
+  }
+  return out;
+}
+
+bool IsZero(Bytes bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+}  // namespace
+
+DeleteEntry DeleteState::Find(uint64_t block_id, uint32_t sequence) const {
+  const auto block = blocks_.find(block_id);
+  if (block == blocks_.end()) return {.sequence = sequence};
+  const auto entry = std::lower_bound(
+      block->second.begin(), block->second.end(), sequence,
+      [](const DeleteEntry& have, uint32_t wanted) { return have.sequence < wanted; });
+  const bool found = entry != block->second.end() && entry->sequence == sequence;
+  return found ? *entry : DeleteEntry{.sequence = sequence};
+}
+
+bool DeleteState::Raise(const DeleteChange& change) {
+  std::vector<DeleteEntry>& entries = blocks_[change.block_id];
+  const auto entry = std::lower_bound(
+      entries.begin(), entries.end(), change.entry.sequence,
+      [](const DeleteEntry& have, uint32_t wanted) { return have.sequence < wanted; });
+  if (entry == entries.end() || entry->sequence != change.entry.sequence) {
+    entries.insert(entry, change.entry);
+    ++entries_;
+    return true;
+  }
+  if (entry->counter >= change.entry.counter) return false;
+  *entry = change.entry;
+  return true;
+}
+
+uint32_t DeleteState::DeletedIn(uint64_t block_id) const {
+  const auto block = blocks_.find(block_id);
+  if (block == blocks_.end()) return 0;
+  return static_cast<uint32_t>(
+      std::count_if(block->second.begin(), block->second.end(),
+                    [](const DeleteEntry& entry) { return entry.deleted(); }));
+}
+
+Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state) {
+  const Err err = LoadReadOnly(device, kv, state);
+  if (err != Err::kOk && err != Err::kNotFound) return err;
+  if (err == Err::kOk && damaged_ == 0) {
+    TRY_ASSIGN(const uint64_t size, device->Size(file_));
+    if (end_ < size) {
+      PROBE("delete_log_tail_cut");
+      LOG_INFO("delete_log_tail_cut", "bytes=%llu", static_cast<unsigned long long>(size - end_));
+      TRY(device->Truncate(file_, end_));
+    }
+    return device->Sync(file_);  // nothing is believed that a second crash could take back
+  }
+  IoJob job;
+  job.steps = RewriteSteps(*state, new_log_id);
+  const JobDone done = RunJob(job, device, kv);
+  TRY(done.err);
+  const FileHandle old = Replaced(done.file);
+  if (old.valid()) device->Close(old);
+  return Err::kOk;
+}
+
+// kNotFound when there is no log: LevelDB's copy is taken then, as when the log is damaged.
+Err DeleteLog::LoadReadOnly(Device* device, Kv* kv, DeleteState* state) {
+  const Result<FileHandle> file = device->Open(kLogName);
+  if (!file.ok()) {
+    if (file.err() != Err::kNotFound) return file.err();
+    TRY(MergeFastStart(kv, state));
+    return Err::kNotFound;
+  }
+  file_ = *file;
+  TRY(ReadAll(device, state));
+  if (damaged_ == 0) return Err::kOk;
+  PROBE("delete_log_damaged");
+  LOG_WARN("delete_log_damaged", "records=%llu action=merge_and_rewrite",
+           static_cast<unsigned long long>(damaged_));
+  return MergeFastStart(kv, state);
+}
+
+// Only what lies behind the last sound record can be a commit that a crash interrupted; anything
+// unsound before it is damage.
+Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
+  TRY_ASSIGN(const uint64_t size, device->Size(file_));
+  std::vector<uint8_t> bytes(size);  // 40 bytes a delete; rewritten when half is stale
+  if (size > 0) TRY(device->Read(file_, 0, bytes));
+  const Result<uint64_t> log_id =
+      DecodeDeleteLogHeader(Bytes(bytes).first(std::min(size, kPageBytes)));
+  end_ = kPageBytes;
+  if (!log_id.ok()) {
+    damaged_ = 1;
+    return Err::kOk;
+  }
+  log_id_ = *log_id;
+  uint64_t unsound = 0;  // met since the last sound record
+  for (uint64_t page = kPageBytes; page + kPageBytes <= size; page += kPageBytes) {
+    for (size_t i = 0; i < kDeleteRecordsPerPage; ++i) {
+      const uint64_t at = page + i * sizeof(DeleteRecord);
+      DeleteRecord record;
+      std::memcpy(&record, bytes.data() + at, sizeof(record));
+      if (DeleteRecordIntact(record, log_id_, at)) {
+        damaged_ += std::exchange(unsound, 0);
+        end_ = page + kPageBytes;
+        (void)state->Raise({.block_id = record.block_id,  // an older record repeats what is known
+                            .entry = {.sequence = record.sequence,
+                                      .counter = record.counter,
+                                      .changed_ms = record.changed_ms}});
+        continue;
+      }
+      if (IsZero(StructBytes(record)) && i > 0) continue;  // padding; each page begins with one
+      ++unsound;
+    }
+  }
+  return Err::kOk;
+}
+
+Err DeleteLog::MergeFastStart(Kv* kv, DeleteState* state) {
+  return kv->Scan(kKvPrefix, [state](std::string_view key, std::string_view value) {
+    KvValue stored;
+    if (key.size() != kKvPrefix.size() + 16 || value.size() != sizeof(stored)) return true;
+    std::memcpy(&stored, value.data(), sizeof(stored));
+    const uint8_t* numbers = AsBytes(key).data() + kKvPrefix.size();
+    (void)state->Raise({.block_id = GetBigEndian64(numbers),  // the log may know a later value
+                        .entry = {.sequence = static_cast<uint32_t>(GetBigEndian64(numbers + 8)),
+                                  .counter = stored.counter,
+                                  .changed_ms = stored.changed_ms}});
+    return true;
+  });
+}
+
+std::vector<IoStep> DeleteLog::AppendSteps(const std::vector<DeleteChange>& changes) {
+  ASSERT(!changes.empty());
+  std::vector<IoStep> steps(3);
+  steps[0] = {.op = IoStep::Op::kWrite, .file = file_, .offset = end_};
+  steps[0].owned.push_back(EncodePages(changes, log_id_, end_));
+  steps[1] = {.op = IoStep::Op::kSync, .file = file_};
+  steps[2] = {.op = IoStep::Op::kKvWrite};
+  for (const DeleteChange& change : changes) {
+    const KvValue value{.counter = change.entry.counter, .changed_ms = change.entry.changed_ms};
+    steps[2].changes.push_back({.key = KvKey(change.block_id, change.entry.sequence),
+                                .value = std::string(AsText(StructBytes(value)))});
+  }
+  end_ += steps[0].owned[0].size();
+  return steps;
+}
+
+bool DeleteLog::NeedsRewrite(const DeleteState& state, uint64_t bytes_min) const {
+  const uint64_t live = PageCeil(state.entries() * sizeof(DeleteRecord)) + kPageBytes;
+  return end_ > bytes_min && end_ > 2 * live;
+}
+
+std::vector<IoStep> DeleteLog::RewriteSteps(const DeleteState& state, uint64_t new_log_id) {
+  rewrite_log_id_ = new_log_id;
+  std::vector<DeleteChange> all;
+  all.reserve(state.entries());
+  for (const auto& [block_id, entries] : state.blocks()) {
+    for (const DeleteEntry& entry : entries) all.push_back({.block_id = block_id, .entry = entry});
+  }
+  std::vector<IoStep> steps(5);
+  steps[0] = {.op = IoStep::Op::kCreate, .name = std::string(kNewLogName)};
+  steps[1] = {.op = IoStep::Op::kWrite};
+  steps[1].owned.push_back(Buffer::CopyOf(AsBytes(EncodeDeleteLogHeader(new_log_id))));
+  if (!all.empty()) steps[1].owned.push_back(EncodePages(all, new_log_id, kPageBytes));
+  rewrite_end_ = 0;
+  for (const Buffer& part : steps[1].owned) rewrite_end_ += part.size();
+  steps[2] = {.op = IoStep::Op::kSync};
+  steps[3] = {
+      .op = IoStep::Op::kRename, .name = std::string(kNewLogName), .target = std::string(kLogName)};
+  steps[4] = {.op = IoStep::Op::kSyncDir};
+  return steps;
+}
+
+FileHandle DeleteLog::Replaced(FileHandle file) {
+  ASSERT(file.valid());
+  log_id_ = rewrite_log_id_;
+  end_ = rewrite_end_;
+  return std::exchange(file_, file);
+}
+
+}  // namespace hayloft

@@ -1,0 +1,247 @@
+// What the nameserver orders: create, close and seal blocks; and the pool of files for new ones.
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "dataserver/dsp/dsp_core.h"
+#include "dataserver/dsp/fast_start.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint64_t kPoolRetryMs = 10'000;
+
+template <typename Message>
+bool Parse(const RpcRequest& request, Message* message) {
+  return message->ParseFromString(request.message);
+}
+
+}  // namespace
+
+Err DspCore::CheckHead(const pb::CommandHead& head, DspOutbox* out) {
+  TRY(Promise(head.epoch(), head.node(), head.block_range_end(), out));
+  return Writable() ? Err::kOk : Err::kReadOnly;
+}
+
+// Bytes that new blocks may still take: what the reserve leaves. It keeps the delete log, the index
+// and later compaction alive on a full disk.
+uint64_t DspCore::UsableBytes() const {
+  const uint64_t reserve =
+      2 * superblock_.block_bytes + disk_.space.total_bytes / 100 * options_.reserve_percent;
+  return disk_.space.free_bytes - std::min(disk_.space.free_bytes, reserve);
+}
+
+void DspCore::OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out) {
+  pb::CreateBlockRequest message;
+  const auto refuse = [&](Err err) { Reply(request.token, request.type, err, out); };
+  if (!Parse(request, &message) || message.block_id() > kBlockIdMax) return refuse(Err::kInvalid);
+  if (message.set_dsp_ids_size() < 1 ||
+      message.set_dsp_ids_size() > static_cast<int>(kReplicasMax)) {
+    return refuse(Err::kInvalid);
+  }
+  if (message.incarnation() != superblock_.incarnation) return refuse(Err::kStaleEpoch);
+  if (const Err err = CheckHead(message.head(), out); err != Err::kOk) return refuse(err);
+  if (const Block* block = FindBlock(message.block_id()); block != nullptr) {
+    const bool same = block->opening_epoch == message.opening_epoch();
+    if (!same) return refuse(Err::kExists);
+    return ReplyInfo(request.token, request.type, *block, out);  // its answer was lost
+  }
+  if (creating_.contains(message.block_id())) return refuse(Err::kBusy);
+  if (pool_.empty() && UsableBytes() < superblock_.block_bytes) return refuse(Err::kFull);
+
+  PendingJob job{.kind = PendingJob::Kind::kCreate, .block_id = message.block_id()};
+  job.token = request.token;
+  job.header = {.block_id = message.block_id(),
+                .opening_epoch = message.opening_epoch(),
+                .life = random_->Next64(),
+                .created_ms = now.wall_ms,
+                .set_version = message.set_version(),
+                .set_dsp_ids = {message.set_dsp_ids().begin(), message.set_dsp_ids().end()}};
+  const std::string name = BlockFileName(message.block_id());
+  std::string from = name + std::string(kTemporarySuffix);
+  std::vector<IoStep> steps;
+  if (!pool_.empty()) {  // written beforehand: appends to it change no metadata of the file system
+    job.file = pool_.front().file;
+    from = PoolFileName(pool_.front().number);
+    pool_.erase(pool_.begin());
+  } else {
+    steps.push_back({.op = IoStep::Op::kCreate, .name = from});
+    steps.push_back({.op = IoStep::Op::kAllocate, .size = superblock_.block_bytes});
+  }
+  // The header is durable before the name is, and the name before anybody hears of the block.
+  steps.push_back({.op = IoStep::Op::kWrite, .file = job.file});
+  steps.back().owned.push_back(Buffer::CopyOf(AsBytes(EncodeBlockHeader(job.header))));
+  steps.push_back({.op = IoStep::Op::kSync, .file = job.file});
+  steps.push_back({.op = IoStep::Op::kRename, .name = from, .target = name});
+  steps.push_back({.op = IoStep::Op::kSyncDir});
+  creating_.insert(message.block_id());
+  (void)Issue(std::move(job), IoLane::kCommit, std::move(steps), out);  // the job has its own token
+}
+
+void DspCore::OnCreateDone(PendingJob&& job, JobDone&& done, Now, DspOutbox* out) {
+  creating_.erase(job.block_id);
+  if (done.err != Err::kOk) {
+    Reply(job.token, MessageType::kCreateBlock, done.err, out);
+    if (job.file.valid()) out->closes.push_back(job.file);
+    if (done.err != Err::kFull) FailDisk(done.err, "creating a block", out);
+    return;
+  }
+  Block& block = blocks_[job.block_id];
+  block.id = job.block_id;
+  block.opening_epoch = job.header.opening_epoch;
+  block.block_epoch = job.header.opening_epoch;
+  block.life = job.header.life;
+  block.file = job.file.valid() ? job.file : done.file;
+  block.set_version = job.header.set_version;
+  block.set_dsp_ids = job.header.set_dsp_ids;
+  block.open_index = std::make_unique<OpenIndex>();
+  Changed(block);
+  ReplyInfo(job.token, MessageType::kCreateBlock, block, out);
+}
+
+void DspCore::OnCloseBlock(const RpcRequest& request, DspOutbox* out) {
+  pb::CloseBlockRequest message;
+  const auto refuse = [&](Err err) { Reply(request.token, request.type, err, out); };
+  if (!Parse(request, &message)) return refuse(Err::kInvalid);
+  const Err err = CheckHead(message.head(), out);
+  if (err != Err::kOk && err != Err::kReadOnly) return refuse(err);
+  Block* block = FindBlock(message.block_id());
+  if (block == nullptr || block->opening_epoch != message.opening_epoch()) {
+    return refuse(Err::kNotFound);
+  }
+  if (block->state != pb::BLOCK_OPEN) {
+    return ReplyInfo(request.token, request.type, *block, out);
+  }
+  block->close_waiters.push_back(request.token);
+  BeginClose(block, message.block_epoch(), out);
+  FinishCloseIfIdle(block, out);
+}
+
+// Sealing reads the whole block once more and believes only what is intact.
+void DspCore::OnSealBlock(const RpcRequest& request, DspOutbox* out) {
+  pb::SealBlockRequest message;
+  const auto refuse = [&](Err err) { Reply(request.token, request.type, err, out); };
+  if (!Parse(request, &message)) return refuse(Err::kInvalid);
+  if (const Err err = CheckHead(message.head(), out); err != Err::kOk) return refuse(err);
+  Block* block = FindBlock(message.block_id());
+  if (block == nullptr || block->opening_epoch != message.opening_epoch()) {
+    return refuse(Err::kNotFound);
+  }
+  if (block->state == pb::BLOCK_SEALED) {
+    return ReplyInfo(request.token, request.type, *block, out);
+  }
+  if (block->state != pb::BLOCK_CLOSED) return refuse(Err::kInvalid);
+  if (block->seal_waiters.size() >= kReplicasMax) return refuse(Err::kBusy);
+  block->seal_waiters.push_back(request.token);
+  if (block->sealing) return;
+  block->sealing = true;
+  std::vector<IoStep> steps(1);
+  steps[0] = {.op = IoStep::Op::kScan};
+  steps[0].scan_target = {.file = block->file,
+                          .block_id = block->id,
+                          .life = block->life,
+                          .limit = superblock_.block_bytes};
+  (void)Issue({.kind = PendingJob::Kind::kSealScan, .block_id = block->id}, IoLane::kBackground,
+              std::move(steps), out);  // found again by its kind and block
+}
+
+void DspCore::OnSealScanned(Block* block, JobDone&& done, DspOutbox* out) {
+  ASSERT(block != nullptr);
+  PendingJob job{.kind = PendingJob::Kind::kSealWrite, .block_id = block->id};
+  if (done.err != Err::kOk) return OnSealWritten(std::move(job), done.err, out);
+  DenseOffsets dense = FillGaps(*done.scan, block->needles());
+  if (dense.lost > 0 || done.scan->damaged > 0 || done.scan->repeated > 0) {
+    PROBE("seal_found_damage");
+    LOG_WARN("block_damaged", "block=%llu lost=%u damaged=%u repeated=%u",
+             static_cast<unsigned long long>(block->id), dense.lost, done.scan->damaged,
+             done.scan->repeated);
+  }
+  Footer footer;
+  footer.block_id = block->id;
+  footer.life = block->life;
+  footer.opening_epoch = block->opening_epoch;
+  footer.block_epoch = block->block_epoch;
+  footer.data_end = done.scan->end;
+  footer.lost = dense.lost;
+  footer.digest = DigestOf(*done.scan);
+  footer.offsets = std::move(dense.offsets);
+  const uint64_t footer_offset = PageCeil(footer.data_end);
+  const std::string encoded = EncodeFooter(footer);
+  std::vector<IoStep> steps(4);
+  steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = footer_offset};
+  steps[0].owned.push_back(Buffer::CopyOf(AsBytes(encoded)));
+  // Written before the rest is given back: in the other order the space could be gone.
+  const uint64_t file_bytes = footer_offset + encoded.size();
+  steps[1] = {.op = IoStep::Op::kTruncate, .file = block->file, .size = file_bytes};
+  steps[2] = {.op = IoStep::Op::kSync, .file = block->file};
+  steps[3] = {.op = IoStep::Op::kKvWrite};
+  const BlockHeader header{.block_id = block->id,
+                           .opening_epoch = block->opening_epoch,
+                           .life = block->life,
+                           .set_version = block->set_version,
+                           .set_dsp_ids = block->set_dsp_ids};
+  steps[3].changes.push_back(FastStartEntry(header, file_bytes, encoded));
+  job.offsets = std::move(footer.offsets);
+  job.data_end = footer.data_end;
+  job.lost = footer.lost;
+  job.digest = footer.digest;
+  (void)Issue(std::move(job), IoLane::kBackground, std::move(steps), out);  // found by its kind
+}
+
+void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
+  Block* block = FindBlock(job.block_id);
+  ASSERT(block != nullptr);
+  block->sealing = false;
+  const std::vector<ReplyToken> waiters = std::exchange(block->seal_waiters, {});
+  if (err != Err::kOk) {
+    for (const ReplyToken& token : waiters) Reply(token, MessageType::kSealBlock, err, out);
+    if (err != Err::kFull) FailDisk(err, "sealing a block", out);
+    return;
+  }
+  block->sealed_index =
+      SealedIndex(job.offsets, static_cast<uint32_t>(job.data_end / kNeedleAlign));
+  block->open_index.reset();
+  block->end = job.data_end;
+  block->lost = job.lost;
+  block->digest = job.digest;
+  block->state = pb::BLOCK_SEALED;
+  block->deleted = deletes_.DeletedIn(block->id);
+  Changed(*block);
+  for (const ReplyToken& token : waiters) {
+    ReplyInfo(token, MessageType::kSealBlock, *block, out);
+  }
+}
+
+// Zeros are written beforehand because the first write to a fallocated extent makes the file system
+// log that it holds data now: an fdatasync then costs twice as much.
+void DspCore::FillPool(DspOutbox* out) {
+  if (!Writable() || pool_filling_ || pool_.size() >= options_.pool_files) return;
+  if (now_mono_ms_ < pool_retry_ms_ || UsableBytes() < 2 * superblock_.block_bytes) return;
+  pool_filling_ = true;
+  const std::string name = PoolFileName(next_pool_number_);
+  const std::string temporary = name + std::string(kTemporarySuffix);
+  std::vector<IoStep> steps;
+  steps.push_back({.op = IoStep::Op::kCreate, .name = temporary});
+  steps.push_back({.op = IoStep::Op::kAllocate, .size = superblock_.block_bytes});
+  steps.push_back({.op = IoStep::Op::kWriteZeros, .size = superblock_.block_bytes});
+  steps.push_back({.op = IoStep::Op::kSync});
+  steps.push_back({.op = IoStep::Op::kRename, .name = temporary, .target = name});
+  steps.push_back({.op = IoStep::Op::kSyncDir});
+  (void)Issue({.kind = PendingJob::Kind::kPool, .number = next_pool_number_++}, IoLane::kBackground,
+              std::move(steps), out);  // one at a time
+}
+
+// A pool file that cannot be made is no failure of what anybody asked for; and should the disk be
+// failing, the next commit will say so.
+void DspCore::OnPoolDone(const PendingJob& job, const JobDone& done) {
+  pool_filling_ = false;
+  if (done.err == Err::kOk) {
+    pool_.push_back({.number = job.number, .file = done.file});
+    return;
+  }
+  pool_retry_ms_ = now_mono_ms_ + kPoolRetryMs;
+  LOG_WARN("pool_file_failed", "err=%s", ErrName(done.err).data());
+}
+
+}  // namespace hayloft

@@ -1,0 +1,241 @@
+// The dsp: one disk's blocks, and all that is decided about them.
+//
+//   requests, finished jobs and reads, ticks  --->  DspCore  --->  replies, calls, jobs, reads
+//
+// Durability: an append or a delete is answered kOk only after the sync that covers it returned
+// kOk. After a failed write or sync nothing is written again: the disk is failed, `disk_failed`
+// leaves in the outbox, and reads go on until the process ends.
+// Threads: one. Ownership: borrows random; device and kv only during Start.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/core_io.h"
+#include "common/ports.h"
+#include "dataserver/dsp/block.h"
+#include "dataserver/dsp/delete_log.h"
+#include "dataserver/dsp/io_job.h"
+#include "dataserver/dsp/needle_read.h"
+#include "dataserver/dsp/superblock.h"
+
+namespace hayloft {
+
+struct DspOptions {
+  Id16 cluster_id{};    // the disk's must be the same
+  std::string address;  // told to others
+  std::string admin_address;
+  std::string machine;
+  std::string zone;
+  std::vector<std::string> nameservers;    // "IP:PORT"
+  bool read_only = false;                  // write nothing at all: for a failed disk
+  uint32_t pool_files = 2;                 // block files written beforehand
+  uint64_t append_queue_bytes = 64 << 20;  // beyond it appends are answered kBusy
+  uint64_t trash_ms = 168ull * 3600 * 1000;
+  uint32_t reserve_percent = 1;                   // of the disk, with two blocks: not for appends
+  uint64_t delete_log_rewrite_bytes = 256 << 10;  // smaller logs are left alone
+};
+
+struct DspOutbox {
+  std::vector<RpcReply> replies;
+  std::vector<RpcCall> calls;
+  std::vector<IoJob> jobs;
+  std::vector<ReadJob> reads;
+  std::vector<FileHandle> closes;  // files that nothing uses any more
+  bool disk_failed = false;        // the shell tells the dataserver by its exit
+};
+
+// What /metrics shows. Bytes of memory are those of the indexes alone.
+struct DspStats {
+  uint64_t blocks_open = 0, blocks_closed = 0, blocks_sealed = 0;
+  uint64_t needles_open = 0, needles_sealed = 0;
+  uint64_t index_open_bytes = 0, index_sealed_bytes = 0;
+  uint64_t files_live = 0, files_deleted = 0, files_lost = 0;
+  uint64_t pool_files = 0;
+  uint64_t appends = 0, append_bytes = 0, commits = 0, appends_refused = 0;
+  uint64_t reads = 0, reads_failed = 0, needles_corrupt = 0;
+  uint64_t deletes = 0, delete_log_bytes = 0, delete_log_damaged = 0;
+  uint64_t append_queue_bytes = 0;
+  uint64_t blocks_unreadable = 0;  // files at start-up that could not be used
+};
+
+// Small facts of the disk that the shell refreshes before each tick.
+struct DiskStatus {
+  SpaceInfo space;
+  uint64_t idle_ms = 0;  // since a job last finished while another waited; 0: nothing waits
+};
+
+class DspCore {
+ public:
+  DspCore(DspOptions options, Random* random);
+  DspCore(const DspCore&) = delete;  // two cores on one disk would append to the same block
+  DspCore& operator=(const DspCore&) = delete;
+
+  // Reads the disk and makes it this process's own: raises the incarnation, closes what was open,
+  // cuts torn tails and fsyncs what is kept. Blocks. On an error nothing was changed but what
+  // recovery does anyway: kNotFound (not formatted, or not mounted), kConfig (another cluster's),
+  // kCorrupt, kUnsupported, kReadOnly (the disk is marked failed), kIo, kFull.
+  Err Start(Device* device, Kv* kv, Now now);
+
+  void OnRequest(RpcRequest&& request, Now now, DspOutbox* out);
+  void OnCallDone(CallDone&& done, Now now, DspOutbox* out);
+  void OnJobDone(JobDone&& done, Now now, DspOutbox* out);
+  void OnReadDone(ReadDone&& done, Now now, DspOutbox* out);
+  void OnTick(const DiskStatus& disk, Now now, DspOutbox* out);
+
+  DspStats Stats() const;
+  const Superblock& superblock() const { return superblock_; }
+  DiskState disk_state() const { return superblock_.disk_state; }
+  // A nameserver has answered a heartbeat of this incarnation.
+  bool registered() const;
+  const std::map<uint64_t, Block>& blocks() const { return blocks_; }
+
+ private:
+  // What a job was for. Its completion is handled by kind.
+  struct PendingJob {
+    enum class Kind : uint8_t {
+      kCommit,
+      kClose,
+      kCreate,
+      kSealScan,
+      kSealWrite,
+      kPool,
+      kDeletes,
+      kDeleteRewrite,
+      kSuperblock,
+    };
+    Kind kind = Kind::kSuperblock;
+    uint64_t block_id = 0;
+    ReplyToken token{};               // kCreate
+    BlockHeader header{};             // kCreate
+    FileHandle file{};                // kCreate: the pool file used, if one was
+    std::vector<uint32_t> offsets{};  // kSealWrite
+    uint64_t data_end = 0;            // kSealWrite
+    uint32_t lost = 0;                // kSealWrite
+    Sha256 digest{};                  // kSealWrite
+    uint64_t number = 0;              // kPool
+  };
+  struct WaitingDelete {
+    ReplyToken token;
+    DeleteChange change;
+  };
+  struct PoolFile {
+    uint64_t number = 0;
+    FileHandle file;
+  };
+  // One of the nameservers, and what it has been told.
+  struct NameserverLink {
+    std::string address;
+    bool registered = false;
+    uint32_t dsp_id = 0;
+    uint64_t register_call = 0;  // 0: none under way; so for the others
+    uint64_t heartbeat_call = 0;
+    uint64_t report_call = 0;
+    uint64_t next_call_ms = 0;  // of a registration or heartbeat
+    uint64_t report_sequence = 0;
+    std::set<uint64_t> changed;     // blocks to be told
+    std::vector<uint64_t> telling;  // by the heartbeat under way
+    bool reporting = false;         // a full report is under way, or wanted
+    uint64_t report_id = 0;
+    uint32_t report_part = 0;
+    uint64_t report_next_block = 0;
+  };
+
+  // recovery.cc
+  Err LoadOwnSuperblock(Device* device);
+  Err RecoverFiles(Device* device, Kv* kv);
+  Err RecoverBlock(Device* device, Kv* kv, uint64_t block_id, uint64_t size, Block* block);
+  bool TakeFastStart(Kv* kv, uint64_t size, Block* block);
+  bool TakeFooter(Device* device, uint64_t size, Block* block);
+  Err TakeScan(Device* device, uint64_t size, Block* block);
+  void AdoptFooter(const Footer& footer, Block* block);
+
+  // dsp_append.cc
+  void OnAppend(RpcRequest&& request, Now now, DspOutbox* out);
+  Err CheckAppend(const pb::AppendRequest& message, const RpcRequest& request, Block** block);
+  void StartCommit(Block* block, Now now, DspOutbox* out);
+  bool TakeWaiting(Block* block, uint64_t* offset, uint64_t now_wall_ms,
+                   std::vector<Buffer>* parts);
+  void OnCommitDone(Block* block, Err err, Now now, DspOutbox* out);
+  void PublishCommit(Block* block, DspOutbox* out);
+  void BeginClose(Block* block, uint64_t block_epoch, DspOutbox* out);
+  void FinishCloseIfIdle(Block* block, DspOutbox* out);
+  void OnCloseDone(Block* block, Err err, DspOutbox* out);
+
+  // dsp_read.cc
+  void OnRead(const RpcRequest& request, Now now, DspOutbox* out);
+  void OnStat(const RpcRequest& request, DspOutbox* out);
+  void OnSetDelete(const RpcRequest& request, DspOutbox* out);
+  Err PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const;
+  void QueueDelete(const ReadJob& job, Now now, DspOutbox* out);
+  void StartDeleteCommit(Now now, DspOutbox* out);
+  void OnDeletesDone(Err err, Now now, DspOutbox* out);
+  void ApplyDelete(const DeleteChange& change);
+
+  // dsp_control.cc
+  Err CheckHead(const pb::CommandHead& head, DspOutbox* out);
+  void OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out);
+  void OnCreateDone(PendingJob&& job, JobDone&& done, Now now, DspOutbox* out);
+  void OnCloseBlock(const RpcRequest& request, DspOutbox* out);
+  void OnSealBlock(const RpcRequest& request, DspOutbox* out);
+  void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
+  void OnSealWritten(PendingJob&& job, Err err, DspOutbox* out);
+  void FillPool(DspOutbox* out);
+  void OnPoolDone(const PendingJob& job, const JobDone& done);
+  uint64_t UsableBytes() const;
+
+  // dsp_report.cc
+  void TickLink(NameserverLink* link, Now now, DspOutbox* out);
+  void SendRegister(NameserverLink* link, Now now, DspOutbox* out);
+  void SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out);
+  void SendReportPart(NameserverLink* link, DspOutbox* out);
+  void OnRegistered(NameserverLink* link, const CallDone& done, Now now, DspOutbox* out);
+  void OnHeartbeatDone(NameserverLink* link, const CallDone& done, Now now, DspOutbox* out);
+  void OnReportDone(NameserverLink* link, const CallDone& done, DspOutbox* out);
+  void Changed(const Block& block);  // every nameserver is told at the next heartbeat
+  void Hurry();                      // ... which is sent at the next tick
+  void FillSpace(pb::DspSpace* space) const;
+  void FillInfo(const Block& block, pb::BlockInfo* info) const;
+
+  // dsp_core.cc
+  Err Promise(uint64_t epoch, const std::string& node, uint64_t block_range_end, DspOutbox* out);
+  void StoreSuperblock(DspOutbox* out);
+  void FailDisk(Err err, const char* doing, DspOutbox* out);
+  void Reply(const ReplyToken& token, MessageType type, Err err, DspOutbox* out);
+  void ReplyInfo(const ReplyToken& token, MessageType type, const Block& block, DspOutbox* out);
+  uint64_t Issue(PendingJob pending, IoLane lane, std::vector<IoStep> steps, DspOutbox* out);
+  uint64_t Call(const std::string& address, MessageType type, std::string message,
+                uint32_t timeout_ms, DspOutbox* out);
+  Block* FindBlock(uint64_t block_id);
+  bool Writable() const { return superblock_.disk_state == DiskState::kHealthy && !read_only_; }
+
+  const DspOptions options_;
+  Random* const random_;
+  bool read_only_ = false;
+  Superblock superblock_;
+  SuperblockFiles superblock_files_;
+  std::map<uint64_t, Block> blocks_;
+  std::set<uint64_t> creating_;
+  std::vector<PoolFile> pool_;
+  bool pool_filling_ = false;
+  uint64_t pool_retry_ms_ = 0;
+  uint64_t next_pool_number_ = 0;
+  DiskStatus disk_;
+
+  DeleteState deletes_;
+  DeleteLog delete_log_;
+  std::vector<WaitingDelete> waiting_deletes_;
+  std::vector<WaitingDelete> committing_deletes_;
+  bool delete_job_ = false;  // a commit or a rewrite of the log is under way
+
+  std::map<uint64_t, PendingJob> jobs_;
+  uint64_t next_job_id_ = 1;
+  std::vector<NameserverLink> links_;
+  uint64_t next_call_id_ = 1;
+  uint64_t now_mono_ms_ = 0;
+  DspStats stats_;  // the counters; Stats() adds what is derived
+};
+
+}  // namespace hayloft

@@ -1,0 +1,67 @@
+// What the dsp's core wants done on its disk: lists of steps, run in order by a thread that may
+// block.
+//
+// The core decides and builds; the shell's writer thread (or the simulator, which crashes between
+// any two steps) runs. Jobs of one lane run one after the other, in the order of their issue.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/buffer.h"
+#include "common/ports.h"
+#include "dataserver/dsp/block_scan.h"
+
+namespace hayloft {
+
+enum class IoLane : uint8_t {
+  kCommit,      // commits, creation, close records, superblock, deletes: somebody waits for them
+  kBackground,  // sealing, filling the pool: long, and on files that no commit touches
+};
+
+struct IoStep {
+  enum class Op : uint8_t {
+    kCreate,      // name; later steps without a file of their own work on the new one
+    kOpen,        // name; likewise
+    kWrite,       // owned, at offset
+    kWriteZeros,  // [offset, offset + size), synced now and then
+    kSync,
+    kAllocate,  // size
+    kTruncate,  // size
+    kRename,    // name -> target
+    kRemove,    // name
+    kSyncDir,
+    kKvWrite,  // changes, not synced: LevelDB is only the fast start
+    kScan,     // scan_target; the result is in JobDone
+  };
+  Op op = Op::kSync;
+  FileHandle file{};  // invalid: the one that this job created or opened
+  std::string name{};
+  std::string target{};
+  uint64_t offset = 0;
+  uint64_t size = 0;
+  std::vector<Buffer> owned{};
+  std::vector<Kv::Change> changes{};
+  ScanTarget scan_target{};
+};
+
+struct IoJob {
+  uint64_t id = 0;
+  IoLane lane = IoLane::kCommit;
+  std::vector<IoStep> steps{};
+};
+
+struct JobDone {
+  uint64_t id = 0;
+  Err err = Err::kOk;  // of the first step that failed; later ones were not begun
+  FileHandle file{};   // that the job created or opened, if any
+  std::unique_ptr<ScanResult> scan{};
+};
+
+// Runs the steps until one fails. A damaged scan target is a result, not a failure. LevelDB's
+// failures are not passed on: it is only the fast start, and rebuilt when it lacks something.
+JobDone RunJob(const IoJob& job, Device* device, Kv* kv);
+
+}  // namespace hayloft

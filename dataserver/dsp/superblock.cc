@@ -1,0 +1,79 @@
+#include "dataserver/dsp/superblock.h"
+
+#include "common/log.h"
+
+namespace hayloft {
+
+namespace {
+
+Result<Superblock> LoadCopy(Device* device, const char* name) {
+  TRY_ASSIGN(const FileHandle file, device->Open(name));
+  std::vector<uint8_t> page(kPageBytes);
+  const Err err = device->Read(file, 0, page);
+  device->Close(file);
+  TRY(err);
+  return DecodeSuperblock(page);
+}
+
+}  // namespace
+
+Result<Superblock> LoadSuperblock(Device* device) {
+  const Result<Superblock> copies[2] = {LoadCopy(device, kSuperblockNames[0]),
+                                        LoadCopy(device, kSuperblockNames[1])};
+  const Result<Superblock>* best = nullptr;
+  for (const Result<Superblock>& copy : copies) {
+    if (!copy.ok()) continue;
+    if (best == nullptr || copy->generation > (*best)->generation) best = &copy;
+  }
+  for (int i = 0; i < 2; ++i) {
+    if (copies[i].err() == Err::kUnsupported) return Err::kUnsupported;
+    if (best != nullptr && !copies[i].ok()) {
+      LOG_WARN("superblock_copy_bad", "copy=%s err=%s action=use_other", kSuperblockNames[i],
+               ErrName(copies[i].err()).data());
+    }
+  }
+  if (best != nullptr) return **best;
+  const bool none = copies[0].err() == Err::kNotFound && copies[1].err() == Err::kNotFound;
+  return none ? Err::kNotFound : Err::kCorrupt;
+}
+
+std::vector<IoStep> SuperblockSteps(const SuperblockFiles& files, Superblock* superblock) {
+  ++superblock->generation;
+  const FileHandle file = files.copies[superblock->generation % 2];
+  std::vector<IoStep> steps(2);
+  steps[0] = {.op = IoStep::Op::kWrite, .file = file};
+  steps[0].owned.push_back(Buffer::CopyOf(AsBytes(EncodeSuperblock(*superblock))));
+  steps[1] = {.op = IoStep::Op::kSync, .file = file};
+  return steps;
+}
+
+Result<SuperblockFiles> OpenSuperblock(Device* device, Superblock* superblock) {
+  SuperblockFiles files;
+  for (int copy = 0; copy < 2; ++copy) {
+    Result<FileHandle> file = device->Open(kSuperblockNames[copy]);
+    if (file.err() == Err::kNotFound) {
+      file = device->Create(kSuperblockNames[copy]);
+      if (file.ok()) TRY(device->SyncDir());
+    }
+    if (!file.ok()) return file.err();
+    files.copies[copy] = *file;
+  }
+  for (int copy = 0; copy < 2; ++copy) {
+    IoJob job;
+    job.steps = SuperblockSteps(files, superblock);
+    TRY(RunJob(job, device, nullptr).err);
+  }
+  return files;
+}
+
+Err FormatDisk(Device* device, Superblock superblock) {
+  TRY_ASSIGN(const std::vector<FileInfo> found, device->List());
+  for (const FileInfo& file : found) {
+    if (file.name != "LOCK" && file.name != "lost+found") return Err::kExists;
+  }
+  TRY_ASSIGN(const SuperblockFiles files, OpenSuperblock(device, &superblock));
+  for (const FileHandle copy : files.copies) device->Close(copy);
+  return device->SyncDir();
+}
+
+}  // namespace hayloft

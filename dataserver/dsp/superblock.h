@@ -1,0 +1,27 @@
+// The superblock's two copies: written in turn, so that a power cut tears at most the older one.
+#pragma once
+
+#include "common/ports.h"
+#include "dataserver/dsp/block_format.h"
+#include "dataserver/dsp/io_job.h"
+
+namespace hayloft {
+
+// The valid copy with the greater generation. kNotFound: neither file is there (an empty folder, a
+// disk that is not mounted). kCorrupt: no copy is valid. kUnsupported: a later version wrote it.
+Result<Superblock> LoadSuperblock(Device* device);
+
+// Opens both copies, making one that is missing, and writes both, so that each start begins with
+// two good ones. Raises the generation.
+struct SuperblockFiles {
+  FileHandle copies[2];
+};
+Result<SuperblockFiles> OpenSuperblock(Device* device, Superblock* superblock);
+
+// Steps that write the next generation durably over the older copy. Raises the generation.
+std::vector<IoStep> SuperblockSteps(const SuperblockFiles& files, Superblock* superblock);
+
+// Makes both copies in an empty folder and syncs it. kExists when the folder holds anything.
+Err FormatDisk(Device* device, Superblock superblock);
+
+}  // namespace hayloft
