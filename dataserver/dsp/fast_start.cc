@@ -23,20 +23,20 @@ Kv::Change FastStartEntry(const BlockHeader& header, uint64_t file_bytes,
 }
 
 Result<FastStart> FindFastStart(Kv* kv, uint64_t block_id, uint64_t file_bytes) {
-  TRY_ASSIGN(const std::string value, kv->Get(Key(block_id)));
-  ByteReader reader(AsBytes(value));
+  const Result<std::string> value = kv->Get(Key(block_id));
+  if (!value.ok()) return value.err();
+  ByteReader reader(AsBytes(*value));
   const le64 remembered_bytes = reader.TakeStruct<le64>();
   std::string page(AsText(reader.Take(sizeof(BlockHeaderPage))));
   if (!reader.ok()) return Err::kCorrupt;
   if (remembered_bytes != file_bytes) return Err::kNotFound;
   page.resize(kPageBytes, '\0');
-  FastStart found;
-  TRY_ASSIGN(found.header, DecodeBlockHeader(AsBytes(page)));
+  TRY_ASSIGN(BlockHeader header, DecodeBlockHeader(AsBytes(page)));
   uint64_t needed = 0;
-  TRY_ASSIGN(found.footer, DecodeFooter(reader.Take(reader.size()), &needed));
-  if (found.header.block_id != block_id || found.footer.block_id != block_id) return Err::kCorrupt;
-  if (found.header.life != found.footer.life) return Err::kCorrupt;
-  return found;
+  TRY_ASSIGN(Footer footer, DecodeFooter(reader.Take(reader.size()), &needed));
+  if (header.block_id != block_id || footer.block_id != block_id) return Err::kCorrupt;
+  if (header.life != footer.life) return Err::kCorrupt;
+  return FastStart{.header = std::move(header), .footer = std::move(footer)};
 }
 
 }  // namespace hayloft
