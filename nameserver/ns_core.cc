@@ -1,0 +1,217 @@
+#include "nameserver/ns_core.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace hayloft {
+
+namespace {
+constexpr uint64_t kIdsLow = 64;  // reserve more when fewer are left
+}
+
+NsCore::NsCore(const NsOptions& options, NsState state, Random* random)
+    : options_(options),
+      state_(std::move(state)),
+      membership_({options.suspect_after_ms, options.down_after_ms}),
+      random_(random) {
+  ASSERT(random_ != nullptr);
+  ASSERT(state_.node.size() == 16);
+}
+
+void NsCore::Start(uint64_t epoch, Now now, NsOutbox* outbox) {
+  ASSERT(!started_);
+  ASSERT(epoch > state_.epoch);
+  started_ = true;
+  started_ms_ = now.mono_ms;
+  synced_index_ = state_.last_index;
+  // What is left of an old range is never used: it may have been used already.
+  next_block_id_ = state_.id_range_end;
+  for (const auto& [dsp_id, dsp] : state_.dsps) {
+    dsp_by_disk_[dsp.disk_id()] = dsp_id;
+    (void)membership_.Add(dsp_id, dsp.machine(), now);  // silent from now on
+    work_[dsp_id];
+  }
+  state_.blocks.ForEach([&](const BlockRecord& record) {
+    if (record.state != pb::BLOCK_OPEN) return;
+    for (const uint32_t dsp_id : state_.blocks.SetMembers(record.set)) {
+      work_[dsp_id].open_blocks.insert(record.block_id);
+    }
+  });
+  pb::LogRecord record;
+  record.mutable_new_epoch()->set_epoch(epoch);
+  Log(std::move(record), outbox);
+}
+
+void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
+  ASSERT(started_);
+  switch (request.type) {
+    case MessageType::kRegister:
+      return OnRegister(request, now, outbox);
+    case MessageType::kHeartbeat:
+      return OnHeartbeat(request, now, outbox);
+    case MessageType::kBlockReport:
+      return OnBlockReport(request, now, outbox);
+    case MessageType::kGrant:
+      return OnGrant(request, now, outbox);
+    case MessageType::kLocate:
+      return OnLocate(request, outbox);
+    case MessageType::kClusterStatus:
+      return OnClusterStatus(request, outbox);
+    default:
+      return Reply(request, Err::kUnsupported, "", outbox);
+  }
+}
+
+void NsCore::OnCallDone(CallDone&& done, Now now, NsOutbox* outbox) {
+  const auto found = commands_.find(done.call_id);
+  if (found == commands_.end()) return;
+  const Command command = found->second;
+  commands_.erase(found);
+  if (command.type == MessageType::kCreateBlock) return OnCreateDone(command, done, now, outbox);
+  OnCloseOrSealDone(command, done, now, outbox);
+}
+
+void NsCore::OnTick(Now now, NsOutbox* outbox) {
+  ASSERT(started_);
+  for (const uint32_t dsp_id : membership_.OnTick(now)) {
+    CloseBlocksOf(dsp_id, "suspect", outbox);
+  }
+  CheckRebuilt(now, outbox);
+  for (auto& [dsp_id, work] : work_) Work(dsp_id, &work, now, outbox);
+}
+
+// --- The log and what waits for it ---
+
+void NsCore::Log(pb::LogRecord&& record, NsOutbox* outbox) {
+  record.set_index(state_.last_index + 1);
+  record.set_epoch(record.has_new_epoch() ? record.new_epoch().epoch() : state_.epoch);
+  record.set_node(state_.node);
+  const Err err = ApplyRecord(record, &state_);
+  ASSERT(err == Err::kOk);  // our own record
+  outbox->records.push_back(std::move(record));
+}
+
+template <typename Effect>
+void NsCore::Emit(Effect&& effect, NsOutbox* outbox) {
+  if (synced_index_ < state_.last_index) {
+    held_.push_back({state_.last_index, std::forward<Effect>(effect)});
+  } else if constexpr (std::is_same_v<std::decay_t<Effect>, RpcReply>) {
+    outbox->replies.push_back(std::forward<Effect>(effect));
+  } else {
+    outbox->calls.push_back(std::forward<Effect>(effect));
+  }
+}
+
+void NsCore::OnLogSynced(uint64_t index, NsOutbox* outbox) {
+  ASSERT(index >= synced_index_);
+  ASSERT(index <= state_.last_index);
+  synced_index_ = index;
+  while (!held_.empty() && held_.front().index <= index) {
+    if (RpcReply* reply = std::get_if<RpcReply>(&held_.front().effect)) {
+      outbox->replies.push_back(std::move(*reply));
+    } else {
+      outbox->calls.push_back(std::move(std::get<RpcCall>(held_.front().effect)));
+    }
+    held_.pop_front();
+  }
+}
+
+void NsCore::Reply(const RpcRequest& request, Err err, std::string message, NsOutbox* outbox) {
+  RpcReply reply;
+  reply.token = request.token;
+  reply.type = request.type;
+  reply.err = err;
+  reply.message = std::move(message);
+  Emit(std::move(reply), outbox);
+}
+
+// --- Epochs ---
+
+void NsCore::RaiseEpochAbove(uint64_t epoch, NsOutbox* outbox) {
+  if (raising_epoch_) return;
+  PROBE("nameserver_epoch_raised");
+  raising_epoch_ = true;
+  outbox->raise_epoch_above = std::max(epoch, state_.epoch);
+}
+
+void NsCore::OnEpochRaised(uint64_t epoch, NsOutbox* outbox) {
+  ASSERT(raising_epoch_);
+  ASSERT(epoch > state_.epoch);
+  raising_epoch_ = false;
+  pb::LogRecord record;
+  record.mutable_new_epoch()->set_epoch(epoch);
+  Log(std::move(record), outbox);
+}
+
+// --- Block ids ---
+
+// Somebody knows of ids that this log does not: it is older than the cluster (restored, rebuilt).
+// What else was given out since cannot be known, so that ids go on far above.
+void NsCore::NoteMark(uint64_t mark, NsOutbox* outbox) {
+  if (mark <= state_.id_range_end) return;
+  if (mark > kBlockIdMax + 1) {
+    LOG_WARN("block_id_mark_impossible", "mark=%llu action=ignore",
+             static_cast<unsigned long long>(mark));
+    return;
+  }
+  PROBE("nameserver_ids_jump");
+  next_block_id_ = std::min(mark + kIdJump, kBlockIdMax + 1);
+  LOG_WARN("block_ids_jump", "mark=%llu next=%llu", static_cast<unsigned long long>(mark),
+           static_cast<unsigned long long>(next_block_id_));
+  pb::LogRecord record;
+  record.mutable_id_range()->set_end(std::min(next_block_id_ + kIdsReserved, kBlockIdMax + 1));
+  Log(std::move(record), outbox);
+}
+
+uint64_t NsCore::NextBlockId(NsOutbox* outbox) {
+  if (next_block_id_ > kBlockIdMax) {
+    if (!ids_exhausted_) LOG_ERROR("block_ids_exhausted", "action=no_more_blocks");
+    ids_exhausted_ = true;
+    return 0;
+  }
+  if (next_block_id_ + kIdsLow > state_.id_range_end && state_.id_range_end <= kBlockIdMax) {
+    pb::LogRecord record;
+    record.mutable_id_range()->set_end(
+        std::min(state_.id_range_end + kIdsReserved, kBlockIdMax + 1));
+    Log(std::move(record), outbox);
+  }
+  ASSERT(next_block_id_ < state_.id_range_end);
+  return next_block_id_++;
+}
+
+// --- Completeness ---
+
+uint64_t NsCore::DspsReported() const {
+  uint64_t reported = 0;
+  for (const auto& [dsp_id, work] : work_) reported += work.reported ? 1 : 0;
+  return reported;
+}
+
+bool NsCore::Complete() const {
+  if (state_.settings.rebuilding()) return false;
+  for (const auto& [dsp_id, dsp] : membership_.dsps()) {
+    if (!work_.at(dsp_id).reported && dsp.state != DspState::kDown) return false;
+  }
+  return true;
+}
+
+// A rebuild ends when the dsps that were announced have all reported; when none were, after as
+// long as it takes to declare one down: who has not come by then is not waited for.
+void NsCore::CheckRebuilt(Now now, NsOutbox* outbox) {
+  if (!state_.settings.rebuilding() || work_.empty()) return;
+  const uint64_t reported = DspsReported();
+  if (reported < work_.size()) return;
+  const uint32_t announced = state_.settings.rebuild_dsps();
+  const bool waited = now.mono_ms - started_ms_ >= options_.down_after_ms;
+  if (announced > 0 ? reported < announced : !waited) return;
+  LOG_INFO("rebuild_complete", "dsps=%llu blocks=%llu", static_cast<unsigned long long>(reported),
+           static_cast<unsigned long long>(state_.blocks.size()));
+  pb::LogRecord record;
+  *record.mutable_settings() = state_.settings;
+  record.mutable_settings()->set_rebuilding(false);
+  Log(std::move(record), outbox);
+}
+
+}  // namespace hayloft

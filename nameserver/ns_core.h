@@ -1,0 +1,177 @@
+// The nameserver's decisions: which dsps hold which block, who may append, what is closed and
+// sealed.
+//
+//   request, tick, answer --> NsCore --> records --> [shell: synced batch] --> OnLogSynced
+//                               '--> replies and calls, held until every record before them is safe
+//
+// Nothing leaves that rests on a record which a crash could take back: so no block is announced,
+// no id used and no command sent before its record is synced. The state is changed at once, when
+// the record is made; whoever would see it waits for the gate.
+//
+// Blocks: a dsp creates the file first, then the block is logged, then granted. Closed is what the
+// dsp or the nameserver doubted; a closed block is sealed when its dsp has confirmed the close.
+// Close and seal are repeated until done. Reports are the truth about what is on the disks: unknown
+// blocks are adopted, so that a lost store comes back by itself (settings.rebuilding).
+//
+// This release opens blocks with one replica; sets, marks and commands are by member already.
+// Threads: one owner. Pure; borrows `random`.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/core_io.h"
+#include "common/ports.h"
+#include "common/proto/hayloft.pb.h"
+#include "nameserver/membership.h"
+#include "nameserver/ns_state.h"
+
+namespace hayloft {
+
+struct NsOptions {
+  uint64_t suspect_after_ms = 3'000;
+  uint64_t down_after_ms = 600'000;
+  uint32_t open_blocks_per_dsp = 2;
+  uint32_t full_percent = 95;
+};
+
+struct NsOutbox {
+  std::vector<RpcReply> replies;
+  std::vector<RpcCall> calls;
+  std::vector<pb::LogRecord> records;  // to be made durable in this order, then OnLogSynced
+  // Not 0: a dsp has promised this epoch to another; win a higher one and call OnEpochRaised, or
+  // stop.
+  uint64_t raise_epoch_above = 0;
+};
+
+class NsCore {
+ public:
+  static constexpr uint64_t kIdJump = 1 << 20;  // above every mark heard that the log doesn't know
+  static constexpr uint64_t kIdsReserved = 1024;  // ids a log record hands out
+
+  NsCore(const NsOptions& options, NsState state, Random* random);
+
+  // Before anything else. `epoch` was won from the coordinator. REQUIRES: above the state's.
+  void Start(uint64_t epoch, Now now, NsOutbox* outbox);
+  void OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox);
+  void OnCallDone(CallDone&& done, Now now, NsOutbox* outbox);
+  void OnTick(Now now, NsOutbox* outbox);
+  // All records up to this one are safe.
+  void OnLogSynced(uint64_t index, NsOutbox* outbox);
+  void OnEpochRaised(uint64_t epoch, NsOutbox* outbox);
+
+  const NsState& state() const { return state_; }
+  const Membership& membership() const { return membership_; }
+  bool Complete() const;  // a block that is not known does not exist
+  bool Writable() const;  // an upload would find a block now
+  uint64_t DspsReported() const;
+
+ private:
+  // What has to be done with a dsp and its blocks. Nothing here is logged.
+  struct DspWork {
+    std::set<uint64_t> open_blocks;
+    std::map<uint64_t, uint64_t> doubted;   // open blocks that a client found bad -> since when
+    std::map<uint64_t, uint64_t> to_close;  // block -> when to send (again); UINT64_MAX: it is out
+    std::map<uint64_t, uint64_t> to_seal;
+    uint32_t creating = 0;
+    uint64_t next_create_ms = 0;
+    uint64_t full_until_ms = 0;
+    uint32_t stale_refusals = 0;  // commands refused for their epoch or incarnation
+    bool register_again = false;
+    bool reported = false;       // all blocks, since its registration
+    bool report_wanted = false;  // again
+    uint64_t next_ask_ms = 0;    // for a report
+    uint64_t next_doubt_ms = 0;  // doubt asks for a report no earlier
+    bool sequence_known = false;
+    uint64_t report_sequence = 0;
+    // The full report that is under way.
+    bool reporting = false;
+    uint64_t report_id = 0;
+    uint32_t next_part = 0;
+    std::vector<uint64_t> report_blocks;
+    std::set<uint64_t> touched_blocks;  // told of otherwise meanwhile
+  };
+  struct Command {
+    MessageType type = MessageType::kCreateBlock;
+    uint32_t dsp_id = 0;
+    uint64_t block_id = 0;
+  };
+  struct Held {  // until record `index` is safe
+    uint64_t index = 0;
+    std::variant<RpcReply, RpcCall> effect;
+  };
+
+  // ns_core.cc: log, gate, ids, time
+  void Log(pb::LogRecord&& record, NsOutbox* outbox);
+  template <typename Effect>
+  void Emit(Effect&& effect, NsOutbox* outbox);
+  void Reply(const RpcRequest& request, Err err, std::string message, NsOutbox* outbox);
+  void NoteMark(uint64_t mark, NsOutbox* outbox);
+  uint64_t NextBlockId(NsOutbox* outbox);  // 0: exhausted
+  void RaiseEpochAbove(uint64_t epoch, NsOutbox* outbox);
+  void CheckRebuilt(Now now, NsOutbox* outbox);
+
+  // ns_dsps.cc: registration, heartbeats, reports
+  void OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox);
+  Err JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const;
+  uint32_t FindDisk(std::string_view disk_id) const;  // 0: not known
+  void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
+  void OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox);
+  void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, NsOutbox* outbox);
+  void OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox);
+  void FinishReport(uint32_t dsp_id, NsOutbox* outbox);
+
+  // ns_blocks.cc: what becomes of blocks
+  void LearnBlock(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox);
+  void LearnKnownBlock(uint32_t dsp_id, const BlockRecord& record, const pb::BlockInfo& info,
+                       NsOutbox* outbox);
+  void MarkAbsent(uint32_t dsp_id, uint64_t block_id, NsOutbox* outbox);
+  void LogBlockState(BlockRecord record, pb::BlockState state, NsOutbox* outbox);
+  void CloseBlocksOf(uint32_t dsp_id, const char* why, NsOutbox* outbox);
+  void Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox);
+  void CreateBlocks(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox);
+  void SendCommands(MessageType type, uint32_t dsp_id, std::map<uint64_t, uint64_t>* blocks,
+                    Now now, NsOutbox* outbox);
+  void SendCommand(const Command& command, std::string message, uint32_t timeout_ms,
+                   NsOutbox* outbox);
+  void OnCreateDone(const Command& command, const CallDone& done, Now now, NsOutbox* outbox);
+  void OnCloseOrSealDone(const Command& command, const CallDone& done, Now now, NsOutbox* outbox);
+  void OnRefused(uint32_t dsp_id);
+  pb::CommandHead Head() const;
+
+  // ns_clients.cc: grants, locations, status
+  void OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox);
+  void DoubtBlocks(const pb::GrantRequest& message, Now now, NsOutbox* outbox);
+  uint64_t GrantableBlock(uint32_t dsp_id, const std::set<uint64_t>& bad_blocks) const;
+  Err NoGrantErr(Now now) const;
+  bool HasSpace(uint32_t dsp_id, Now now) const;
+  void OnLocate(const RpcRequest& request, NsOutbox* outbox);
+  void FillReplicas(const BlockRecord& record, pb::Location* location) const;
+  void OnClusterStatus(const RpcRequest& request, NsOutbox* outbox);
+  void FillDspStatus(pb::ClusterStatusReply* reply) const;
+  void FillBlockStatus(pb::ClusterStatusReply* reply) const;
+
+  const NsOptions options_;
+  NsState state_;
+  Membership membership_;
+  Random* const random_;
+  std::map<uint32_t, DspWork> work_;
+  std::map<std::string, uint32_t, std::less<>> dsp_by_disk_;
+  std::map<uint64_t, Command> commands_;
+  uint64_t last_call_id_ = 0;
+  uint64_t synced_index_ = 0;
+  std::deque<Held> held_;
+  uint64_t next_block_id_ = 0;
+  bool ids_exhausted_ = false;
+  bool raising_epoch_ = false;
+  bool started_ = false;
+  uint64_t started_ms_ = 0;
+};
+
+}  // namespace hayloft

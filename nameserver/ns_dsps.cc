@@ -1,0 +1,243 @@
+// Dsps and what they say of themselves: registration, heartbeats, reports of their blocks.
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "nameserver/ns_core.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr size_t kDspsMax = 10'000;
+constexpr size_t kLabelBytesMax = 255;          // addresses, machine and zone labels
+constexpr size_t kReportedBlocksMax = 4 << 20;  // of one dsp
+constexpr uint64_t kReportPatienceMs = 2'000;   // between asking for a report and asking again
+
+bool WellFormed(const pb::RegisterRequest& message) {
+  for (const std::string* label :
+       {&message.address(), &message.admin_address(), &message.machine(), &message.zone()}) {
+    if (label->size() > kLabelBytesMax) return false;
+  }
+  return message.disk_id().size() == 16 && message.incarnation() > 0 && !message.address().empty();
+}
+
+void TakeSpace(const pb::DspSpace& space, DspLive* dsp) {
+  dsp->total_bytes = space.total_bytes();
+  dsp->free_bytes = space.free_bytes();
+  dsp->used_bytes = space.used_bytes();
+}
+
+}  // namespace
+
+uint32_t NsCore::FindDisk(std::string_view disk_id) const {
+  const auto found = dsp_by_disk_.find(disk_id);
+  return found == dsp_by_disk_.end() ? 0 : found->second;
+}
+
+// Each start of a dsp raises the incarnation on its disk. So whoever comes with a lower one is an
+// older copy of the disk, and one with the same under another address a second copy (FAULTS F50).
+// A disk that moved comes with a higher one, but not while its old self is still heard.
+Err NsCore::JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const {
+  if (message.cluster_id() != state_.settings.cluster_id()) return Err::kConfig;
+  if (!WellFormed(message)) return Err::kInvalid;
+  if (known_dsp_id == 0) return state_.dsps.size() < kDspsMax ? Err::kOk : Err::kBusy;
+  const pb::LogDsp& known = state_.dsps.at(known_dsp_id);
+  if (message.incarnation() < known.incarnation()) return Err::kStaleEpoch;
+  if (message.address() == known.address()) return Err::kOk;
+  if (message.incarnation() == known.incarnation()) return Err::kExists;
+  const bool up = membership_.Find(known_dsp_id)->state == DspState::kUp;
+  return up ? Err::kExists : Err::kOk;
+}
+
+void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
+  pb::RegisterRequest message;
+  if (!message.ParseFromString(request.message)) {
+    return Reply(request, Err::kInvalid, "", outbox);
+  }
+  uint32_t dsp_id = FindDisk(message.disk_id());
+  const Err err = JudgeRegistration(message, dsp_id);
+  if (err != Err::kOk) {
+    LOG_WARN("dsp_refused", "err=%s dsp=%u address=%s incarnation=%llu",
+             std::string(ErrName(err)).c_str(), dsp_id, LogText(message.address()).c_str(),
+             static_cast<unsigned long long>(message.incarnation()));
+    return Reply(request, err, "", outbox);
+  }
+  const bool refused_often = dsp_id != 0 && work_.at(dsp_id).stale_refusals > 1;
+  if (message.promised_epoch() > state_.epoch ||
+      (message.promised_epoch() == state_.epoch && refused_often)) {
+    // It obeys a later nameserver, or another one of the same epoch.
+    RaiseEpochAbove(message.promised_epoch(), outbox);
+    return Reply(request, Err::kUnavailable, "", outbox);
+  }
+  if (dsp_id == 0) {
+    dsp_id = state_.dsps.empty() ? 1 : state_.dsps.rbegin()->first + 1;
+    dsp_by_disk_[message.disk_id()] = dsp_id;
+  }
+  Admit(dsp_id, message, now, outbox);
+  NoteMark(message.block_range_end(), outbox);
+  pb::RegisterReply reply;
+  reply.set_dsp_id(dsp_id);
+  reply.set_epoch(state_.epoch);
+  reply.set_node(state_.node);
+  reply.set_block_range_end(state_.id_range_end);
+  Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+}
+
+void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox) {
+  pb::LogRecord record;
+  pb::LogDsp& dsp = *record.mutable_dsp();
+  dsp.set_dsp_id(dsp_id);
+  dsp.set_disk_id(message.disk_id());
+  dsp.set_address(message.address());
+  dsp.set_machine(message.machine());
+  dsp.set_zone(message.zone());
+  dsp.set_incarnation(message.incarnation());
+  dsp.set_admin_address(message.admin_address());
+  const auto known = state_.dsps.find(dsp_id);
+  const bool restarted =
+      known != state_.dsps.end() && known->second.incarnation() != message.incarnation();
+  const bool changed =
+      known == state_.dsps.end() || known->second.SerializeAsString() != dsp.SerializeAsString();
+  if (changed) Log(std::move(record), outbox);
+  // An address belongs to one process: whoever had it before is gone (two disks swapped).
+  for (const auto& [other_id, other] : state_.dsps) {
+    if (other_id == dsp_id || other.address() != message.address()) continue;
+    membership_.Vanished(membership_.Find(other_id));
+  }
+  DspLive* live = membership_.Add(dsp_id, message.machine(), now);
+  DspWork& work = work_[dsp_id];
+  if (restarted) CloseBlocksOf(dsp_id, "restarted", outbox);  // as the dsp itself has (F60)
+  if (restarted || !live->registered) work.reported = false;
+  work.reporting = false;
+  work.report_wanted = true;
+  work.next_ask_ms = now.mono_ms + kReportPatienceMs;  // it may come unasked
+  work.sequence_known = false;
+  work.register_again = false;
+  live->registered = true;
+  live->incarnation = message.incarnation();
+  live->disk_state = message.disk_state();
+  TakeSpace(message.space(), live);
+  membership_.Heard(live, now);
+  LOG_INFO("dsp_registered", "dsp=%u address=%s machine=%s incarnation=%llu", dsp_id,
+           LogText(message.address()).c_str(), LogText(message.machine()).c_str(),
+           static_cast<unsigned long long>(message.incarnation()));
+}
+
+void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
+  pb::HeartbeatRequest message;
+  if (!message.ParseFromString(request.message)) {
+    return Reply(request, Err::kInvalid, "", outbox);
+  }
+  pb::HeartbeatReply reply;
+  DspLive* live = membership_.Find(message.dsp_id());
+  const bool known = live != nullptr && live->registered &&
+                     live->incarnation == message.incarnation() &&
+                     !work_.at(message.dsp_id()).register_again;
+  if (!known) {
+    reply.set_register_again(true);
+  } else {
+    DspWork& work = work_.at(message.dsp_id());
+    // A loop that lives while its disk hangs is dead (FAULTS F65).
+    if (message.disk_idle_ms() <= kDiskStallMs) membership_.Heard(live, now);
+    const bool was_healthy = live->disk_state == pb::DISK_HEALTHY;
+    live->disk_state = message.disk_state();
+    live->draining = message.draining();
+    TakeSpace(message.space(), live);
+    live->files_live = message.files_live();
+    live->files_deleted = message.files_deleted();
+    live->files_lost = message.files_lost();
+    live->blocks = message.blocks();
+    if (was_healthy && live->disk_state != pb::DISK_HEALTHY) {
+      CloseBlocksOf(message.dsp_id(), "disk_failed", outbox);
+    }
+    TakeChanges(message.dsp_id(), message, outbox);
+    if ((!work.reported || work.report_wanted) && now.mono_ms >= work.next_ask_ms) {
+      work.next_ask_ms = now.mono_ms + kReportPatienceMs;
+      reply.set_report_again(true);
+    }
+  }
+  reply.set_epoch(state_.epoch);
+  reply.set_node(state_.node);
+  reply.set_block_range_end(state_.id_range_end);
+  Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+}
+
+// The sequence counts the messages that carried changes; the last one may be repeated.
+void NsCore::TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, NsOutbox* outbox) {
+  DspWork& work = work_.at(dsp_id);
+  const uint64_t sequence = message.report_sequence();
+  const uint64_t expected = work.report_sequence + (message.changed().empty() ? 0 : 1);
+  if (work.sequence_known && sequence != expected && sequence != work.report_sequence) {
+    PROBE("nameserver_report_gap");
+    work.report_wanted = true;
+  }
+  work.sequence_known = true;
+  work.report_sequence = sequence;
+  for (const pb::BlockInfo& info : message.changed()) LearnBlock(dsp_id, info, outbox);
+}
+
+void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox) {
+  pb::BlockReportRequest message;
+  if (!message.ParseFromString(request.message) ||
+      message.blocks_size() > static_cast<int>(kReportBlocksMax)) {
+    return Reply(request, Err::kInvalid, "", outbox);
+  }
+  const uint32_t dsp_id = message.dsp_id();
+  const DspLive* live = membership_.Find(dsp_id);
+  if (live == nullptr || !live->registered || live->incarnation != message.incarnation()) {
+    return Reply(request, Err::kStaleEpoch, "", outbox);
+  }
+  DspWork& work = work_.at(dsp_id);
+  work.next_ask_ms = now.mono_ms + kReportPatienceMs;
+  if (message.part() == 0) {
+    work.reporting = true;
+    work.report_wanted = false;
+    work.report_id = message.report_id();
+    work.next_part = 0;
+    work.report_blocks.clear();
+    work.touched_blocks.clear();
+  }
+  const bool follows = work.reporting && message.report_id() == work.report_id;
+  if (follows && message.part() + 1 == work.next_part) {
+    return Reply(request, Err::kOk, "", outbox);  // a repetition
+  }
+  if (!follows || message.part() != work.next_part ||
+      work.report_blocks.size() > kReportedBlocksMax) {
+    PROBE("nameserver_report_out_of_order");
+    work.reporting = false;
+    work.report_wanted = true;
+    return Reply(request, Err::kInvalid, "", outbox);
+  }
+  ++work.next_part;
+  for (const pb::BlockInfo& info : message.blocks()) {
+    work.report_blocks.push_back(info.block_id());
+    LearnBlock(dsp_id, info, outbox);
+  }
+  if (message.last()) FinishReport(dsp_id, outbox);
+  Reply(request, Err::kOk, "", outbox);
+}
+
+// A block of this dsp that was neither reported nor told of meanwhile is not there.
+void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
+  DspWork& work = work_.at(dsp_id);
+  std::sort(work.report_blocks.begin(), work.report_blocks.end());
+  std::vector<uint64_t> missing;
+  state_.blocks.ForEach([&](const BlockRecord& record) {
+    const std::vector<uint32_t>& members = state_.blocks.SetMembers(record.set);
+    if (std::find(members.begin(), members.end(), dsp_id) == members.end()) return;
+    if (work.touched_blocks.contains(record.block_id)) return;
+    if (std::binary_search(work.report_blocks.begin(), work.report_blocks.end(), record.block_id)) {
+      return;
+    }
+    missing.push_back(record.block_id);
+  });
+  for (const uint64_t block_id : missing) MarkAbsent(dsp_id, block_id, outbox);
+  work.reporting = false;
+  work.reported = true;
+  work.report_blocks = {};
+  work.touched_blocks = {};
+  LOG_INFO("dsp_reported", "dsp=%u missing_blocks=%zu", dsp_id, missing.size());
+}
+
+}  // namespace hayloft
