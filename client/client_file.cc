@@ -285,6 +285,10 @@ void ClientCore::EndRound(Op* op, Now now, ClientOutbox* outbox) {
   // sent also when it is so already: only some replicas may have it, or not yet synced.
   file.counter = file.stat.delete_counter;
   if (IsOdd(file.counter) == undelete) ++file.counter;
+  if (file.counter == 0) {  // never deleted, and shall not be: there is no value to send
+    outbox->set_deletes.push_back({op->id, Err::kOk, 0});
+    return Forget(op);
+  }
   file.counter_known = true;
   ++op->round;
   AskReplicas(op, now, outbox);

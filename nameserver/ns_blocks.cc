@@ -39,8 +39,6 @@ void NsCore::LearnBlock(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* ou
     return;
   }
   NoteMark(info.block_id() + 1, outbox);
-  DspWork& work = work_.at(dsp_id);
-  if (work.reporting) work.touched_blocks.insert(info.block_id());
   const BlockRecord* known = state_.blocks.Find(info.block_id());
   if (known == nullptr) {
     if (info.dropped()) return;
@@ -172,6 +170,7 @@ void NsCore::Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox) {
     work->report_wanted = true;
   }
   SendCommands(MessageType::kCloseBlock, dsp_id, &work->to_close, now, outbox);
+  if (live->disk_state != pb::DISK_HEALTHY) return;
   SendCommands(MessageType::kSealBlock, dsp_id, &work->to_seal, now, outbox);
   CreateBlocks(dsp_id, work, now, outbox);
 }
@@ -270,6 +269,7 @@ void NsCore::OnCreateDone(const Command& command, const CallDone& done, Now now,
   }
   if (err == Err::kOk) {
     work.stale_refusals = 0;
+    work.recent_blocks[command.block_id] = now.mono_ms;
     return LearnBlock(command.dsp_id, reply.block(), outbox);  // adopted like any other
   }
   // The id is not used again: the block may exist all the same, and is then reported.

@@ -95,7 +95,9 @@ class NsCore {
     uint64_t report_id = 0;
     uint32_t next_part = 0;
     std::vector<uint64_t> report_blocks;
-    std::set<uint64_t> touched_blocks;  // told of otherwise meanwhile
+    uint64_t last_report_id = 0;  // that is finished
+    // Blocks told of otherwise -> when: a report that is on its way need not have them.
+    std::map<uint64_t, uint64_t> recent_blocks;
   };
   struct Command {
     MessageType type = MessageType::kCreateBlock;
@@ -123,7 +125,7 @@ class NsCore {
   uint32_t FindDisk(std::string_view disk_id) const;  // 0: not known
   void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
   void OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox);
-  void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, NsOutbox* outbox);
+  void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now, NsOutbox* outbox);
   void OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox);
   void FinishReport(uint32_t dsp_id, NsOutbox* outbox);
 

@@ -12,7 +12,8 @@ namespace {
 constexpr size_t kDspsMax = 10'000;
 constexpr size_t kLabelBytesMax = 255;          // addresses, machine and zone labels
 constexpr size_t kReportedBlocksMax = 4 << 20;  // of one dsp
-constexpr uint64_t kReportPatienceMs = 2'000;   // between asking for a report and asking again
+constexpr uint64_t kRecentMs = 10'000;
+constexpr uint64_t kReportPatienceMs = 2'000;  // between asking for a report and asking again
 
 bool WellFormed(const pb::RegisterRequest& message) {
   for (const std::string* label :
@@ -108,7 +109,10 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   DspLive* live = membership_.Add(dsp_id, message.machine(), now);
   DspWork& work = work_[dsp_id];
   if (restarted) CloseBlocksOf(dsp_id, "restarted", outbox);  // as the dsp itself has (F60)
-  if (restarted || !live->registered) work.reported = false;
+  if (restarted || !live->registered) {
+    work.reported = false;
+    work.last_report_id = 0;
+  }
   work.reporting = false;
   work.report_wanted = true;
   work.next_ask_ms = now.mono_ms + kReportPatienceMs;  // it may come unasked
@@ -151,7 +155,7 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
     if (was_healthy && live->disk_state != pb::DISK_HEALTHY) {
       CloseBlocksOf(message.dsp_id(), "disk_failed", outbox);
     }
-    TakeChanges(message.dsp_id(), message, outbox);
+    TakeChanges(message.dsp_id(), message, now, outbox);
     if ((!work.reported || work.report_wanted) && now.mono_ms >= work.next_ask_ms) {
       work.next_ask_ms = now.mono_ms + kReportPatienceMs;
       reply.set_report_again(true);
@@ -164,7 +168,8 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
 }
 
 // The sequence counts the messages that carried changes; the last one may be repeated.
-void NsCore::TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, NsOutbox* outbox) {
+void NsCore::TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now,
+                         NsOutbox* outbox) {
   DspWork& work = work_.at(dsp_id);
   const uint64_t sequence = message.report_sequence();
   const uint64_t expected = work.report_sequence + (message.changed().empty() ? 0 : 1);
@@ -174,7 +179,12 @@ void NsCore::TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, N
   }
   work.sequence_known = true;
   work.report_sequence = sequence;
-  for (const pb::BlockInfo& info : message.changed()) LearnBlock(dsp_id, info, outbox);
+  std::erase_if(work.recent_blocks,
+                [&](const auto& one) { return one.second + kRecentMs < now.mono_ms; });
+  for (const pb::BlockInfo& info : message.changed()) {
+    work.recent_blocks[info.block_id()] = now.mono_ms;
+    LearnBlock(dsp_id, info, outbox);
+  }
 }
 
 void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox) {
@@ -190,13 +200,15 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
   }
   DspWork& work = work_.at(dsp_id);
   work.next_ask_ms = now.mono_ms + kReportPatienceMs;
+  if (message.report_id() <= work.last_report_id) {
+    return Reply(request, Err::kOk, "", outbox);  // late; one that was asked for later is known
+  }
   if (message.part() == 0) {
     work.reporting = true;
     work.report_wanted = false;
     work.report_id = message.report_id();
     work.next_part = 0;
     work.report_blocks.clear();
-    work.touched_blocks.clear();
   }
   const bool follows = work.reporting && message.report_id() == work.report_id;
   if (follows && message.part() + 1 == work.next_part) {
@@ -218,7 +230,7 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
   Reply(request, Err::kOk, "", outbox);
 }
 
-// A block of this dsp that was neither reported nor told of meanwhile is not there.
+// A block of this dsp that was neither reported nor told of just now is not there.
 void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
   DspWork& work = work_.at(dsp_id);
   std::sort(work.report_blocks.begin(), work.report_blocks.end());
@@ -226,7 +238,7 @@ void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
   state_.blocks.ForEach([&](const BlockRecord& record) {
     const std::vector<uint32_t>& members = state_.blocks.SetMembers(record.set);
     if (std::find(members.begin(), members.end(), dsp_id) == members.end()) return;
-    if (work.touched_blocks.contains(record.block_id)) return;
+    if (work.recent_blocks.contains(record.block_id)) return;
     if (std::binary_search(work.report_blocks.begin(), work.report_blocks.end(), record.block_id)) {
       return;
     }
@@ -236,7 +248,7 @@ void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
   work.reporting = false;
   work.reported = true;
   work.report_blocks = {};
-  work.touched_blocks = {};
+  work.last_report_id = work.report_id;
   LOG_INFO("dsp_reported", "dsp=%u missing_blocks=%zu", dsp_id, missing.size());
 }
 

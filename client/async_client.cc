@@ -1,0 +1,94 @@
+#include "client/async_client.h"
+
+#include <utility>
+
+#include "common/check.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint64_t kTickMs = 50;
+
+template <typename Done>
+void CallBack(std::vector<Done>* done,
+              std::unordered_map<uint64_t, std::function<void(Done&&)>>* callbacks) {
+  for (Done& one : std::exchange(*done, {})) {
+    auto callback = callbacks->extract(one.op_id);
+    ASSERT(!callback.empty());
+    callback.mapped()(std::move(one));
+  }
+}
+
+}  // namespace
+
+AsyncClient::AsyncClient(Loop* loop, const AsyncClientOptions& options)
+    : loop_(loop),
+      core_(options.core, &random_),
+      rpc_(loop, options.rpc),
+      deliver_(loop, [this] { Deliver(&begun_); }) {
+  rpc_.OnDone([this](CallDone&& done) {
+    ClientOutbox outbox;
+    core_.OnCallDone(std::move(done), loop_->now(), &outbox);
+    Deliver(&outbox);
+  });
+  tick_ = loop_->Every(kTickMs, [this] {
+    ClientOutbox outbox;
+    core_.OnTick(loop_->now(), &outbox);
+    Deliver(&outbox);
+  });
+}
+
+void AsyncClient::Put(PutRequest&& request, std::function<void(PutDone&&)> done) {
+  const uint64_t op_id = core_.Put(std::move(request), loop_->now(), &begun_);
+  puts_.emplace(op_id, std::move(done));
+  Begun();
+}
+
+void AsyncClient::Get(GetRequest&& request, std::function<void(GetDone&&)> done) {
+  const uint64_t op_id = core_.Get(std::move(request), loop_->now(), &begun_);
+  gets_.emplace(op_id, std::move(done));
+  Begun();
+}
+
+void AsyncClient::Stat(StatRequest&& request, std::function<void(StatDone&&)> done) {
+  const uint64_t op_id = core_.Stat(std::move(request), loop_->now(), &begun_);
+  stats_.emplace(op_id, std::move(done));
+  Begun();
+}
+
+void AsyncClient::SetDelete(SetDeleteRequest&& request, std::function<void(SetDeleteDone&&)> done) {
+  const uint64_t op_id = core_.SetDelete(std::move(request), loop_->now(), &begun_);
+  set_deletes_.emplace(op_id, std::move(done));
+  Begun();
+}
+
+void AsyncClient::Status(uint32_t timeout_ms, std::function<void(StatusDone&&)> done) {
+  const uint64_t op_id = core_.Status(timeout_ms, loop_->now(), &begun_);
+  statuses_.emplace(op_id, std::move(done));
+  Begun();
+}
+
+void AsyncClient::SendCalls(ClientOutbox* outbox) {
+  for (RpcCall& call : std::exchange(outbox->calls, {})) rpc_.Call(std::move(call));
+}
+
+// Calls leave at once; an answer that is known already waits for the end of the turn.
+void AsyncClient::Begun() {
+  SendCalls(&begun_);
+  const bool answered = !begun_.puts.empty() || !begun_.gets.empty() || !begun_.stats.empty() ||
+                        !begun_.set_deletes.empty() || !begun_.statuses.empty();
+  if (answered) deliver_.Schedule();
+}
+
+// A callback may begin further operations: they come in through begun_.
+void AsyncClient::Deliver(ClientOutbox* outbox) {
+  SendCalls(outbox);
+  CallBack(&outbox->puts, &puts_);
+  CallBack(&outbox->gets, &gets_);
+  CallBack(&outbox->stats, &stats_);
+  CallBack(&outbox->set_deletes, &set_deletes_);
+  CallBack(&outbox->statuses, &statuses_);
+}
+
+}  // namespace hayloft

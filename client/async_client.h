@@ -1,0 +1,61 @@
+// The client for an event loop: ClientCore with sockets and callbacks.
+//
+// Each callback is called exactly once, never from inside the call that started its operation; none
+// is called after the destructor. A gateway has one of these for each of its loops.
+// Threads: its loop's. Ownership: borrows the loop.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <unordered_map>
+
+#include "client/client_core.h"
+#include "common/io/loop.h"
+#include "common/io/rpc_client.h"
+#include "common/io/system_random.h"
+
+namespace hayloft {
+
+struct AsyncClientOptions {
+  ClientOptions core;
+  RpcClientOptions rpc;
+};
+
+class AsyncClient {
+ public:
+  AsyncClient(Loop* loop, const AsyncClientOptions& options);
+  AsyncClient(const AsyncClient&) = delete;  // the loop holds its address
+  AsyncClient& operator=(const AsyncClient&) = delete;
+
+  void Put(PutRequest&& request, std::function<void(PutDone&&)> done);
+  void Get(GetRequest&& request, std::function<void(GetDone&&)> done);
+  void Stat(StatRequest&& request, std::function<void(StatDone&&)> done);
+  void SetDelete(SetDeleteRequest&& request, std::function<void(SetDeleteDone&&)> done);
+  void Status(uint32_t timeout_ms, std::function<void(StatusDone&&)> done);
+
+  size_t ops_in_flight() const { return core_.ops_in_flight(); }
+  const RpcClientMetrics& rpc_metrics() const { return rpc_.metrics(); }
+
+ private:
+  template <typename Done>
+  using Callbacks = std::unordered_map<uint64_t, std::function<void(Done&&)>>;
+
+  void SendCalls(ClientOutbox* outbox);
+  void Begun();
+  void Deliver(ClientOutbox* outbox);
+
+  Loop* loop_;
+  SystemRandom random_;
+  ClientCore core_;
+  RpcClient rpc_;
+  ClientOutbox begun_;  // of operations begun this turn
+  Callbacks<PutDone> puts_;
+  Callbacks<GetDone> gets_;
+  Callbacks<StatDone> stats_;
+  Callbacks<SetDeleteDone> set_deletes_;
+  Callbacks<StatusDone> statuses_;
+  Loop::TurnEnd deliver_;
+  Loop::Handle tick_;
+};
+
+}  // namespace hayloft
