@@ -1,0 +1,459 @@
+#include "client/client_core.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "tests/sim/sim_random.h"
+
+namespace hayloft {
+namespace {
+
+constexpr uint64_t kFirstBlock = 7;
+
+// A client whose peers are this test: it looks at each call and says what the answer is. Time
+// passes only in Tick.
+struct Bench {
+  SimRandom random{42};
+  ClientCore core;
+  ClientOutbox outbox;
+  Now now{.mono_ms = 1'000'000, .wall_ms = 0};
+
+  explicit Bench(size_t nameservers = 1, uint32_t ops_max = 100)
+      : core(Options(nameservers, ops_max), &random) {}
+  static ClientOptions Options(size_t nameservers, uint32_t ops_max) {
+    ClientOptions options;
+    for (size_t i = 0; i < nameservers; ++i) {
+      options.nameservers.push_back("ns-" + std::to_string(i));
+    }
+    options.ops_max = ops_max;
+    return options;
+  }
+  uint64_t Put(uint32_t timeout_ms = 10'000) {
+    PutRequest request;
+    request.stored = Buffer::CopyOf(AsBytes("the bytes of an image"));
+    request.raw_size = static_cast<uint32_t>(request.stored.size());
+    request.timeout_ms = timeout_ms;
+    return core.Put(std::move(request), now, &outbox);
+  }
+  uint64_t Get(const FileAddress& address, const std::string& dsp = "") {
+    GetRequest request;
+    request.address = address;
+    request.dsp = dsp;
+    return core.Get(std::move(request), now, &outbox);
+  }
+  uint64_t SetDelete(bool undelete) {
+    SetDeleteRequest request;
+    request.address = {kFirstBlock, FileId::Of(0, 5)};
+    request.undelete = undelete;
+    return core.SetDelete(std::move(request), now, &outbox);
+  }
+  void Tick(uint64_t ms) {
+    for (const uint64_t end = now.mono_ms + ms; now.mono_ms < end;) {
+      now.mono_ms += 10;
+      core.OnTick(now, &outbox);
+    }
+  }
+  // The oldest call that is out. Fails the test if there is none, or it is another one.
+  RpcCall Take(MessageType type) {
+    REQUIRE_FALSE(outbox.calls.empty());
+    RpcCall call = std::move(outbox.calls.front());
+    outbox.calls.erase(outbox.calls.begin());
+    REQUIRE(call.type == type);
+    return call;
+  }
+  void Answer(const RpcCall& call, Err err, const std::string& message = "",
+              std::string_view payload = "") {
+    CallDone done;
+    done.call_id = call.call_id;
+    done.err = err;
+    done.message = message;
+    done.payload = Buffer::CopyOf(AsBytes(payload));
+    core.OnCallDone(std::move(done), now, &outbox);
+  }
+  void Answer(const RpcCall& call, const google::protobuf::MessageLite& message) {
+    Answer(call, Err::kOk, message.SerializeAsString());
+  }
+};
+
+// Grants of blocks 7, 8, ...: block n on dsp n at "dsp-n".
+pb::GrantReply Grants(std::initializer_list<uint32_t> blocks) {
+  pb::GrantReply reply;
+  for (const uint32_t block : blocks) {
+    pb::Grant& grant = *reply.add_grants();
+    grant.set_block_id(block);
+    grant.set_block_epoch(1);
+    pb::Replica& replica = *grant.add_replicas();
+    replica.set_dsp_id(block);
+    replica.set_address("dsp-" + std::to_string(block));
+    replica.set_incarnation(3);
+  }
+  return reply;
+}
+
+pb::AppendReply Stored(uint32_t sequence) {
+  pb::AppendReply reply;
+  reply.set_file_id(FileId::Of(sequence, 5).value);
+  reply.set_created_ms(1234);
+  return reply;
+}
+
+pb::AppendRequest AppendOf(const RpcCall& call) {
+  pb::AppendRequest request;
+  CHECK(request.ParseFromString(call.message));
+  return request;
+}
+
+pb::LocateReply LocatedAt(std::initializer_list<const char*> addresses) {
+  pb::LocateReply reply;
+  pb::Location& location = *reply.add_locations();
+  location.set_block_id(kFirstBlock);
+  location.set_state(pb::BLOCK_OPEN);
+  for (const char* address : addresses) location.add_replicas()->set_address(address);
+  reply.set_complete(true);
+  return reply;
+}
+
+std::string HeadOf(const FileAddress& address, std::string_view data) {
+  NeedleHeader header{};
+  header.block_id = address.block_id;
+  header.file_id = address.file_id.value;
+  header.stored_size = static_cast<uint32_t>(data.size());
+  header.raw_size = header.stored_size;
+  const std::string metadata = EncodeMetadata(Metadata{.content_type = "image/png", .fields = {}});
+  return EncodeNeedleHead(header, PieceCrcs(AsBytes(data)), AsBytes(metadata), {});
+}
+
+std::string ReadReplyOf(const FileAddress& address, std::string_view data) {
+  pb::ReadReply reply;
+  reply.set_head(HeadOf(address, data));
+  return reply.SerializeAsString();
+}
+
+const FileAddress kFile{kFirstBlock, FileId::Of(0, 5)};
+
+TEST_CASE("client: a put asks for a grant, appends, and answers the address") {
+  Bench bench;
+  const uint64_t op_id = bench.Put();
+  bench.Answer(bench.Take(MessageType::kGrant), Grants({7}));
+  const RpcCall append = bench.Take(MessageType::kAppend);
+  CHECK_EQ(append.address, "dsp-7");
+  CHECK_EQ(AsText(append.payload.bytes()), "the bytes of an image");
+  CHECK_EQ(append.payload_crc, Crc32c(append.payload.bytes()));
+  CHECK_EQ(AppendOf(append).replicas(0).incarnation(), 3);
+  bench.Answer(append, Stored(0));
+  REQUIRE_EQ(bench.outbox.puts.size(), 1);
+  const PutDone& done = bench.outbox.puts[0];
+  CHECK_EQ(done.op_id, op_id);
+  CHECK_EQ(done.err, Err::kOk);
+  CHECK_EQ(done.address, kFile);
+  CHECK_EQ(done.dsp, "dsp-7");
+  CHECK_EQ(bench.core.ops_in_flight(), 0);
+}
+
+TEST_CASE("client: a put leaves a closed block at once and never returns to it") {
+  Bench bench;
+  bench.Put();
+  bench.Answer(bench.Take(MessageType::kGrant), Grants({7, 8}));
+  const RpcCall first = bench.Take(MessageType::kAppend);
+  bench.Answer(first, Err::kClosed);
+  const RpcCall second = bench.Take(MessageType::kAppend);
+  CHECK_NE(second.address, first.address);
+  bench.Answer(second, Err::kStaleEpoch);
+  const RpcCall ask = bench.Take(MessageType::kGrant);
+  pb::GrantRequest request;
+  REQUIRE(request.ParseFromString(ask.message));
+  CHECK_EQ(request.bad_block_ids_size(), 2);
+  bench.Answer(ask, Grants({7, 8, 9}));  // the nameserver does not know yet that they are closed
+  const RpcCall third = bench.Take(MessageType::kAppend);
+  CHECK_EQ(third.address, "dsp-9");
+  bench.Answer(third, Stored(0));
+  REQUIRE_EQ(bench.outbox.puts.size(), 1);
+  CHECK_EQ(bench.outbox.puts[0].err, Err::kOk);
+}
+
+TEST_CASE("client: a late dsp loses all its grants, and others are preferred") {
+  Bench bench;
+  bench.Put();
+  pb::GrantReply grants = Grants({7, 8, 9});
+  grants.mutable_grants(1)->mutable_replicas(0)->set_dsp_id(7);  // block 8 lies on dsp 7, too
+  bench.Answer(bench.Take(MessageType::kGrant), grants);
+  const RpcCall first = bench.Take(MessageType::kAppend);
+  REQUIRE_EQ(AppendOf(first).block_id(), 7);
+  bench.Answer(first, Err::kTimeout);
+  const RpcCall second = bench.Take(MessageType::kAppend);
+  CHECK_EQ(AppendOf(second).block_id(), 9);
+}
+
+TEST_CASE("client: puts are spread over the grants by what is in flight") {
+  Bench bench;
+  bench.Put();
+  bench.Answer(bench.Take(MessageType::kGrant), Grants({7, 8, 9, 10}));
+  for (int i = 0; i < 7; ++i) bench.Put();
+  std::map<std::string, int> in_flight;
+  for (int i = 0; i < 8; ++i) ++in_flight[bench.Take(MessageType::kAppend).address];
+  CHECK_EQ(in_flight.size(), 4);
+  for (const auto& [address, count] : in_flight) CHECK_EQ(count, 2);
+}
+
+TEST_CASE("client: no block is a final answer after some patience, a full cluster at once") {
+  Bench bench;
+  bench.Put();
+  bench.Answer(bench.Take(MessageType::kGrant), Err::kFull);
+  REQUIRE_EQ(bench.outbox.puts.size(), 1);
+  CHECK_EQ(bench.outbox.puts[0].err, Err::kFull);
+  bench.Put();
+  uint64_t waited_ms = 0;
+  while (bench.outbox.puts.size() == 1 && waited_ms < 10'000) {
+    if (!bench.outbox.calls.empty()) bench.Answer(bench.Take(MessageType::kGrant), Err::kNoBlock);
+    bench.Tick(10);
+    waited_ms += 10;
+  }
+  REQUIRE_EQ(bench.outbox.puts.size(), 2);
+  CHECK_EQ(bench.outbox.puts[1].err, Err::kNoBlock);
+  CHECK(waited_ms >= 2'000);
+  CHECK(waited_ms < 4'000);
+}
+
+TEST_CASE("client: a put ends at its deadline, and what comes late is dropped") {
+  Bench bench;
+  bench.Put(/*timeout_ms=*/500);
+  bench.Answer(bench.Take(MessageType::kGrant), Grants({7}));
+  const RpcCall append = bench.Take(MessageType::kAppend);
+  CHECK_EQ(append.timeout_ms, 500);
+  bench.Tick(600);
+  REQUIRE_EQ(bench.outbox.puts.size(), 1);
+  CHECK_EQ(bench.outbox.puts[0].err, Err::kTimeout);
+  bench.Answer(append, Stored(0));
+  bench.Answer(append, Stored(0));
+  CHECK_EQ(bench.outbox.puts.size(), 1);
+  CHECK_EQ(bench.core.ops_in_flight(), 0);
+}
+
+TEST_CASE("client: bad puts and one too many are refused without a call") {
+  Bench bench(1, /*ops_max=*/1);
+  PutRequest empty;
+  bench.core.Put(std::move(empty), bench.now, &bench.outbox);
+  CHECK_EQ(bench.outbox.puts.back().err, Err::kInvalid);
+  PutRequest fat;
+  fat.stored = Buffer(1);
+  fat.raw_size = 1;
+  fat.metadata = std::string(kMetadataBytesMax + 1, 'x');
+  bench.core.Put(std::move(fat), bench.now, &bench.outbox);
+  CHECK_EQ(bench.outbox.puts.back().err, Err::kTooLarge);
+  CHECK(bench.outbox.calls.empty());
+  bench.Put();
+  bench.Put();
+  CHECK_EQ(bench.outbox.puts.back().err, Err::kBusy);
+  bench.Get(kFile);
+  REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(bench.outbox.gets[0].err, Err::kBusy);
+}
+
+TEST_CASE("client: the other nameserver is asked when one is not active") {
+  Bench bench(/*nameservers=*/2);
+  bench.Put();
+  const RpcCall first = bench.Take(MessageType::kGrant);
+  bench.Answer(first, Err::kNotActive);
+  bench.Tick(200);
+  const RpcCall second = bench.Take(MessageType::kGrant);
+  CHECK_NE(first.address, second.address);
+  bench.Answer(second, Grants({7}));
+  (void)bench.Take(MessageType::kAppend);
+}
+
+TEST_CASE("client: a get locates once, and the location is remembered") {
+  Bench bench;
+  for (int i = 0; i < 2; ++i) {
+    bench.Get(kFile);
+    if (i == 0) bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+    const RpcCall read = bench.Take(MessageType::kRead);
+    CHECK_EQ(read.address, "dsp-7");
+    bench.Answer(read, Err::kOk, ReadReplyOf(kFile, "image"), "image");
+    REQUIRE_EQ(bench.outbox.gets.size(), i + 1);
+    CHECK_EQ(bench.outbox.gets[i].err, Err::kOk);
+    CHECK_EQ(AsText(bench.outbox.gets[i].payload.bytes()), "image");
+  }
+}
+
+TEST_CASE("client: gets of one block share one question about its location") {
+  Bench bench;
+  for (int i = 0; i < 3; ++i) bench.Get(kFile);
+  CHECK_EQ(bench.outbox.calls.size(), 1);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+  CHECK_EQ(bench.outbox.calls.size(), 3);
+}
+
+TEST_CASE("client: a damaged replica costs a question to another, F19") {
+  Bench bench;
+  bench.Get(kFile);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7", "dsp-8"}));
+  const RpcCall first = bench.Take(MessageType::kRead);
+  bench.Answer(first, Err::kCorrupt);
+  const RpcCall second = bench.Take(MessageType::kRead);
+  CHECK_NE(first.address, second.address);
+  bench.Answer(second, Err::kOk, ReadReplyOf(kFile, "image"), "image");
+  REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(bench.outbox.gets[0].err, Err::kOk);
+}
+
+TEST_CASE("client: an answer about another file, or short of bytes, is never passed on") {
+  Bench bench;
+  bench.Get(kFile);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7", "dsp-8", "dsp-9"}));
+  const FileAddress other{kFirstBlock, FileId::Of(1, 5)};
+  bench.Answer(bench.Take(MessageType::kRead), Err::kOk, ReadReplyOf(other, "image"), "image");
+  bench.Answer(bench.Take(MessageType::kRead), Err::kOk, ReadReplyOf(kFile, "image"), "imag");
+  CHECK(bench.outbox.gets.empty());
+  bench.Answer(bench.Take(MessageType::kRead), Err::kOk, ReadReplyOf(kFile, "image"), "image");
+  REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(bench.outbox.gets[0].err, Err::kOk);
+}
+
+TEST_CASE("client: facts are answered at once") {
+  for (const Err fact : {Err::kNotFound, Err::kGone, Err::kRange}) {
+    Bench bench;
+    bench.Get(kFile);
+    bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+    bench.Answer(bench.Take(MessageType::kRead), fact);
+    REQUIRE_EQ(bench.outbox.gets.size(), 1);
+    CHECK_EQ(bench.outbox.gets[0].err, fact);
+  }
+}
+
+TEST_CASE("client: an unknown block is not found only when all dsps have spoken, F68") {
+  for (const bool complete : {false, true}) {
+    Bench bench;
+    bench.Get(kFile);
+    pb::LocateReply reply;
+    reply.add_locations()->set_block_id(kFirstBlock);
+    reply.set_complete(complete);
+    bench.Answer(bench.Take(MessageType::kLocate), reply);
+    if (complete) {
+      REQUIRE_EQ(bench.outbox.gets.size(), 1);
+      CHECK_EQ(bench.outbox.gets[0].err, Err::kNotFound);
+      continue;
+    }
+    CHECK(bench.outbox.gets.empty());
+    bench.Tick(11'000);
+    REQUIRE_EQ(bench.outbox.gets.size(), 1);
+    CHECK_EQ(bench.outbox.gets[0].err, Err::kUnavailable);
+  }
+}
+
+TEST_CASE("client: with no nameserver the old location is asked again, F10") {
+  Bench bench;
+  bench.Get(kFile);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+  bench.Answer(bench.Take(MessageType::kRead), Err::kOk, ReadReplyOf(kFile, "image"), "image");
+  bench.Get(kFile);
+  bench.Answer(bench.Take(MessageType::kRead), Err::kUnavailable);  // it restarts
+  bench.Answer(bench.Take(MessageType::kLocate), Err::kUnavailable);
+  bench.Tick(100);
+  bench.Answer(bench.Take(MessageType::kRead), Err::kOk, ReadReplyOf(kFile, "image"), "image");
+  REQUIRE_EQ(bench.outbox.gets.size(), 2);
+  CHECK_EQ(bench.outbox.gets[1].err, Err::kOk);
+}
+
+TEST_CASE("client: a get of one dsp asks nobody else") {
+  Bench bench;
+  bench.Get(kFile, "dsp-9");
+  const RpcCall read = bench.Take(MessageType::kRead);
+  CHECK_EQ(read.address, "dsp-9");
+  bench.Answer(read, Err::kOk, ReadReplyOf(kFile, "image"), "image");
+  CHECK_EQ(bench.outbox.gets.size(), 1);
+}
+
+TEST_CASE("client: a stat takes the greatest counter of all replicas") {
+  Bench bench;
+  bench.core.Stat({.address = kFile}, bench.now, &bench.outbox);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7", "dsp-8"}));
+  pb::StatReply reply;
+  reply.set_head(HeadOf(kFile, "image"));
+  reply.set_delete_counter(2);
+  bench.Answer(bench.Take(MessageType::kStat), reply);
+  CHECK(bench.outbox.stats.empty());
+  reply.set_delete_counter(3);
+  bench.Answer(bench.Take(MessageType::kStat), reply);
+  REQUIRE_EQ(bench.outbox.stats.size(), 1);
+  CHECK_EQ(bench.outbox.stats[0].delete_counter, 3);
+  CHECK_EQ(bench.outbox.stats[0].replicas.size(), 2);
+}
+
+TEST_CASE("client: a delete reads the counter once and repeats its value, F44") {
+  Bench bench;
+  bench.SetDelete(/*undelete=*/false);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+  pb::StatReply stat;
+  stat.set_head(HeadOf(kFile, "image"));
+  stat.set_delete_counter(4);
+  bench.Answer(bench.Take(MessageType::kStat), stat);
+  const RpcCall first = bench.Take(MessageType::kSetDelete);
+  bench.Answer(first, Err::kTimeout);
+  bench.Tick(200);
+  const RpcCall second = bench.Take(MessageType::kSetDelete);
+  CHECK_EQ(first.message, second.message);
+  pb::SetDeleteReply reply;
+  reply.set_counter(5);
+  bench.Answer(second, reply);
+  REQUIRE_EQ(bench.outbox.set_deletes.size(), 1);
+  CHECK_EQ(bench.outbox.set_deletes[0].err, Err::kOk);
+  CHECK_EQ(bench.outbox.set_deletes[0].counter, 5);
+}
+
+TEST_CASE("client: delete and undelete send the value also when it is so already, F44") {
+  struct Row {
+    bool undelete;
+    uint32_t counter, sent;
+  };
+  for (const Row& row : {Row{false, 3, 3}, Row{false, 2, 3}, Row{true, 3, 4}, Row{true, 4, 4}}) {
+    Bench bench;
+    bench.SetDelete(row.undelete);
+    bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+    pb::StatReply stat;
+    stat.set_head(HeadOf(kFile, "image"));
+    stat.set_delete_counter(row.counter);
+    bench.Answer(bench.Take(MessageType::kStat), stat);
+    pb::SetDeleteRequest request;
+    REQUIRE(request.ParseFromString(bench.Take(MessageType::kSetDelete).message));
+    CHECK_EQ(request.counter(), row.sent);
+  }
+  Bench bench;  // nothing to undelete
+  bench.SetDelete(/*undelete=*/true);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+  pb::StatReply stat;
+  stat.set_head(HeadOf(kFile, "image"));
+  bench.Answer(bench.Take(MessageType::kStat), stat);
+  REQUIRE_EQ(bench.outbox.set_deletes.size(), 1);
+  CHECK_EQ(bench.outbox.set_deletes[0].err, Err::kOk);
+}
+
+TEST_CASE("client: status comes from all nameservers, and names those that are silent") {
+  Bench bench(/*nameservers=*/2);
+  bench.core.Status(1'000, bench.now, &bench.outbox);
+  const RpcCall first = bench.Take(MessageType::kClusterStatus);
+  (void)bench.Take(MessageType::kClusterStatus);
+  pb::ClusterStatusReply reply;
+  reply.set_epoch(9);
+  bench.Answer(first, reply);
+  CHECK(bench.outbox.statuses.empty());
+  bench.Tick(1'100);
+  REQUIRE_EQ(bench.outbox.statuses.size(), 1);
+  const StatusDone& done = bench.outbox.statuses[0];
+  CHECK_EQ(done.nameservers[0].status.epoch(), 9);
+  CHECK_EQ(done.nameservers[1].err, Err::kTimeout);
+}
+
+TEST_CASE("location_cache: bounded, and the least recently used goes first") {
+  LocationCache cache(2);
+  cache.Put(1, {"a"});
+  cache.Put(2, {"b", "c"});
+  CHECK_EQ(cache.Find(1).size(), 1);
+  cache.Put(3, {"d"});
+  CHECK(cache.Find(2).empty());
+  CHECK_EQ(cache.Find(1).at(0), "a");
+  CHECK_EQ(cache.size(), 2);
+}
+
+}  // namespace
+}  // namespace hayloft
