@@ -83,6 +83,17 @@ UNIT_O := $(patsubst %.cc,$(OUT)/%.o,$(wildcard tests/unit/*.cc))
 $(OUT)/unit: $(UNIT_O) $(SIM_O) $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# --- simulator: `make sim SEEDS=2000 FROM=1`, `make mutants`; a failure prints how to replay it ------
+SEEDS ?= 200
+FROM ?= 1
+$(OUT)/sim_test: $(OUT)/tests/sim/sim_main.o $(SIM_O) $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+.PHONY: sim mutants
+sim: $(OUT)/sim_test
+	$(OUT)/sim_test --seeds=$(SEEDS) --from=$(FROM) --jobs=$(JOBS)
+mutants: $(OUT)/sim_test
+	$(OUT)/sim_test --mutants --jobs=$(JOBS)
+
 .PRECIOUS: out/gen/%.pb.h
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 

@@ -7,16 +7,22 @@
 
 namespace hayloft {
 
+// X(name, what goes wrong)
+#define HAYLOFT_MUTANTS(X)                                                            \
+  X(kAckBeforeSync, "an append is acknowledged when written, not when synced")        \
+  X(kSkipCommitSync, "the group commit leaves its fdatasync out")                     \
+  X(kReuseSequence, "after a restart a block gives a sequence out again")             \
+  X(kForgetDirSync, "a new block is announced before its directory entry is durable") \
+  X(kAcceptOldLife, "a scan takes needles of the file's former life")                 \
+  X(kDeleteNotLogged, "a delete is acknowledged before its record is synced")         \
+  X(kTrustLength, "a scan believes a needle's sizes without its header CRC")          \
+  X(kStaleGrant, "an append under a closed block's old epoch is taken")
+
 enum class Mutant {
   kNone,
-  kAckBeforeSync,    // an append is acknowledged when written, not when synced
-  kSkipCommitSync,   // the group commit leaves its fdatasync out
-  kReuseSequence,    // after a restart a block gives a sequence out again
-  kForgetDirSync,    // a new block is announced before its directory entry is durable
-  kAcceptOldLife,    // a scan takes needles of the file's former life
-  kDeleteNotLogged,  // a delete is acknowledged before its record is synced
-  kTrustLength,      // a scan believes a needle's sizes without its header CRC
-  kStaleGrant,       // an append under a closed block's old epoch is taken
+#define X(name, meaning) name,
+  HAYLOFT_MUTANTS(X)
+#undef X
 };
 
 extern Mutant g_mutant;  // written before any core runs, by the simulator's main only

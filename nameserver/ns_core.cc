@@ -104,6 +104,9 @@ void NsCore::Emit(Effect&& effect, NsOutbox* outbox) {
   }
 }
 
+// The other files of this class send calls only.
+template void NsCore::Emit(RpcCall&&, NsOutbox*);
+
 void NsCore::OnLogSynced(uint64_t index, NsOutbox* outbox) {
   ASSERT(index >= synced_index_);
   ASSERT(index <= state_.last_index);

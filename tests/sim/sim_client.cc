@@ -96,8 +96,7 @@ void SimClient::StartGet(size_t index) {
     get.request.head_only = true;
   } else if (kind < 45) {
     get.request.include_deleted = true;
-    get.expected.surely_live = true;
-    get.expected.surely_deleted = false;
+    get.expected = model_->ExpectDeletedToo(index);
   } else if (kind < 48) {
     get.wrong_name = true;
     get.request.address.file_id.value ^= uint64_t{1} << random.Below(40);  // of the cookie

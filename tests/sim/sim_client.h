@@ -30,6 +30,7 @@ class SimClient {
   void Start();
   // kill -9: nobody hears how its operations ended.
   void Crash();
+  const std::string& address() const { return options_.address; }
   bool running() const { return core_ != nullptr; }
   bool finished() const { return started_ >= options_.operations && pending_.empty(); }
   size_t in_flight() const { return pending_.size(); }

@@ -40,6 +40,8 @@ class SimModel {
   static SimFile MakeFile(SimRandom* random);
 
   void Acknowledged(SimFile file, const PutDone& done);
+  // Wall clocks may jump in this run, past the trash time too: a deleted file may then be unknown.
+  void LetClocksJump() { clocks_jump_ = true; }
   size_t files() const { return files_.size(); }
   // Valid for ever.
   SimFile& file(size_t index) { return *files_[index]; }
@@ -55,6 +57,7 @@ class SimModel {
     bool surely_deleted = false;
   };
   Expected Expect(size_t index) const;
+  Expected ExpectDeletedToo(size_t index) const;  // of a read that shows deleted files as well
   // `healed`: nothing is broken any more, so no excuse is taken.
   void CheckGet(const Expected& expected, const GetRequest& request, const GetDone& done,
                 bool healed);
@@ -68,6 +71,7 @@ class SimModel {
   bool CheckState(const Expected& expected, Err err, const char* what, bool healed);
 
   SimTrace* trace_;
+  bool clocks_jump_ = false;
   std::vector<std::unique_ptr<SimFile>> files_;
   std::set<std::pair<uint64_t, uint32_t>> sequences_;  // (block, sequence) given out
   uint64_t reads_verified_ = 0;
