@@ -1,0 +1,66 @@
+// A Kv in LevelDB: every checksum is checked on every read; damage is answered, never repaired.
+//
+// LevelDB's own repair can return values that were never written, so a damaged store is set aside
+// whole, under a name that people find, and built again by whoever owns it. What was written since
+// the last orderly close lies in LevelDB's log; damage to the length of a record there cannot be
+// told from the torn end of a crash, and the store opens with all that was written before it.
+#pragma once
+
+#include <memory>
+#include <shared_mutex>
+#include <string>
+
+#include "common/ports.h"
+
+namespace leveldb {
+class Cache;
+class DB;
+class FilterPolicy;
+}  // namespace leveldb
+
+namespace hayloft {
+
+struct LevelDbOptions {
+  uint64_t cache_bytes = 8 << 20;
+  uint64_t write_buffer_bytes = 4 << 20;
+  int open_files_max = 64;
+  // Reads all of the store when it is opened. For stores whose damage must be known at the start.
+  bool read_all = true;
+};
+
+class LevelDbKv : public Kv {
+ public:
+  // Makes the store if the folder is absent or empty. kCorrupt: damage; kBusy: another process has
+  // it; kIo, kFull.
+  static Result<std::unique_ptr<LevelDbKv>> Open(const std::string& path,
+                                                 const LevelDbOptions& options = {});
+  struct Opened {
+    std::unique_ptr<LevelDbKv> kv;
+    std::string set_aside;  // where the damaged store lies now; empty: it was sound
+  };
+  // A damaged store is renamed to PATH.damaged-1 (-2, ...) and an empty one opened in its place.
+  static Result<Opened> OpenOrQuarantine(const std::string& path,
+                                         const LevelDbOptions& options = {});
+  ~LevelDbKv() override;
+
+  Result<std::string> Get(std::string_view key) override;
+  Err Write(std::span<const Change> changes, bool sync) override;
+  Err Scan(std::string_view prefix,
+           const std::function<bool(std::string_view key, std::string_view value)>& visit) override;
+
+ private:
+  LevelDbKv(std::string path, const LevelDbOptions& options);
+  Err OpenStore();
+  Err CheckAll();
+  Err OpenAfterFull();  // REQUIRES: mutex_ is held exclusively
+
+  const std::string path_;
+  const LevelDbOptions options_;
+  std::unique_ptr<leveldb::Cache> cache_;
+  std::unique_ptr<const leveldb::FilterPolicy> filter_;
+  std::shared_mutex mutex_;          // exclusive only to open the store again
+  std::unique_ptr<leveldb::DB> db_;  // null only when opening it again failed
+  bool was_full_ = false;            // under mutex_
+};
+
+}  // namespace hayloft

@@ -1,0 +1,57 @@
+#include "common/io/server_start.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "common/io/files.h"
+#include "common/io/rpc_handshake.h"
+
+namespace hayloft {
+
+namespace {
+constexpr uint64_t kKeyFileBytesMax = 4096;
+}
+
+void PrepareProcess() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);  // with fewer it still works, and says so when it ends
+  }
+  const rlimit none{};
+  (void)setrlimit(RLIMIT_CORE, &none);  // lowering a limit cannot fail
+  (void)std::signal(SIGPIPE, SIG_IGN);
+}
+
+Result<std::string> ReadClusterKey(const std::string& path, std::string* why) {
+  if (path.empty()) return std::string();
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) {
+    *why = "cluster_key_file: cannot read " + path;
+    return Err::kConfig;
+  }
+  if ((info.st_mode & 077) != 0) {
+    *why = "cluster_key_file: " + path + " is open to other users; chmod 600";
+    return Err::kConfig;
+  }
+  Result<std::string> text = ReadWholeFile(path, kKeyFileBytesMax);
+  if (!text.ok()) {
+    *why = "cluster_key_file: cannot read " + path;
+    return Err::kConfig;
+  }
+  while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();
+  if (text->size() < kClusterKeyBytesMin) {
+    *why = "cluster_key_file: " + path + " holds fewer than 32 bytes";
+    return Err::kConfig;
+  }
+  return text;
+}
+
+void SayFault(const std::string& name, const std::string& why) {
+  std::fprintf(stderr, "%s: %s\n", name.c_str(), why.c_str());
+}
+
+}  // namespace hayloft

@@ -1,0 +1,25 @@
+// What every server does first, before it touches anything.
+#pragma once
+
+#include <string>
+
+#include "common/result.h"
+
+namespace hayloft {
+
+// Raises the limit of descriptors to the hard one, ignores SIGPIPE (a peer that hangs up is an
+// error of a write), and writes no core files: they would hold secrets.
+void PrepareProcess();
+
+// The secret in a cluster key file, without the newline at its end. kConfig with one line of cause
+// in `why`: unreadable, open to other users, or shorter than 32 bytes. An empty path is an empty
+// key.
+Result<std::string> ReadClusterKey(const std::string& path, std::string* why);
+
+// One line "NAME: cause" on stderr.
+void SayFault(const std::string& name, const std::string& why);
+
+inline constexpr int kExitConfig = 78;  // EX_CONFIG: nothing was touched
+inline constexpr int kExitDisk = 74;    // EX_IOERR: the disk failed
+
+}  // namespace hayloft
