@@ -12,6 +12,7 @@ namespace {
 constexpr uint32_t kCreateTimeoutMs = 1'000;  // a disk that needs longer is not given the block
 constexpr uint32_t kCommandTimeoutMs =
     5'000;  // closing waits for a commit, sealing writes a footer
+constexpr uint64_t kSettleMs = 3'000;
 constexpr uint64_t kRetryMs = 1'000;
 constexpr uint64_t kFullRetryMs = 10'000;
 constexpr uint64_t kCommandsInFlightMax = 8;  // of a kind, to one dsp
@@ -187,8 +188,8 @@ void NsCore::CreateBlocks(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* out
   if (!live->Writable() || !work->reported || !HasSpace(dsp_id, now)) return;
   if (now.mono_ms < work->next_create_ms) return;
   // After a rebuild's start some dsp may still bring a higher mark of ids.
-  const bool settled = now.mono_ms - started_ms_ >= kHeartbeatMs * 3;
-  if (state_.settings.rebuilding() && (!settled || DspsReported() < work_.size())) return;
+  const bool settled = now.mono_ms - started_ms_ >= kSettleMs && RegisteredHaveReported();
+  if (state_.settings.rebuilding() && !settled) return;
   const uint64_t wanted = options_.open_blocks_per_dsp;
   while (work->open_blocks.size() - work->doubted.size() + work->creating < wanted &&
          work->open_blocks.size() + work->creating < wanted * kOpenBlocksExcess) {

@@ -20,7 +20,7 @@ NsCore::NsCore(const NsOptions& options, NsState state, Random* random)
   ASSERT(state_.node.size() == 16);
 }
 
-void NsCore::Start(uint64_t epoch, Now now, NsOutbox* outbox) {
+void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   ASSERT(!started_);
   ASSERT(epoch > state_.epoch);
   started_ = true;
@@ -42,6 +42,12 @@ void NsCore::Start(uint64_t epoch, Now now, NsOutbox* outbox) {
   pb::LogRecord record;
   record.mutable_new_epoch()->set_epoch(epoch);
   Log(std::move(record), outbox);
+  if (!forced || state_.settings.rebuilding()) return;
+  pb::LogRecord settings;
+  *settings.mutable_settings() = state_.settings;
+  settings.mutable_settings()->set_rebuilding(true);
+  settings.mutable_settings()->set_rebuild_dsps(static_cast<uint32_t>(state_.dsps.size()));
+  Log(std::move(settings), outbox);
 }
 
 void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
@@ -93,14 +99,19 @@ void NsCore::Log(pb::LogRecord&& record, NsOutbox* outbox) {
   outbox->records.push_back(std::move(record));
 }
 
-template <typename Effect>
-void NsCore::Emit(Effect&& effect, NsOutbox* outbox) {
-  if (synced_index_ < state_.last_index) {
-    held_.push_back({state_.last_index, std::forward<Effect>(effect)});
-  } else if constexpr (std::is_same_v<std::decay_t<Effect>, RpcReply>) {
-    outbox->replies.push_back(std::forward<Effect>(effect));
+void NsCore::Emit(RpcReply&& reply, NsOutbox* outbox) {
+  if (Holding()) {
+    held_.push_back({state_.last_index, std::move(reply)});
   } else {
-    outbox->calls.push_back(std::forward<Effect>(effect));
+    outbox->replies.push_back(std::move(reply));
+  }
+}
+
+void NsCore::Emit(RpcCall&& call, NsOutbox* outbox) {
+  if (Holding()) {
+    held_.push_back({state_.last_index, std::move(call)});
+  } else {
+    outbox->calls.push_back(std::move(call));
   }
 }
 
@@ -151,9 +162,10 @@ void NsCore::OnEpochRaised(uint64_t epoch, NsOutbox* outbox) {
 // --- Block ids ---
 
 // Somebody knows of ids that this log does not: it is older than the cluster (restored, rebuilt).
-// What else was given out since cannot be known, so that ids go on far above.
+// What else was given out since cannot be known, so that ids go on far above every mark.
 void NsCore::NoteMark(uint64_t mark, NsOutbox* outbox) {
-  if (mark <= state_.id_range_end) return;
+  const bool rebuilding = state_.settings.rebuilding();
+  if (rebuilding ? mark + kIdJump <= next_block_id_ : mark <= state_.id_range_end) return;
   if (mark > kBlockIdMax + 1) {
     LOG_WARN("block_id_mark_impossible", "mark=%llu action=ignore",
              static_cast<unsigned long long>(mark));
@@ -200,15 +212,21 @@ bool NsCore::Complete() const {
   return true;
 }
 
-// A rebuild ends when the dsps that were announced have all reported; when none were, after as
-// long as it takes to declare one down: who has not come by then is not waited for.
+bool NsCore::RegisteredHaveReported() const {
+  return std::all_of(work_.begin(), work_.end(), [&](const auto& entry) {
+    return entry.second.reported || !membership_.Find(entry.first)->registered;
+  });
+}
+
+// A rebuild ends when the dsps that were announced have all reported; or after as long as it takes
+// to declare one down: who has not come by then is not waited for.
 void NsCore::CheckRebuilt(Now now, NsOutbox* outbox) {
-  if (!state_.settings.rebuilding() || work_.empty()) return;
+  if (!state_.settings.rebuilding()) return;
   const uint64_t reported = DspsReported();
-  if (reported < work_.size()) return;
+  if (reported == 0 || !RegisteredHaveReported()) return;
   const uint32_t announced = state_.settings.rebuild_dsps();
-  const bool waited = now.mono_ms - started_ms_ >= options_.down_after_ms;
-  if (announced > 0 ? reported < announced : !waited) return;
+  const bool all = announced > 0 && reported >= announced;
+  if (!all && now.mono_ms - started_ms_ < options_.down_after_ms) return;
   LOG_INFO("rebuild_complete", "dsps=%llu blocks=%llu", static_cast<unsigned long long>(reported),
            static_cast<unsigned long long>(state_.blocks.size()));
   pb::LogRecord record;

@@ -57,8 +57,10 @@ class NsCore {
 
   NsCore(const NsOptions& options, NsState state, Random* random);
 
-  // Before anything else. `epoch` was won from the coordinator. REQUIRES: above the state's.
-  void Start(uint64_t epoch, Now now, NsOutbox* outbox);
+  // Before anything else. `epoch` was won from the coordinator. `forced`: by an operator, with a
+  // store that may be older than the cluster; what the dsps say then counts as in a rebuild.
+  // REQUIRES: epoch is above the state's.
+  void Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox);
   void OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox);
   void OnCallDone(CallDone&& done, Now now, NsOutbox* outbox);
   void OnTick(Now now, NsOutbox* outbox);
@@ -111,10 +113,12 @@ class NsCore {
 
   // ns_core.cc: log, gate, ids, time
   void Log(pb::LogRecord&& record, NsOutbox* outbox);
-  template <typename Effect>
-  void Emit(Effect&& effect, NsOutbox* outbox);
+  void Emit(RpcReply&& reply, NsOutbox* outbox);
+  void Emit(RpcCall&& call, NsOutbox* outbox);
+  bool Holding() const { return synced_index_ < state_.last_index; }
   void Reply(const RpcRequest& request, Err err, std::string message, NsOutbox* outbox);
   void NoteMark(uint64_t mark, NsOutbox* outbox);
+  bool RegisteredHaveReported() const;
   uint64_t NextBlockId(NsOutbox* outbox);  // 0: exhausted
   void RaiseEpochAbove(uint64_t epoch, NsOutbox* outbox);
   void CheckRebuilt(Now now, NsOutbox* outbox);
