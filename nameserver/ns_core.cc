@@ -115,9 +115,6 @@ void NsCore::Emit(RpcCall&& call, NsOutbox* outbox) {
   }
 }
 
-// The other files of this class send calls only.
-template void NsCore::Emit(RpcCall&&, NsOutbox*);
-
 void NsCore::OnLogSynced(uint64_t index, NsOutbox* outbox) {
   ASSERT(index >= synced_index_);
   ASSERT(index <= state_.last_index);

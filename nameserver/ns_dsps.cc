@@ -111,6 +111,7 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   if (restarted) CloseBlocksOf(dsp_id, "restarted", outbox);  // as the dsp itself has (F60)
   if (restarted || !live->registered) {
     work.reported = false;
+    work.recent_blocks.clear();
     work.last_report_id = 0;
   }
   work.reporting = false;

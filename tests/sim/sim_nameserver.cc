@@ -55,7 +55,7 @@ void SimNameserver::Start() {
   world_->net.Start(
       address(), {.now = [this] { return now(); }, .on_request = on_request, .on_done = on_done});
   NsOutbox outbox;
-  core_->Start(epoch_, now(), &outbox);
+  core_->Start(epoch_, /*forced=*/false, now(), &outbox);
   Flush(&outbox);
   world_->events.After(world_->random.Below(kTickUs), [this, life] { Tick(life); });
 }

@@ -295,6 +295,8 @@ TEST_CASE("ns: a lost store comes back from reports, with ids far above all mark
   const uint64_t mark = bench.core->state().id_range_end;
   const uint64_t blocks = bench.core->state().blocks.size();
   REQUIRE_EQ(blocks, 12);
+  bench.RestartNameserver();
+  bench.Run(3'000);
   for (FakeDsp& dsp : bench.dsps) dsp.dsp_id = 0;
   bench.dsps[2].alive = false;
   pb::LogSettings settings = NsBench::DefaultSettings();
