@@ -148,7 +148,8 @@ class DspCore {
   Err RecoverFiles(Device* device, Kv* kv);
   Err RecoverBlock(Device* device, Kv* kv, uint64_t block_id, uint64_t size, Block* block);
   bool TakeFastStart(Kv* kv, uint64_t size, Block* block);
-  bool TakeFooter(Device* device, uint64_t size, Block* block);
+  bool TakeFooter(Device* device, Kv* kv, uint64_t size, Block* block);
+  void RememberFooter(std::string_view encoded, uint64_t size, const Block& block, Kv* kv);
   Err TakeScan(Device* device, uint64_t size, Block* block);
   void AdoptFooter(const Footer& footer, Block* block);
 
