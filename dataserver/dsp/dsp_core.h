@@ -183,6 +183,7 @@ class DspCore {
   void OnSealBlock(const RpcRequest& request, DspOutbox* out);
   void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
   void OnSealWritten(PendingJob&& job, Err err, DspOutbox* out);
+  void RefuseSeal(Block* block, Err err, DspOutbox* out);
   void FillPool(DspOutbox* out);
   void OnPoolDone(const PendingJob& job, const JobDone& done);
   uint64_t UsableBytes() const;

@@ -315,3 +315,21 @@ TEST_CASE("dsp_core: a pool file becomes a block without being written again") {
   CHECK(dsp.core().Stats().pool_files == 1);  // found again; not counted among the blocks
   CHECK(*dsp.Read(address) == photo);
 }
+
+// Sealing with that page read as zeros would have entered its needles as lost for ever.
+TEST_CASE("dsp_core: F19: a block with a page that cannot be read now is not sealed") {
+  DspHarness dsp = Started();
+  const std::string photo = Photo(3000);
+  const FileAddress first = *dsp.Append(5, photo);
+  const FileAddress second = *dsp.Append(5, photo);
+  REQUIRE(dsp.Close(5) == Err::kOk);
+  dsp.device().FailReads(BlockFileName(5),
+                         {.begin = kFirstNeedleOffset, .end = kFirstNeedleOffset + 1});
+  CHECK(dsp.Seal(5) == Err::kIo);
+  CHECK_FALSE(dsp.disk_failed());
+  CHECK(dsp.Read(first).err() == Err::kIo);
+  CHECK(*dsp.Read(second) == photo);
+  dsp.device().HealReads();
+  CHECK(dsp.Seal(5) == Err::kOk);
+  CHECK(*dsp.Read(first) == photo);
+}
