@@ -3,9 +3,9 @@
 
 #include <memory>
 
+#include "client/sniff.h"
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
-#include "gateway/sniff.h"
 
 namespace hayloft {
 namespace {

@@ -5,10 +5,10 @@
 #include <memory>
 #include <string>
 
+#include "client/sniff.h"
 #include "common/check.h"
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
-#include "gateway/sniff.h"
 
 namespace hayloft {
 namespace {

@@ -1,4 +1,4 @@
-#include "gateway/sniff.h"
+#include "client/sniff.h"
 
 #include <doctest/doctest.h>
 

@@ -1,9 +1,8 @@
-#include "gateway/sniff.h"
+#include "client/sniff.h"
 
 #include <algorithm>
 
 #include "common/check.h"
-#include "gateway/http_parser.h"
 
 namespace hayloft {
 
@@ -41,7 +40,10 @@ std::string_view SkipSpace(std::string_view text) {
 }
 
 bool StartsWithNoCase(std::string_view text, std::string_view lower) {
-  return EqualsNoCase(text.substr(0, lower.size()), lower);
+  return text.size() >= lower.size() &&
+         std::equal(lower.begin(), lower.end(), text.begin(), [](char small, char any) {
+           return small == (any >= 'A' && any <= 'Z' ? any + ('a' - 'A') : any);
+         });
 }
 
 // "<tag" followed by something that ends a tag's name.
