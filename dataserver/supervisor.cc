@@ -78,13 +78,13 @@ void Supervisor::OnExit(size_t dsp, DspExit exit, Now now, Orders* orders) {
            KindName(exit.kind), exit.value, now.mono_ms - it.started_ms);
   it.state = DspState::kWaiting;
   const bool gave_up = exit.kind == DspExit::Kind::kCode &&
-                       (exit.value == kExitDiskFailed || exit.value == kExitConfig);
+                       (exit.value == kDspExitDiskFailed || exit.value == kDspExitConfig);
   if (gave_up) {
     // The mark goes first: a dataserver that dies in between must not start the dsp again.
-    if (exit.value == kExitDiskFailed) {
+    if (exit.value == kDspExitDiskFailed) {
       orders->push_back({SupervisorOrder::Kind::kMarkFailed, dsp});
     }
-    return Retire(dsp, exit.value == kExitDiskFailed ? "disk_failed" : "configuration");
+    return Retire(dsp, exit.value == kDspExitDiskFailed ? "disk_failed" : "configuration");
   }
   if (stopping_) return Retire(dsp, "stopped");
   WaitOutBackoff(&it, now);

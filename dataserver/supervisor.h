@@ -23,8 +23,9 @@
 namespace hayloft {
 
 // Exit codes of a dsp that say "do not start me again".
-inline constexpr int kExitDiskFailed = 74;  // EX_IOERR: a write or sync failed
-inline constexpr int kExitConfig = 78;  // EX_CONFIG: option, port, folder, disk of another cluster
+inline constexpr int kDspExitDiskFailed = 74;  // EX_IOERR: a write or sync failed
+inline constexpr int kDspExitConfig =
+    78;  // EX_CONFIG: option, port, folder, disk of another cluster
 
 struct SupervisorOptions {
   uint64_t backoff_first_ms = 100;

@@ -85,7 +85,7 @@ TEST_CASE("supervisor: F21 a dsp whose disk failed is marked and not started aga
   Bench bench;
   bench.Tick();
   bench.Take();
-  bench.Exit(1, {DspExit::Kind::kCode, kExitDiskFailed});
+  bench.Exit(1, {DspExit::Kind::kCode, kDspExitDiskFailed});
   CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kMarkFailed, 1}});
   bench.Run(300'000, {0, 2});
   CHECK(bench.Take().empty());
@@ -97,7 +97,7 @@ TEST_CASE("supervisor: F51 F53 a dsp that refuses its configuration is not start
   Bench bench;
   bench.Tick();
   bench.Take();
-  bench.Exit(2, {DspExit::Kind::kCode, kExitConfig});
+  bench.Exit(2, {DspExit::Kind::kCode, kDspExitConfig});
   bench.Run(300'000, {0, 1});
   CHECK(bench.Take().empty());
   CHECK_EQ(bench.supervisor.state(2), DspState::kRetired);
@@ -106,7 +106,7 @@ TEST_CASE("supervisor: F51 F53 a dsp that refuses its configuration is not start
 TEST_CASE("supervisor: an operator who mended a disk has its dsp started, and no other") {
   Bench bench;
   bench.Tick();
-  bench.Exit(2, {DspExit::Kind::kCode, kExitConfig});
+  bench.Exit(2, {DspExit::Kind::kCode, kDspExitConfig});
   bench.Run(1'000, {0, 1});
   bench.Take();
   CHECK_EQ(bench.supervisor.retired_why(2), "configuration");
@@ -118,7 +118,7 @@ TEST_CASE("supervisor: an operator who mended a disk has its dsp started, and no
 TEST_CASE("supervisor: any other exit is an accident, whatever its code") {
   for (const DspExit exit :
        {DspExit{DspExit::Kind::kCode, 0}, DspExit{DspExit::Kind::kCode, 1},
-        DspExit{DspExit::Kind::kSignal, kExitConfig}, DspExit{DspExit::Kind::kUnknown, 0},
+        DspExit{DspExit::Kind::kSignal, kDspExitConfig}, DspExit{DspExit::Kind::kUnknown, 0},
         DspExit{DspExit::Kind::kNotStarted, 11}}) {
     Bench bench;
     bench.Tick();
@@ -208,7 +208,7 @@ TEST_CASE("supervisor: a disk that fails while stopping still gets its mark") {
   bench.Tick();
   bench.supervisor.Stop(bench.now, &bench.orders);
   bench.Take();
-  bench.Exit(0, {DspExit::Kind::kCode, kExitDiskFailed});
+  bench.Exit(0, {DspExit::Kind::kCode, kDspExitDiskFailed});
   CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kMarkFailed, 0}});
 }
 
