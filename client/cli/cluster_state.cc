@@ -28,17 +28,16 @@ constexpr std::array<std::string_view, 4> kRoles = {"nameserver", "dataserver", 
 // The numeric options, for all that is done to each of them alike.
 struct NumberOption {
   const char* name;
-  std::optional<uint32_t> ClusterOptions::*given;
+  uint32_t ClusterOptions::*given;
   uint32_t ClusterState::*stored;
-  uint32_t min, max;
 };
 constexpr std::array<NumberOption, 6> kNumbers = {{
-    {"dataservers", &ClusterOptions::dataservers, &ClusterState::dataservers, 1, 100},
-    {"disks", &ClusterOptions::disks, &ClusterState::disks, 1, 100},
-    {"copies", &ClusterOptions::copies, &ClusterState::copies, 1, 5},
-    {"nameservers", &ClusterOptions::nameservers, &ClusterState::nameservers, 1, 2},
-    {"gateways", &ClusterOptions::gateways, &ClusterState::gateways, 1, 100},
-    {"port", &ClusterOptions::port, &ClusterState::port, 1, 65'435},
+    {"dataservers", &ClusterOptions::dataservers, &ClusterState::dataservers},
+    {"disks", &ClusterOptions::disks, &ClusterState::disks},
+    {"copies", &ClusterOptions::copies, &ClusterState::copies},
+    {"nameservers", &ClusterOptions::nameservers, &ClusterState::nameservers},
+    {"gateways", &ClusterOptions::gateways, &ClusterState::gateways},
+    {"port", &ClusterOptions::port, &ClusterState::port},
 }};
 
 std::string ApplySet(const std::string& text, ClusterState* state) {
@@ -162,25 +161,18 @@ std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterStat
            state->Path("options.json") + ")";
   };
   for (const NumberOption& option : kNumbers) {
-    const std::optional<uint32_t>& given = options.*option.given;
-    if (!given.has_value()) continue;
-    if (*given < option.min || *given > option.max) {
-      return std::string("--") + option.name + " must be " + std::to_string(option.min) + " to " +
-             std::to_string(option.max);
-    }
-    if (stored && *given != state->*option.stored) {
+    const uint32_t given = options.*option.given;
+    if (given == 0) continue;
+    if (stored && given != state->*option.stored) {
       return contradicts(option.name, std::to_string(state->*option.stored));
     }
-    state->*option.stored = *given;
+    state->*option.stored = given;
   }
-  if (options.coordinator.has_value()) {
-    if (*options.coordinator != "file" && *options.coordinator != "etcd") {
-      return "--coordinator must be file or etcd";
-    }
-    if (stored && *options.coordinator != state->coordinator) {
+  if (!options.coordinator.empty()) {
+    if (stored && options.coordinator != state->coordinator) {
       return contradicts("coordinator", state->coordinator);
     }
-    state->coordinator = *options.coordinator;
+    state->coordinator = options.coordinator;
   }
   for (const std::string& text : options.set) {
     if (std::string complaint = ApplySet(text, state); !complaint.empty()) return complaint;

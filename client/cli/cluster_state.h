@@ -7,21 +7,29 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "common/options.h"
 #include "common/result.h"
 
 namespace hayloft {
 
-// What a user gave; nullopt: not given.
+// What a user gave; 0 or empty: not given.
+#define HAYLOFT_CLUSTER_OPTIONS(X)                                                               \
+  X(uint32_t, dataservers, 0, 1, 100, "dataservers, each a machine of its own")                  \
+  X(uint32_t, disks, 0, 1, 100, "disks of each dataserver")                                      \
+  X(uint32_t, copies, 0, 1, 5, "of each image")                                                  \
+  X(uint32_t, nameservers, 0, 1, 2, "an active one and a standby")                               \
+  X(uint32_t, gateways, 0, 1, 100, "on ports PORT, PORT+1...")                                   \
+  X(uint32_t, port, 0, 1, 65'435, "of the first gateway")                                        \
+  X(std::string, coordinator, "", 4, 4, "file or etcd: what decides which nameserver is active") \
+  X(std::vector<std::string>, set, {}, 0, 1'000, "ROLE.OPTION=VALUE for every process of a role")
+
 struct ClusterOptions {
-  std::string dir = "run";
-  std::optional<uint32_t> dataservers, disks, copies, nameservers, gateways, port;
-  std::optional<std::string> coordinator;
-  std::vector<std::string> set;  // "ROLE.OPTION=VALUE"
+  std::string dir;
+  HAYLOFT_OPTIONS(HAYLOFT_CLUSTER_OPTIONS)
 };
 
 // A process of the cluster that runs or ought to.

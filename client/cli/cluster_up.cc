@@ -1,0 +1,346 @@
+// Bringing a cluster up, step by step; each step leaves what it made, so that the next `up` goes on
+// from there.
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "client/cli/await.h"
+#include "client/cli/cluster.h"
+#include "client/cli/samples.h"
+#include "client/cli/session.h"
+#include "common/codec.h"
+#include "common/io/cluster_file.h"
+#include "common/io/files.h"
+#include "common/io/json.h"
+#include "common/io/process.h"
+#include "common/io/system_clock.h"
+#include "common/io/system_random.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint64_t kReadyMs = 60'000;
+constexpr uint64_t kPollMs = 50;
+constexpr uint32_t kStatusMs = 1'000;
+constexpr uint64_t kRecordsBytesMax = 4 << 20;
+constexpr size_t kLogTailBytes = 64 << 10;
+
+std::string RandomHex(size_t bytes) {
+  std::string random(bytes, '\0');
+  SystemRandom source;
+  source.Fill({reinterpret_cast<uint8_t*>(random.data()), random.size()});
+  return ToHex(AsBytes(random));
+}
+
+// What a process said last, for the person who wonders why it does not run.
+std::string LastLine(const std::string& log) {
+  const Result<std::string> text = ReadWholeFile(log, uint64_t{1} << 30);
+  if (!text.ok()) return "nothing in " + log;
+  std::string_view tail = *text;
+  if (tail.size() > kLogTailBytes) tail.remove_prefix(tail.size() - kLogTailBytes);
+  while (!tail.empty() && tail.back() == '\n') tail.remove_suffix(1);
+  const size_t start = tail.rfind('\n');
+  return std::string(start == std::string_view::npos ? tail : tail.substr(start + 1));
+}
+
+class Starter {
+ public:
+  explicit Starter(const ClusterUpOptions& options) : options_(options) {}
+  int Run();
+
+ private:
+  bool LoadOrCreate();
+  bool CheckSettings();
+  bool MakeStores();
+  bool MakeStore(const PlannedProcess& process);
+  bool StartMissing();
+  bool Start(const PlannedProcess& process);
+  bool WaitUntilReady();
+  bool Ready(std::string* waiting_for);
+  void ReadRetired(const PlannedProcess& dataserver);
+  void SayWhatIsUp();
+  std::vector<std::string> Arguments(const PlannedProcess& process,
+                                     const std::string& config) const;
+  std::string ConfigPath() const { return state_.Path("cluster.conf"); }
+  bool RoleRuns(const std::string& role) const;
+
+  static bool Fail(const std::string& text) { return Complain(text), false; }
+
+  const ClusterUpOptions& options_;
+  ClusterState state_;
+  std::map<std::string, std::string> old_set_;
+  std::vector<PlannedProcess> plan_;
+  std::vector<std::pair<std::string, ProcessId>> started_;    // by us, now
+  std::vector<std::pair<std::string, std::string>> retired_;  // dsps, and why
+  std::unique_ptr<Session> session_;
+};
+
+int Starter::Run() {
+  const std::string dir = AbsolutePath(options_.cluster.dir);
+  if (MakeFolders(dir + "/log") != Err::kOk) return Fail("cannot make the folder " + dir), 1;
+  const Result<FileLock> lock = FileLock::Take(dir + "/up.lock");
+  if (!lock.ok()) return Fail("cannot write in " + dir), 1;
+  if (!LoadOrCreate() || !CheckSettings() || !MakeStores() || !StartMissing() ||
+      !WaitUntilReady()) {
+    return 1;
+  }
+  SayWhatIsUp();
+  return options_.samples && !UploadSamples(session_->loop(), state_) ? 1 : 0;
+}
+
+bool Starter::LoadOrCreate() {
+  Result<ClusterState> stored = LoadClusterState(options_.cluster.dir);
+  if (stored.err() == Err::kCorrupt) return Fail("options.json is damaged");
+  const bool is_new = !stored.ok();
+  if (!is_new) state_ = std::move(stored).value();
+  state_.dir = AbsolutePath(options_.cluster.dir);
+  old_set_ = state_.set;
+  if (is_new) state_.cluster_id = RandomHex(16);
+  const std::string complaint = ApplyOptions(options_.cluster, !is_new, &state_);
+  if (!complaint.empty()) return Fail(complaint);
+  if (!ChoosePorts(&state_)) return Fail("no free port is left");
+  if (!FileExists(state_.Path("secret")) &&
+      ReplaceFile(state_.Path("secret"), RandomHex(32) + "\n", 0600) != Err::kOk) {
+    return Fail("cannot write " + state_.Path("secret"));
+  }
+  plan_ = state_.Plan();
+  return true;
+}
+
+// Before anything is stored each role is asked whether it would take its options, which touches
+// nothing.
+bool Starter::CheckSettings() {
+  for (const auto& [name, value] : state_.set) {
+    const auto old = old_set_.find(name);
+    const bool changed = old == old_set_.end() || old->second != value;
+    if (changed && RoleRuns(name.substr(0, name.find('.')))) {
+      return Fail("--set " + name + "=" + value + " comes too late: what it is for runs already");
+    }
+  }
+  std::string config = "# Written by `hayloft cluster up --set ROLE.OPTION=VALUE`.\n";
+  for (const auto& [name, value] : state_.set) config += name + " = " + value + "\n";
+  const std::string trial = ConfigPath() + ".trial";
+  if (ReplaceFile(trial, config) != Err::kOk) return Fail("cannot write " + trial);
+  std::string last_role;
+  for (const PlannedProcess& process : plan_) {
+    if (state_.set == old_set_ || process.role == last_role) continue;
+    last_role = process.role;
+    std::vector<std::string> argv = Arguments(process, trial);
+    argv.push_back("--check-config");
+    if (RunToEnd(argv) != 0) {
+      return Fail(process.role + " does not take its options; nothing was done");
+    }
+  }
+  const bool stored =
+      std::rename(trial.c_str(), ConfigPath().c_str()) == 0 && SaveClusterState(state_) == Err::kOk;
+  return stored || Fail("cannot write options.json");
+}
+
+bool Starter::RoleRuns(const std::string& role) const {
+  const auto entries = ClusterFile(state_.Path("cluster.json")).Read();
+  return entries.ok() && std::any_of(entries->begin(), entries->end(), [&](const auto& entry) {
+           return entry.role == role && IsRunning(entry.id);
+         });
+}
+
+bool Starter::MakeStores() {
+  for (const PlannedProcess& process : plan_) {
+    if (process.role == "gateway" || process.role == "dataserver") {
+      if (MakeFolders(process.data) != Err::kOk) return Fail("cannot make " + process.data);
+    } else if (!state_.formatted.contains(process.name)) {
+      if (!MakeStore(process)) return false;
+    }
+  }
+  return true;
+}
+
+// Makes a store beside its place and moves it there whole. That it was made is written down for
+// ever: a folder that is missing or empty later is a mount that failed, and is never made again.
+bool Starter::MakeStore(const PlannedProcess& process) {
+  const auto listed = ListFolder(process.data);
+  const bool in_place = listed.ok();  // perhaps a mount point, which cannot be moved over
+  if (!in_place || listed->empty()) {
+    const std::string folder = in_place ? process.data : process.data + ".new";
+    if (!in_place && FileExists(folder)) (void)RunToEnd({"/bin/rm", "-rf", folder});  // half made
+    if (MakeFolders(folder) != Err::kOk) return Fail("cannot make " + folder);
+    std::vector<std::string> argv = {OwnBinaryFolder() + "/hayloft-" + process.role,
+                                     process.role == "dsp" ? "--format" : "--init",
+                                     "--data=" + folder, "--cluster-id=" + state_.cluster_id,
+                                     "--config=" + ConfigPath()};
+    if (RunToEnd(argv) != 0) return Fail("could not make the store of " + process.name);
+    if (!in_place && std::rename(folder.c_str(), process.data.c_str()) != 0) {
+      return Fail("cannot move " + folder + " to its place");
+    }
+  }
+  state_.formatted.insert(process.name);
+  if (SaveClusterState(state_) != Err::kOk) return Fail("cannot write options.json");
+  return true;
+}
+
+std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
+                                            const std::string& config) const {
+  std::vector<std::string> argv = {OwnBinaryFolder() + "/hayloft-" + process.role,
+                                   "--name=" + process.name,
+                                   "--listen=" + process.listen,
+                                   "--admin-listen=" + process.admin,
+                                   "--data=" + process.data,
+                                   "--nameservers=" + state_.NameserverList(),
+                                   "--cluster-key-file=" + state_.Path("secret"),
+                                   "--log-file=" + state_.LogPath(process.name),
+                                   "--config=" + config};
+  if (process.role == "dataserver") {
+    std::string disks, listens, admins;
+    for (const PlannedProcess& dsp : plan_) {
+      if (dsp.parent != process.name) continue;
+      const char* comma = disks.empty() ? "" : ",";
+      disks += comma + dsp.data.substr(process.data.size() + 1);
+      listens += comma + dsp.listen;
+      admins += comma + dsp.admin;
+    }
+    // Each dataserver stands for a machine of its own.
+    for (const std::string& argument :
+         {"--disks=" + disks, "--dsp-listen=" + listens, "--dsp-admin-listen=" + admins,
+          "--dsp-config=" + config, "--dsp-log-dir=" + state_.Path("log"),
+          "--cluster-file=" + state_.Path("cluster.json"),
+          "--machine=machine" + process.name.substr(process.name.rfind('-'))}) {
+      argv.push_back(argument);
+    }
+  }
+  return argv;
+}
+
+bool Starter::StartMissing() {
+  const Result<std::vector<ProcessEntry>> entries = ClusterFile(state_.Path("cluster.json")).Read();
+  if (!entries.ok()) return Fail("cluster.json is damaged; what runs is not known");
+  for (const PlannedProcess& process : plan_) {
+    if (process.role == "dsp") continue;  // its dataserver's business
+    const ProcessEntry* entry = FindEntry(*entries, process.name);
+    if (entry == nullptr || !IsRunning(entry->id)) {
+      if (!Start(process)) return false;
+    } else if (process.role == "dataserver") {
+      (void)Signal(entry->id, SIGUSR1);  // look again at disks that were given up
+    }
+  }
+  return true;
+}
+
+bool Starter::Start(const PlannedProcess& process) {
+  std::vector<std::string> argv = Arguments(process, ConfigPath());
+  if (process.role == "nameserver" && !FileExists(process.data)) {
+    if (!options_.rebuild) {
+      return Fail("the folder " + process.data + " is missing; if it is lost for good, " +
+                  "`hayloft cluster up --rebuild` makes a new one from the dsps' reports");
+    }
+    argv.push_back("--rebuild");
+    argv.push_back("--cluster-id=" + state_.cluster_id);
+  }
+  const auto record = [&](const ProcessId& id) {
+    return ClusterFile(state_.Path("cluster.json"))
+        .Put({.name = process.name,
+              .role = process.role,
+              .id = id,
+              .address = process.listen,
+              .http = process.role == "gateway" ? process.listen : process.admin,
+              .data = process.data,
+              .parent = ""});
+  };
+  const Result<ProcessId> id = Spawn(argv, state_.LogPath(process.name), record);
+  if (!id.ok()) return Fail("cannot start " + process.name + ": " + Describe(id.err()));
+  started_.emplace_back(process.name, *id);
+  return true;
+}
+
+// Each step asks one question less; the last one is answered when a write would succeed.
+bool Starter::WaitUntilReady() {
+  CommandOptions common;
+  common.dir = state_.dir;
+  session_ = Session::Open(common);
+  if (session_ == nullptr) return false;
+  const uint64_t end_ms = SystemMonotonicMs() + kReadyMs;
+  std::string waiting_for = "the first answer";
+  while (!Ready(&waiting_for)) {
+    for (const auto& [name, id] : started_) {
+      if (IsRunning(id)) continue;
+      return Fail(name + " ended: " + LastLine(state_.LogPath(name)));
+    }
+    if (SystemMonotonicMs() >= end_ms) {
+      return Fail("the cluster is not ready after " + std::to_string(kReadyMs / 1000) +
+                  " s; waiting for " + waiting_for);
+    }
+    AwaitTime(session_->loop(), kPollMs);
+  }
+  return true;
+}
+
+bool Starter::Ready(std::string* waiting_for) {
+  retired_.clear();
+  size_t dsps = 0;
+  for (const PlannedProcess& process : plan_) {
+    *waiting_for = process.name;
+    if (process.role == "dataserver") {
+      const HttpAnswer answer =
+          AwaitHttp(session_->loop(), {.address = process.admin, .path = "/readyz"});
+      if (answer.status != 200) return false;
+      ReadRetired(process);
+    }
+    if (process.role == "dsp") ++dsps;
+  }
+  *waiting_for = "a dsp: all were given up; see the log of each";
+  if (dsps == retired_.size()) return false;
+  *waiting_for = "the nameserver to hear of all dsps";
+  const StatusDone status = Await<StatusDone>(
+      session_->loop(), [&](auto done) { session_->client()->Status(kStatusMs, done); });
+  size_t up = 0;
+  bool writable = false;
+  for (const NameserverStatus& nameserver : status.nameservers) {
+    if (nameserver.err != Err::kOk || nameserver.status.role() != "active") continue;
+    writable =
+        nameserver.status.writable() && nameserver.status.dsps_reported() + retired_.size() >= dsps;
+    for (const pb::DspStatus& dsp : nameserver.status.dsps()) up += dsp.state() == "up";
+  }
+  if (!writable || up + retired_.size() < dsps) return false;
+  for (const PlannedProcess& process : plan_) {
+    *waiting_for = process.name;
+    const HttpRequest request{.address = process.listen, .path = "/readyz"};
+    if (process.role == "gateway" && AwaitHttp(session_->loop(), request).status != 200) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// A disk that failed or that refuses to be served keeps nobody else from working.
+void Starter::ReadRetired(const PlannedProcess& dataserver) {
+  const auto text = ReadWholeFile(dataserver.data + "/dsps.json", kRecordsBytesMax);
+  const Result<Json> json = text.ok() ? Json::Parse(*text) : Result<Json>(text.err());
+  if (!json.ok()) return;
+  for (const Json& dsp : (*json)["dsps"].array()) {
+    if (dsp["state"].text() != "retired") continue;
+    retired_.emplace_back(dsp["name"].text(), dsp["reason"].text());
+  }
+}
+
+void Starter::SayWhatIsUp() {
+  for (const auto& [name, reason] : retired_) {
+    (void)Fail(name + " is not served (" + reason + "): " + LastLine(state_.LogPath(name)));
+  }
+  if (options_.json) {
+    const auto text = ReadWholeFile(state_.Path("cluster.json"), kRecordsBytesMax);
+    std::printf("%s", text.ok() ? text->c_str() : "");
+    return;
+  }
+  for (const std::string& line : state_.NotBuilt()) std::printf("%s\n", line.c_str());
+  std::printf("up: %u dataservers of %u disks, gateway on http://127.0.0.1:%u/, in %s\n",
+              state_.dataservers, state_.disks, state_.port, state_.dir.c_str());
+}
+
+}  // namespace
+
+int ClusterUp(const ClusterUpOptions& options) { return Starter(options).Run(); }
+
+}  // namespace hayloft

@@ -1,0 +1,50 @@
+// The commands of `hayloft`. Each takes its own command line (argv[0] is its name), prints its
+// result on stdout and complaints on stderr, and returns the exit code: 0 fine, 1 failed or not
+// found, 2 wrong usage.
+#pragma once
+
+#include <cstdio>
+#include <string>
+
+#include "common/options.h"
+
+namespace hayloft {
+
+inline constexpr int kExitFine = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+// What every command that talks to a cluster takes.
+#define HAYLOFT_COMMAND_OPTIONS(X)                                                          \
+  X(bool, json, false, 0, 1, "print JSON")                                                  \
+  X(std::string, cluster, "", 0, 4096,                                                      \
+    "IP:PORT of each nameserver, with commas between; default: the cluster in --dir")       \
+  X(std::string, dir, "", 0, 4096, "folder of a cluster on this machine; default: run")     \
+  X(std::string, cluster_key_file, "", 0, 4096, "secret of the cluster; default: in --dir") \
+  X(uint32_t, timeout_ms, 10'000, 10, 3'600'000, "time that each file may take, all tries in all")
+
+struct CommandOptions {
+  HAYLOFT_OPTIONS(HAYLOFT_COMMAND_OPTIONS)
+};
+
+// The rows of two tables behind each other.
+inline OptionRows Joined(OptionRows first, OptionRows second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+inline int Complain(const std::string& text, int exit_code = kExitFailed) {
+  std::fprintf(stderr, "hayloft: %s\n", text.c_str());
+  return exit_code;
+}
+
+int RunPut(int argc, const char* const* argv);
+int RunGet(int argc, const char* const* argv);
+int RunRm(int argc, const char* const* argv);
+int RunUndelete(int argc, const char* const* argv);
+int RunStat(int argc, const char* const* argv);
+int RunStatus(int argc, const char* const* argv);
+int RunBench(int argc, const char* const* argv);
+int RunCluster(int argc, const char* const* argv);
+
+}  // namespace hayloft

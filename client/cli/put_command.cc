@@ -1,0 +1,235 @@
+// `hayloft put FILE... | -` and `hayloft put -r DIR --manifest OUT.tsv`.
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include "client/cli/manifest.h"
+#include "client/cli/pipeline.h"
+#include "client/cli/progress.h"
+#include "client/cli/session.h"
+#include "client/prepare.h"
+#include "client/sniff.h"
+#include "common/io/files.h"
+#include "common/io/json.h"
+#include "common/io/system_random.h"
+#include "common/limits.h"
+
+namespace hayloft {
+
+namespace {
+
+#define HAYLOFT_PUT_OPTIONS(X)                                                             \
+  X(std::string, manifest, "", 0, 4096,                                                    \
+    "file of path, id and token, appended as files are stored; what is in it is skipped")  \
+  X(std::string, content_type, "", 0, 255, "of all files; default: seen from their bytes") \
+  X(uint32_t, in_flight, 64, 1, 4096, "files under way at the same time")
+
+struct PutOptions {
+  bool recursive = false;
+  HAYLOFT_OPTIONS(HAYLOFT_PUT_OPTIONS)
+};
+
+constexpr size_t kManifestBatch = 256;
+
+struct Source {
+  std::string name;  // as the user is told
+  std::string path;  // to read from
+};
+
+// What is known of a file that is on its way.
+struct Sent {
+  std::string name;
+  std::string content_type;
+  uint64_t size = 0;
+  Sha1 sha1{};
+  Nonce nonce{};
+};
+
+class Putter {
+ public:
+  Putter(const CommandOptions& common, const PutOptions& put) : common_(common), put_(put) {}
+  int Run(const std::vector<std::string>& arguments);
+
+ private:
+  bool FindSources(const std::vector<std::string>& arguments);
+  bool FindInFolder(const std::string& folder);
+  bool OpenManifest();
+  std::optional<uint64_t> StartNext(const Pipeline::Done& done);
+  Result<PutRequest> Prepare(Buffer&& raw, Sent* sent);
+  void OnPut(const Sent& sent, const PutDone& done);
+  void Print(const ManifestLine& line, const Sent& sent);
+  void SyncManifest();
+  void Fail(const std::string& name, const std::string& why) {
+    ++failed_;
+    Complain(name + ": " + why);
+  }
+
+  const CommandOptions& common_;
+  const PutOptions& put_;
+  std::unique_ptr<Session> session_;
+  std::optional<ManifestWriter> manifest_;
+  std::vector<Source> sources_;
+  std::optional<Progress> progress_;
+  Hasher hasher_;
+  SystemRandom random_;
+  size_t next_ = 0;
+  size_t failed_ = 0;
+};
+
+int Putter::Run(const std::vector<std::string>& arguments) {
+  session_ = Session::Open(common_);
+  if (session_ == nullptr || !FindSources(arguments) || !OpenManifest()) return kExitFailed;
+  if (session_->key() == nullptr) {
+    Complain("without the cluster's key (--cluster-key-file) files get no delete token");
+  }
+  progress_.emplace("put", sources_.size());
+  Pipeline pipeline(session_->loop(), put_.in_flight);
+  pipeline.Run([this](Pipeline::Done done) { return StartNext(done); });
+  SyncManifest();
+  progress_.reset();
+  if (failed_ > 0) return Complain(std::to_string(failed_) + " files were not stored");
+  return kExitFine;
+}
+
+bool Putter::FindSources(const std::vector<std::string>& arguments) {
+  for (const std::string& argument : arguments) {
+    if (put_.recursive) {
+      if (!FindInFolder(argument)) return Complain(argument + " is no readable folder"), false;
+    } else {
+      sources_.push_back({.name = argument, .path = argument == "-" ? "/dev/stdin" : argument});
+    }
+  }
+  return true;
+}
+
+// Regular files in the order of their names, so that two runs do the same; links are left out, as
+// they may lead out of the folder or to a file that is there already.
+bool Putter::FindInFolder(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator it(folder, error), end;
+  const size_t first = sources_.size();
+  for (; !error && it != end; it.increment(error)) {
+    if (it->is_symlink(error) || !it->is_regular_file(error)) continue;
+    const std::string path = it->path().string();
+    sources_.push_back({.name = it->path().lexically_relative(folder).string(), .path = path});
+  }
+  std::sort(sources_.begin() + static_cast<std::ptrdiff_t>(first), sources_.end(),
+            [](const Source& a, const Source& b) { return a.name < b.name; });
+  return !error;
+}
+
+bool Putter::OpenManifest() {
+  if (put_.manifest.empty()) return true;
+  Result<ManifestWriter> writer = ManifestWriter::Open(put_.manifest);
+  const auto lines = ReadManifest(put_.manifest);
+  if (!writer.ok() || !lines.ok()) {
+    return Complain("cannot use the manifest " + put_.manifest), false;
+  }
+  manifest_.emplace(std::move(writer).value());
+  std::set<std::string> stored;
+  for (const ManifestLine& line : *lines) stored.insert(line.path);
+  std::erase_if(sources_, [&](const Source& source) { return stored.contains(source.name); });
+  return true;
+}
+
+std::optional<uint64_t> Putter::StartNext(const Pipeline::Done& done) {
+  while (next_ < sources_.size()) {
+    const Source& source = sources_[next_++];
+    const Result<std::string> bytes = ReadWholeFile(source.path, kFileBytesMax);
+    if (!bytes.ok()) {
+      Fail(source.name, Describe(bytes.err()));
+      continue;
+    }
+    Sent sent;
+    sent.name = source.name;
+    sent.size = bytes->size();
+    Result<PutRequest> request = Prepare(Buffer::CopyOf(AsBytes(*bytes)), &sent);
+    if (!request.ok()) {
+      Fail(source.name, bytes->empty() ? "the file is empty" : Describe(request.err()));
+      continue;
+    }
+    const uint64_t size = sent.size;
+    session_->client()->Put(std::move(request).value(),
+                            [this, done, sent = std::move(sent)](PutDone&& put) {
+                              OnPut(sent, put);
+                              done();
+                            });
+    return size;
+  }
+  return std::nullopt;
+}
+
+Result<PutRequest> Putter::Prepare(Buffer&& raw, Sent* sent) {
+  Upload upload;
+  upload.raw = std::move(raw);
+  upload.content_type =
+      put_.content_type.empty() ? std::string(SniffType(upload.raw.bytes())) : put_.content_type;
+  upload.timeout_ms = common_.timeout_ms;
+  hasher_.Reset();
+  hasher_.Update(upload.raw.bytes());
+  hasher_.Finish(&upload.sha1, &upload.sha256);
+  random_.Fill(upload.nonce);
+  sent->content_type = upload.content_type;
+  sent->sha1 = upload.sha1;
+  sent->nonce = upload.nonce;
+  return PreparePut(std::move(upload));
+}
+
+void Putter::OnPut(const Sent& sent, const PutDone& done) {
+  if (done.err != Err::kOk) return Fail(sent.name, Describe(done.err));
+  ManifestLine line{.path = sent.name, .id = ToText(done.address), .token = ""};
+  const ClusterKey* key = session_->key();
+  if (key != nullptr) line.token = MakeDeleteToken(*key, done.address, sent.nonce);
+  progress_->Add(sent.size);
+  if (!manifest_.has_value()) return Print(line, sent);
+  manifest_->Add(line);
+  if (manifest_->unsynced() >= kManifestBatch) SyncManifest();
+}
+
+void Putter::Print(const ManifestLine& line, const Sent& sent) {
+  if (!common_.json) {
+    std::fputs(FormatManifestLine(line).c_str(), stdout);
+  } else {
+    Json json;
+    json.Set("path", line.path).Set("id", line.id).Set("url", "/" + line.id);
+    json.Set("size", sent.size).Set("sha1", ToHex(sent.sha1));
+    json.Set("content_type", sent.content_type).Set("duplicate", false);
+    json.Set("delete_token", line.token);
+    std::printf("%s\n", json.Dump().c_str());
+  }
+  std::fflush(stdout);
+}
+
+void Putter::SyncManifest() {
+  if (!manifest_.has_value() || manifest_->Sync() == Err::kOk) return;
+  // Going on would store files whose ids are lost.
+  Complain("cannot write the manifest " + put_.manifest);
+  std::exit(kExitFailed);
+}
+
+}  // namespace
+
+int RunPut(int argc, const char* const* argv) {
+  CommandOptions common;
+  PutOptions put;
+  std::vector<std::string> arguments;
+  OptionRows rows = Joined(common.Rows(), put.Rows());
+  rows.push_back({.name = "recursive",
+                  .help = "the arguments are folders; paths are told relative to them",
+                  .field = &put.recursive,
+                  .letter = 'r'});
+  const Program program{
+      .name = "hayloft put",
+      .role = "",
+      .about = "Stores files: prints path, id and delete token of each.",
+      .rows = std::move(rows),
+      .fault = [&] { return arguments.empty() ? "name a file, a folder or -" : ""; },
+      .arguments = &arguments,
+      .arguments_help = "FILE... or -"};
+  if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
+  return Putter(common, put).Run(arguments);
+}
+
+}  // namespace hayloft

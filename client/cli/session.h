@@ -1,0 +1,45 @@
+// What a command needs to talk to a cluster: a loop, a client, and the cluster's key if it is at
+// hand.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/async_client.h"
+#include "client/cli/await.h"
+#include "client/cli/command.h"
+#include "common/delete_token.h"
+#include "common/io/loop.h"
+
+namespace hayloft {
+
+class Session {
+ public:
+  // Null, with a complaint on stderr, when neither --cluster nor --dir names a cluster.
+  static std::unique_ptr<Session> Open(const CommandOptions& options);
+
+  Loop* loop() { return &loop_; }
+  AsyncClient* client() { return client_.get(); }
+  // Null: the key is not at hand; then delete tokens can be neither made nor checked.
+  const ClusterKey* key() const { return key_.has_value() ? &*key_ : nullptr; }
+
+ private:
+  Session() = default;
+
+  Loop loop_;
+  std::optional<ClusterKey> key_;
+  std::unique_ptr<AsyncClient> client_;  // after the loop: it must be gone before it
+};
+
+// The folder of the cluster that commands mean: --dir, else run/ here, else run/ beside bin/.
+std::string ClusterFolder(const std::string& dir);
+
+// A deleted file's counter is odd.
+inline bool IsDeleted(uint32_t counter) { return counter % 2 == 1; }
+
+// For people: "not_found: no such file, ..."
+std::string Describe(Err err);
+
+}  // namespace hayloft
