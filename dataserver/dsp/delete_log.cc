@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::string_view kLogName = "deletes";
 constexpr std::string_view kNewLogName = "deletes.tmp";
-constexpr std::string_view kKvPrefix = "d";
+constexpr std::string_view kKvPrefix = "d";  // and two numbers of 8 bytes
 
 std::string KvKey(uint64_t block_id, uint32_t sequence) {
   uint8_t numbers[16];
@@ -25,6 +25,14 @@ struct KvValue {
   le32 counter;
   le64 changed_ms;
 };
+
+// In LevelDB: its copy of the log is whole. A store that was set aside leaves one without.
+constexpr std::string_view kKvWhole = "whole";
+
+Kv::Change KvChange(uint64_t block_id, const DeleteEntry& entry) {
+  const KvValue value{.counter = entry.counter, .changed_ms = entry.changed_ms};
+  return {.key = KvKey(block_id, entry.sequence), .value = std::string(AsText(StructBytes(value)))};
+}
 
 // Records as whole pages for the file's `offset`, sealed with the log's id.
 Buffer EncodePages(const std::vector<DeleteChange>& changes, uint64_t log_id, uint64_t offset) {
@@ -88,6 +96,7 @@ uint32_t DeleteState::DeletedIn(uint64_t block_id) const {
 Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state) {
   const Err err = LoadReadOnly(device, kv, state);
   if (err != Err::kOk && err != Err::kNotFound) return err;
+  FillFastStart(kv, *state);
   if (err == Err::kOk && damaged_ == 0) {
     TRY_ASSIGN(const uint64_t size, device->Size(file_));
     if (end_ < size) {
@@ -106,21 +115,22 @@ Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* st
   return Err::kOk;
 }
 
-// kNotFound when there is no log: LevelDB's copy is taken then, as when the log is damaged.
+// LevelDB's copy is written after the log's sync: whatever it holds was acknowledged. What the log
+// lacks of it was damaged, be it in the middle, in a tail that looks torn, or cut by hand.
 Err DeleteLog::LoadReadOnly(Device* device, Kv* kv, DeleteState* state) {
   const Result<FileHandle> file = device->Open(kLogName);
-  if (!file.ok()) {
-    if (file.err() != Err::kNotFound) return file.err();
-    TRY(MergeFastStart(kv, state));
-    return Err::kNotFound;
+  if (!file.ok() && file.err() != Err::kNotFound) return file.err();
+  if (file.ok()) {
+    file_ = *file;
+    TRY(ReadAll(device, state));
   }
-  file_ = *file;
-  TRY(ReadAll(device, state));
-  if (damaged_ == 0) return Err::kOk;
-  PROBE("delete_log_damaged");
-  LOG_WARN("delete_log_damaged", "records=%llu action=merge_and_rewrite",
-           static_cast<unsigned long long>(damaged_));
-  return MergeFastStart(kv, state);
+  TRY(MergeFastStart(kv, state));
+  if (damaged_ > 0) {
+    PROBE("delete_log_damaged");
+    LOG_WARN("delete_log_damaged", "records=%llu action=merge_and_rewrite",
+             static_cast<unsigned long long>(damaged_));
+  }
+  return file.err();
 }
 
 // Only what lies behind the last sound record can be a commit that a crash interrupted; anything
@@ -159,16 +169,30 @@ Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
   return Err::kOk;
 }
 
+void DeleteLog::FillFastStart(Kv* kv, const DeleteState& state) {
+  if (kv->Get(kKvWhole).ok()) return;
+  std::vector<Kv::Change> changes;
+  for (const auto& [block_id, entries] : state.blocks()) {
+    for (const DeleteEntry& entry : entries) changes.push_back(KvChange(block_id, entry));
+  }
+  changes.push_back({.key = std::string(kKvWhole), .value = "1"});
+  if (const Err err = kv->Write(changes, /*sync=*/false); err != Err::kOk) {
+    LOG_WARN("fast_start_write_failed", "err=%s", ErrName(err).data());
+  }
+}
+
 Err DeleteLog::MergeFastStart(Kv* kv, DeleteState* state) {
-  return kv->Scan(kKvPrefix, [state](std::string_view key, std::string_view value) {
+  return kv->Scan(kKvPrefix, [this, state](std::string_view key, std::string_view value) {
     KvValue stored;
     if (key.size() != kKvPrefix.size() + 16 || value.size() != sizeof(stored)) return true;
     std::memcpy(&stored, value.data(), sizeof(stored));
     const uint8_t* numbers = AsBytes(key).data() + kKvPrefix.size();
-    (void)state->Raise({.block_id = GetBigEndian64(numbers),  // the log may know a later value
-                        .entry = {.sequence = static_cast<uint32_t>(GetBigEndian64(numbers + 8)),
-                                  .counter = stored.counter,
-                                  .changed_ms = stored.changed_ms}});
+    const DeleteChange change{
+        .block_id = GetBigEndian64(numbers),
+        .entry = {.sequence = static_cast<uint32_t>(GetBigEndian64(numbers + 8)),
+                  .counter = stored.counter,
+                  .changed_ms = stored.changed_ms}};
+    if (state->Raise(change)) ++damaged_;
     return true;
   });
 }
@@ -181,9 +205,7 @@ std::vector<IoStep> DeleteLog::AppendSteps(const std::vector<DeleteChange>& chan
   steps[1] = {.op = IoStep::Op::kSync, .file = file_};
   steps[2] = {.op = IoStep::Op::kKvWrite};
   for (const DeleteChange& change : changes) {
-    const KvValue value{.counter = change.entry.counter, .changed_ms = change.entry.changed_ms};
-    steps[2].changes.push_back({.key = KvKey(change.block_id, change.entry.sequence),
-                                .value = std::string(AsText(StructBytes(value)))});
+    steps[2].changes.push_back(KvChange(change.block_id, change.entry));
   }
   end_ += steps[0].owned[0].size();
   return steps;

@@ -46,8 +46,8 @@ class DeleteState {
 class DeleteLog {
  public:
   // Reads the log into `state`, or makes an empty one with `new_log_id`. A torn tail is cut and the
-  // rest fsynced; damage before it is counted, the sound records are used and LevelDB's copy merged
-  // in, and a new log written. kIo, kFull.
+  // rest fsynced. If it was damaged, a new log is written from what is sound of it and LevelDB's
+  // copy. kIo, kFull.
   Err Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state);
   // The same without changing anything on the disk; kNotFound when there is no log.
   Err LoadReadOnly(Device* device, Kv* kv, DeleteState* state);
@@ -68,6 +68,7 @@ class DeleteLog {
 
  private:
   Err ReadAll(Device* device, DeleteState* state);
+  void FillFastStart(Kv* kv, const DeleteState& state);
   Err MergeFastStart(Kv* kv, DeleteState* state);
 
   FileHandle file_;

@@ -148,8 +148,16 @@ void DspCore::OnSealBlock(const RpcRequest& request, DspOutbox* out) {
 
 void DspCore::OnSealScanned(Block* block, JobDone&& done, DspOutbox* out) {
   ASSERT(block != nullptr);
+  // A page that cannot be read now may be readable later: what lies on it must not be entered as
+  // lost. The block stays closed and readable, and the nameserver asks again.
+  if (done.err != Err::kOk || done.scan->unreadable > 0) {
+    PROBE("seal_put_off_unreadable");
+    LOG_WARN("seal_put_off", "block=%llu err=%s unreadable_pages=%u",
+             static_cast<unsigned long long>(block->id), ErrName(done.err).data(),
+             done.scan ? done.scan->unreadable : 0);
+    return RefuseSeal(block, Err::kIo, out);
+  }
   PendingJob job{.kind = PendingJob::Kind::kSealWrite, .block_id = block->id};
-  if (done.err != Err::kOk) return OnSealWritten(std::move(job), done.err, out);
   DenseOffsets dense = FillGaps(*done.scan, block->needles());
   if (dense.lost > 0 || done.scan->damaged > 0 || done.scan->repeated > 0) {
     PROBE("seal_found_damage");
@@ -192,13 +200,12 @@ void DspCore::OnSealScanned(Block* block, JobDone&& done, DspOutbox* out) {
 void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
   Block* block = FindBlock(job.block_id);
   ASSERT(block != nullptr);
-  block->sealing = false;
-  const std::vector<ReplyToken> waiters = std::exchange(block->seal_waiters, {});
   if (err != Err::kOk) {
-    for (const ReplyToken& token : waiters) Reply(token, MessageType::kSealBlock, err, out);
+    RefuseSeal(block, err, out);
     if (err != Err::kFull) FailDisk(err, "sealing a block", out);
     return;
   }
+  block->sealing = false;
   block->sealed_index =
       SealedIndex(job.offsets, static_cast<uint32_t>(job.data_end / kNeedleAlign));
   block->open_index.reset();
@@ -208,8 +215,15 @@ void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
   block->state = pb::BLOCK_SEALED;
   block->deleted = deletes_.DeletedIn(block->id);
   Changed(*block);
-  for (const ReplyToken& token : waiters) {
+  for (const ReplyToken& token : std::exchange(block->seal_waiters, {})) {
     ReplyInfo(token, MessageType::kSealBlock, *block, out);
+  }
+}
+
+void DspCore::RefuseSeal(Block* block, Err err, DspOutbox* out) {
+  block->sealing = false;
+  for (const ReplyToken& token : std::exchange(block->seal_waiters, {})) {
+    Reply(token, MessageType::kSealBlock, err, out);
   }
 }
 

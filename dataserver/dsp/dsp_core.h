@@ -148,7 +148,8 @@ class DspCore {
   Err RecoverFiles(Device* device, Kv* kv);
   Err RecoverBlock(Device* device, Kv* kv, uint64_t block_id, uint64_t size, Block* block);
   bool TakeFastStart(Kv* kv, uint64_t size, Block* block);
-  bool TakeFooter(Device* device, uint64_t size, Block* block);
+  bool TakeFooter(Device* device, Kv* kv, uint64_t size, Block* block);
+  void RememberFooter(std::string_view encoded, uint64_t size, const Block& block, Kv* kv);
   Err TakeScan(Device* device, uint64_t size, Block* block);
   void AdoptFooter(const Footer& footer, Block* block);
 
@@ -182,6 +183,7 @@ class DspCore {
   void OnSealBlock(const RpcRequest& request, DspOutbox* out);
   void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
   void OnSealWritten(PendingJob&& job, Err err, DspOutbox* out);
+  void RefuseSeal(Block* block, Err err, DspOutbox* out);
   void FillPool(DspOutbox* out);
   void OnPoolDone(const PendingJob& job, const JobDone& done);
   uint64_t UsableBytes() const;

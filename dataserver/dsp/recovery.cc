@@ -90,7 +90,7 @@ Err DspCore::RecoverBlock(Device* device, Kv* kv, uint64_t block_id, uint64_t si
   block->life = header.life;
   block->set_version = header.set_version;
   block->set_dsp_ids = header.set_dsp_ids;
-  if (TakeFooter(device, size, block)) {
+  if (TakeFooter(device, kv, size, block)) {
     PROBE("block_recovered_by_footer");
     return Err::kOk;
   }
@@ -107,7 +107,7 @@ bool DspCore::TakeFastStart(Kv* kv, uint64_t size, Block* block) {
   return true;
 }
 
-bool DspCore::TakeFooter(Device* device, uint64_t size, Block* block) {
+bool DspCore::TakeFooter(Device* device, Kv* kv, uint64_t size, Block* block) {
   uint64_t needed = kPageBytes;
   for (int attempt = 0; attempt < 2; ++attempt) {  // the trailer says how long it is
     if (needed > size) return false;
@@ -118,9 +118,24 @@ bool DspCore::TakeFooter(Device* device, uint64_t size, Block* block) {
     if (!footer.ok() || footer->block_id != block->id) return false;
     if (footer->life != block->life) return false;
     AdoptFooter(*footer, block);
+    RememberFooter(AsText(Bytes(tail).last(needed)), size, *block, kv);
     return true;
   }
   return false;
+}
+
+// LevelDB lacked the block: it is new, or another one after damage.
+void DspCore::RememberFooter(std::string_view encoded, uint64_t size, const Block& block, Kv* kv) {
+  if (read_only_) return;
+  const BlockHeader header{.block_id = block.id,
+                           .opening_epoch = block.opening_epoch,
+                           .life = block.life,
+                           .set_version = block.set_version,
+                           .set_dsp_ids = block.set_dsp_ids};
+  const Kv::Change change = FastStartEntry(header, size, encoded);
+  if (const Err err = kv->Write({&change, 1}, /*sync=*/false); err != Err::kOk) {
+    LOG_WARN("fast_start_write_failed", "err=%s", ErrName(err).data());
+  }
 }
 
 void DspCore::AdoptFooter(const Footer& footer, Block* block) {

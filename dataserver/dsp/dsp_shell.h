@@ -1,0 +1,120 @@
+// The dsp's process around its core: a loop that decides, threads that wait for the disk.
+//
+//   loop:        requests, decisions, replies, and reads that the page cache answers
+//   commit:      one thread, what somebody waits for, in order
+//   background:  one thread, sealing and filling the pool
+//   readers:     some threads, for reads that the page cache does not answer
+//
+// Threads: all members belong to the loop's thread but the device and the store, which are safe
+// for all. Ownership: owns everything but the loop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "common/io/admin_http.h"
+#include "common/io/leveldb_kv.h"
+#include "common/io/loop.h"
+#include "common/io/posix_device.h"
+#include "common/io/rpc_client.h"
+#include "common/io/rpc_server.h"
+#include "common/io/system_random.h"
+#include "common/io/worker.h"
+#include "common/options.h"
+#include "dataserver/dsp/dsp_core.h"
+
+namespace hayloft {
+
+// X(type, name, default, min, max, help)
+#define DSP_CONFIG(X)                                                                        \
+  X(std::string, cluster_id, "", 32, 32,                                                     \
+    "the cluster's id, 32 hex digits; another one's disk is refused")                        \
+  X(bool, format, false, 0, 1, "make an empty folder a disk of this cluster, and exit")      \
+  X(uint64_t, block_bytes, kBlockBytes, kBlockBytesMin, kBlockBytesMax,                      \
+    "with --format: size of each block file")                                                \
+  X(bool, read_only, false, 0, 1, "serve a disk that has failed, and write nothing to it")   \
+  X(uint32_t, readers, 32, 1, 256, "threads that read what is not in the page cache")        \
+  X(uint32_t, pool_files, 2, 0, 64, "block files written beforehand")                        \
+  X(uint64_t, append_queue_bytes, 64 << 20, 1 << 20, uint64_t{1} << 40,                      \
+    "bytes of uploads waiting for the disk; beyond it they are refused as busy")             \
+  X(uint32_t, trash_hours, 168, 1, 87'600, "hours in which a deleted file can be undeleted") \
+  X(uint32_t, reserve_percent, 1, 0, 50,                                                     \
+    "of the disk, besides two blocks: kept free for deletes and compaction")
+
+struct DspConfig {
+  HAYLOFT_SERVER_ROLE_OPTIONS(DSP_CONFIG)
+  std::string Fault() const;  // relations between options; empty: fine
+};
+
+class DspShell {
+ public:
+  DspShell(Loop* loop, DspConfig config);
+  ~DspShell();
+  DspShell(const DspShell&) = delete;  // threads and callbacks hold its address
+  DspShell& operator=(const DspShell&) = delete;
+
+  // Makes the folder a disk. kConfig with one line of cause in `why`; then nothing was written.
+  static Err Format(const DspConfig& config, std::string* why);
+
+  // Listens, takes the disk and recovers it. kConfig with one line of cause in `why`.
+  Err Start(std::string* why);
+  // No more work is taken; ends the loop when what was taken is done. For SIGTERM.
+  void Stop();
+  // What the process exits with once the loop has ended: 0, or kExitDisk when the disk failed.
+  int exit_code() const { return exit_code_; }
+
+ private:
+  struct RunningJob {
+    IoJob job;
+    JobDone done;
+    uint64_t begun_ms = 0;
+  };
+  struct RunningRead {
+    ReadJob job;
+    ReadDone done;
+  };
+
+  Err OpenDisk(std::string* why);
+  Err StartCore(std::string* why);
+  DspOptions CoreOptions() const;
+  void OnRequest(RpcRequest&& request);
+  void Take(DspOutbox* out);
+  void StartJob(IoJob job);
+  void OnJobDone(uint64_t id);
+  void StartRead(ReadJob job);
+  void OnReadDone(uint64_t id);
+  void Tick();
+  void RefreshSpace();
+  uint64_t DiskIdleMs();
+  void EndIfIdle();
+  void PrintMetrics(MetricsText* out);
+
+  Loop* const loop_;
+  const DspConfig config_;
+  std::string cluster_key_;
+  SystemRandom random_;
+  std::unique_ptr<PosixDevice> device_;
+  std::unique_ptr<LevelDbKv> kv_;
+  std::unique_ptr<DspCore> core_;
+  std::unique_ptr<RpcServer> server_;
+  std::unique_ptr<RpcClient> client_;
+  std::unique_ptr<AdminHttp> admin_;
+  Loop::Handle tick_;
+  std::unordered_map<uint64_t, std::unique_ptr<RunningJob>> jobs_;
+  std::unordered_map<uint64_t, std::unique_ptr<RunningRead>> reads_;
+  uint64_t next_read_id_ = 1;
+  SpaceInfo space_;
+  bool space_asked_ = false;
+  uint64_t commit_progress_ms_ = 0;  // when a job of the commit lane last finished
+  uint64_t cached_reads_ = 0;
+  uint64_t blocking_reads_ = 0;
+  bool stopping_ = false;
+  int exit_code_ = 0;
+  // Last, so that they are gone first: their tasks use what is above.
+  std::unique_ptr<WorkerPool> readers_;
+  std::unique_ptr<WorkerThread> background_;
+  std::unique_ptr<WorkerThread> commit_;
+};
+
+}  // namespace hayloft
