@@ -197,7 +197,7 @@ void NsCore::FillBlockStatus(pb::ClusterStatusReply* reply) const {
   reply->set_blocks_lost(lost);
 }
 
-void NsCore::OnClusterStatus(const RpcRequest& request, NsOutbox* outbox) {
+pb::ClusterStatusReply NsCore::Status() const {
   pb::ClusterStatusReply reply;
   reply.set_epoch(state_.epoch);
   reply.set_role("active");
@@ -207,7 +207,7 @@ void NsCore::OnClusterStatus(const RpcRequest& request, NsOutbox* outbox) {
   reply.set_cluster_id(state_.settings.cluster_id());
   reply.set_writable(Writable());
   reply.set_dsps_reported(static_cast<uint32_t>(DspsReported()));
-  Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+  return reply;
 }
 
 }  // namespace hayloft

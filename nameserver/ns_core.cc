@@ -64,7 +64,7 @@ void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
     case MessageType::kLocate:
       return OnLocate(request, outbox);
     case MessageType::kClusterStatus:
-      return OnClusterStatus(request, outbox);
+      return Reply(request, Err::kOk, Status().SerializeAsString(), outbox);
     default:
       return Reply(request, Err::kUnsupported, "", outbox);
   }
@@ -96,6 +96,7 @@ void NsCore::Log(pb::LogRecord&& record, NsOutbox* outbox) {
   record.set_node(state_.node);
   const Err err = ApplyRecord(record, &state_);
   ASSERT(err == Err::kOk);  // our own record
+  if (record.has_new_epoch()) epoch_index_ = record.index();
   outbox->records.push_back(std::move(record));
 }
 

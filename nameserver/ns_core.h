@@ -72,6 +72,9 @@ class NsCore {
   const Membership& membership() const { return membership_; }
   bool Complete() const;  // a block that is not known does not exist
   bool Writable() const;  // an upload would find a block now
+  // Its epoch is safe: it answers.
+  bool Active() const { return synced_index_ >= epoch_index_ && !raising_epoch_; }
+  pb::ClusterStatusReply Status() const;
   uint64_t DspsReported() const;
 
  private:
@@ -159,7 +162,6 @@ class NsCore {
   bool HasSpace(uint32_t dsp_id, Now now) const;
   void OnLocate(const RpcRequest& request, NsOutbox* outbox);
   void FillReplicas(const BlockRecord& record, pb::Location* location) const;
-  void OnClusterStatus(const RpcRequest& request, NsOutbox* outbox);
   void FillDspStatus(pb::ClusterStatusReply* reply) const;
   void FillBlockStatus(pb::ClusterStatusReply* reply) const;
 
@@ -172,6 +174,7 @@ class NsCore {
   std::map<uint64_t, Command> commands_;
   uint64_t last_call_id_ = 0;
   uint64_t synced_index_ = 0;
+  uint64_t epoch_index_ = UINT64_MAX;  // of the record that began the epoch
   std::deque<Held> held_;
   uint64_t next_block_id_ = 0;
   bool ids_exhausted_ = false;

@@ -1,0 +1,277 @@
+#include "nameserver/ns_shell.h"
+
+#include <utility>
+
+#include "common/codec.h"
+#include "common/io/files.h"
+#include "common/io/server_start.h"
+#include "common/log.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint64_t kTickMs = 100;
+constexpr uint64_t kRenewMs = 1'000;
+constexpr size_t kIdBytes = 16;
+constexpr int kExitRoleLost = 75;  // EX_TEMPFAIL: another nameserver is the active one
+
+std::string StorePath(const NsConfig& config) { return config.data + "/leveldb"; }
+
+bool HasStore(const NsConfig& config) { return FileExists(StorePath(config) + "/CURRENT"); }
+
+Err Refuse(std::string* why, std::string cause) {
+  *why = std::move(cause);
+  return Err::kConfig;
+}
+
+Result<std::string> ClusterIdOf(const NsConfig& config) {
+  std::string id(kIdBytes, '\0');
+  if (!FromHex(config.cluster_id, {reinterpret_cast<uint8_t*>(id.data()), id.size()})) {
+    return Err::kInvalid;
+  }
+  return id;
+}
+
+}  // namespace
+
+std::string NsConfig::Fault() const {
+  if (data.empty()) return "data: which folder?";
+  if (init && rebuild) return "init and rebuild exclude each other";
+  if ((init || rebuild) && !ClusterIdOf(*this).ok()) return "cluster_id: 32 hex digits are needed";
+  if (down_after_ms < suspect_after_ms) return "down_after_ms is less than suspect_after_ms";
+  return "";
+}
+
+NsShell::NsShell(Loop* loop, NsConfig config) : loop_(loop), config_(std::move(config)) {}
+
+NsShell::~NsShell() { log_.reset(); }
+
+Err NsShell::Init(const NsConfig& config, std::string* why) {
+  if (MakeFolders(config.data) != Err::kOk) return Refuse(why, "cannot make " + config.data);
+  const Result<std::vector<std::string>> files = ListFolder(config.data);
+  if (!files.ok()) return Refuse(why, "cannot read " + config.data);
+  if (!files->empty()) return Refuse(why, config.data + " is not empty");
+  Result<std::unique_ptr<LevelDbKv>> kv = LevelDbKv::Open(StorePath(config));
+  if (!kv.ok()) return Refuse(why, "cannot make a store in " + config.data);
+  SystemRandom random;
+  std::string node(kIdBytes, '\0');
+  random.Fill({reinterpret_cast<uint8_t*>(node.data()), node.size()});
+  pb::LogSettings settings;
+  settings.set_cluster_id(ClusterIdOf(config).value());
+  settings.set_copies(config.copies);
+  settings.set_rebuilding(config.rebuild);
+  settings.set_rebuild_dsps(config.rebuild_dsps);
+  const Err err = NsStore(kv->get()).Init(node, settings);
+  if (err != Err::kOk) {
+    return Refuse(why, "cannot write to " + config.data + ": " + std::string(ErrMeaning(err)));
+  }
+  if (SyncFolder(config.data) != Err::kOk) return Refuse(why, "cannot sync " + config.data);
+  return Err::kOk;
+}
+
+// --- Start ---
+
+Err NsShell::Start(std::string* why) {
+  Result<std::string> key = ReadClusterKey(config_.cluster_key_file, why);
+  if (!key.ok()) return key.err();
+  cluster_key_ = std::move(key).value();
+  TRY(Listen(why));  // a port in use is met before anything is touched
+  if (config_.rebuild) TRY(Init(config_, why));
+  NsState state;
+  TRY(OpenStore(&state, why));
+  uint64_t epoch = 0;
+  TRY(WinRole(state, &epoch, why));
+  LOG_INFO("active", "epoch=%llu blocks=%llu dsps=%zu", static_cast<unsigned long long>(epoch),
+           static_cast<unsigned long long>(state.blocks.size()), state.dsps.size());
+  core_ = std::make_unique<NsCore>(NsOptions{.suspect_after_ms = config_.suspect_after_ms,
+                                             .down_after_ms = config_.down_after_ms,
+                                             .open_blocks_per_dsp = config_.open_blocks_per_dsp,
+                                             .full_percent = config_.full_percent},
+                                   std::move(state), &random_);
+  log_ = std::make_unique<WorkerThread>("ns-log", 16);
+  client_ = std::make_unique<RpcClient>(
+      loop_, RpcClientOptions{.role = "nameserver", .cluster_key = cluster_key_});
+  client_->OnDone([this](CallDone&& done) {
+    NsOutbox outbox;
+    core_->OnCallDone(std::move(done), loop_->now(), &outbox);
+    Take(&outbox);
+  });
+  server_->OnRequest([this](RpcRequest&& request) {
+    NsOutbox outbox;
+    core_->OnRequest(std::move(request), loop_->now(), &outbox);
+    Take(&outbox);
+  });
+  tick_ = loop_->Every(kTickMs, [this] {
+    NsOutbox outbox;
+    core_->OnTick(loop_->now(), &outbox);
+    Take(&outbox);
+  });
+  NsOutbox outbox;
+  const bool forced = config_.force_promote || config_.rebuild;
+  core_->Start(epoch, forced, loop_->now(), &outbox);
+  Take(&outbox);
+  return Err::kOk;
+}
+
+Err NsShell::Listen(std::string* why) {
+  server_ = std::make_unique<RpcServer>(
+      loop_, RpcServerOptions{.listen = config_.listen, .cluster_key = cluster_key_});
+  TRY(server_->Listen(why));
+  if (config_.admin_listen.empty()) return Err::kOk;
+  admin_ = std::make_unique<AdminHttp>(loop_, config_.admin_listen);
+  admin_->OnReady([this] { return WhyNotReady(); });
+  admin_->OnMetrics([this](MetricsText* out) { PrintMetrics(out); });
+  return admin_->Listen(why);
+}
+
+// A folder without a store is a mount that failed, or a mistake: it is never made one unasked.
+Err NsShell::OpenStore(NsState* state, std::string* why) {
+  if (!HasStore(config_)) {
+    return Refuse(why, config_.data +
+                           " holds no store (not mounted? --init makes a new cluster's, "
+                           "--rebuild starts from what the dsps say)");
+  }
+  Result<std::unique_ptr<LevelDbKv>> kv = LevelDbKv::Open(StorePath(config_));
+  if (kv.err() == Err::kBusy) return Refuse(why, config_.data + " is in use by another process");
+  const std::string damaged =
+      "the store in " + config_.data + " is damaged; move the folder away and start with --rebuild";
+  if (!kv.ok()) return Refuse(why, damaged);
+  kv_ = std::move(kv).value();
+  store_ = std::make_unique<NsStore>(kv_.get());
+  Result<NsState> loaded = store_->Load();
+  if (loaded.err() == Err::kUnsupported) {
+    return Refuse(why, "the store in " + config_.data + " was written by a newer version");
+  }
+  if (!loaded.ok()) return Refuse(why, damaged);
+  *state = std::move(loaded).value();
+  const Result<std::string> wanted = ClusterIdOf(config_);
+  if (!config_.cluster_id.empty() && (!wanted.ok() || *wanted != state->settings.cluster_id())) {
+    return Refuse(why, config_.data + " belongs to another cluster");
+  }
+  return Err::kOk;
+}
+
+Err NsShell::WinRole(const NsState& state, uint64_t* epoch, std::string* why) {
+  const std::string folder =
+      config_.coordinator_dir.empty() ? config_.data + "/coordinator" : config_.coordinator_dir;
+  if (MakeFolders(folder) != Err::kOk) return Refuse(why, "cannot make " + folder);
+  Result<std::unique_ptr<PosixDevice>> device = PosixDevice::OpenFolder(folder);
+  if (!device.ok()) return Refuse(why, "cannot open " + folder);
+  lease_folder_ = std::move(device).value();
+  coordinator_ = std::make_unique<LeaseFile>(lease_folder_.get(), &random_);
+  const Result<uint64_t> won =
+      coordinator_->Acquire({.node = state.node,
+                             .log_position = state.last_index,
+                             .epoch_above = state.epoch,
+                             .force = config_.force_promote || config_.rebuild});
+  switch (won.err()) {
+    case Err::kOk:
+      *epoch = won.value();
+      return Err::kOk;
+    case Err::kExists:
+      return Refuse(why, "another nameserver holds " + folder);
+    case Err::kNotActive:
+      return Refuse(why, "the store in " + config_.data +
+                             " is older than what was acknowledged; --force-promote starts with "
+                             "it all the same");
+    default:
+      return Refuse(why,
+                    "the lease record in " + folder + ": " + std::string(ErrMeaning(won.err())));
+  }
+}
+
+// --- The loop ---
+
+void NsShell::Take(NsOutbox* outbox) {
+  for (RpcReply& reply : outbox->replies) server_->Reply(std::move(reply));
+  metrics_.requests_total.Add(outbox->replies.size());
+  for (RpcCall& call : outbox->calls) client_->Call(std::move(call));
+  for (pb::LogRecord& record : outbox->records) waiting_.push_back(std::move(record));
+  if (outbox->raise_epoch_above != 0) RaiseEpoch(outbox->raise_epoch_above);
+  WriteLog();
+}
+
+// Records that come while a batch is being synced make the next one.
+void NsShell::WriteLog() {
+  if (writing_ || waiting_.empty()) return;
+  writing_ = true;
+  const Now now = loop_->now();
+  const bool renew = now.mono_ms - renewed_ms_ >= kRenewMs;
+  if (renew) renewed_ms_ = now.mono_ms;
+  const bool queued =
+      log_->Run([this, renew, begun_ms = now.mono_ms, batch = std::exchange(waiting_, {})] {
+        const uint64_t index = batch.back().index();
+        Err err = store_->Append(batch);
+        if (err == Err::kOk && renew) err = coordinator_->Renew(index);
+        loop_->Post([this, err, index, begun_ms, count = batch.size()] {
+          metrics_.log_batches_total.Add();
+          metrics_.log_records_total.Add(count);
+          OnLogWritten(err, index, begun_ms);
+        });
+      });
+  ASSERT(queued);  // one batch and one raise at most
+}
+
+void NsShell::OnLogWritten(Err err, uint64_t index, uint64_t begun_ms) {
+  writing_ = false;
+  if (err == Err::kNotActive) return End(kExitRoleLost, "another nameserver is active", err);
+  if (err != Err::kOk) return End(kExitDisk, "the log cannot be written", err);
+  metrics_.log_sync_ms.Observe(loop_->now().mono_ms - begun_ms);
+  NsOutbox outbox;
+  core_->OnLogSynced(index, &outbox);
+  Take(&outbox);
+}
+
+void NsShell::RaiseEpoch(uint64_t above) {
+  const LeaseClaim claim{.node = core_->state().node,
+                         .log_position = core_->state().last_index,
+                         .epoch_above = above,
+                         .force = false};
+  const bool queued = log_->Run([this, claim] {
+    const Result<uint64_t> won = coordinator_->Acquire(claim);
+    loop_->Post([this, won] {
+      if (!won.ok()) return End(kExitRoleLost, "a higher epoch could not be won", won.err());
+      NsOutbox outbox;
+      core_->OnEpochRaised(*won, &outbox);
+      Take(&outbox);
+    });
+  });
+  ASSERT(queued);
+}
+
+void NsShell::End(int exit_code, const char* why, Err err) {
+  LOG_ERROR("nameserver_ends", "cause=\"%s\" err=%s", why, std::string(ErrName(err)).c_str());
+  exit_code_ = exit_code;
+  tick_.reset();
+  loop_->Stop();
+}
+
+std::string NsShell::WhyNotReady() const {
+  if (core_ == nullptr || !core_->Active()) return "not active yet";
+  return "";
+}
+
+void NsShell::PrintMetrics(MetricsText* out) const {
+  metrics_.Print(out);
+  server_->metrics().Print(out);
+  if (core_ == nullptr) return;
+  client_->metrics().Print(out);
+  const pb::ClusterStatusReply status = core_->Status();
+  const std::string_view prefix = "hayloft_nameserver_";
+  const auto gauge = [&](std::string_view name, std::string_view help, uint64_t value) {
+    out->AddGauge({prefix, name, help}, static_cast<double>(value));
+  };
+  gauge("epoch", "its epoch", status.epoch());
+  gauge("log_index", "of the last record", core_->state().last_index);
+  gauge("dsps", "dsps known", static_cast<uint64_t>(status.dsps_size()));
+  gauge("dsps_reported", "of them, reported in full to this process", status.dsps_reported());
+  gauge("blocks_open", "blocks that take appends", status.blocks_open());
+  gauge("blocks_closed", "blocks that wait to be sealed", status.blocks_closed());
+  gauge("blocks_sealed", "blocks that never change again", status.blocks_sealed());
+  gauge("blocks_lost", "blocks that no dsp holds any more", status.blocks_lost());
+  gauge("block_table_bytes", "memory of the block table", core_->state().blocks.MemoryBytes());
+  gauge("writable", "1: an upload would find a block", status.writable() ? 1 : 0);
+}
+
+}  // namespace hayloft
