@@ -17,7 +17,7 @@ namespace hayloft {
 
 struct RpcClientOptions {
   std::string role{};                        // told to the peer: "gateway", "dsp", "command"
-  std::string cluster_key;                   // empty: no proof is asked for or given
+  std::string cluster_key{};                 // empty: no proof is asked for or given
   uint32_t in_flight_max = kRpcInFlightMax;  // calls, a connection
   uint64_t outbox_bytes_max = kRpcOutboxBytesMax;
   uint32_t connect_ms = kRpcConnectMs;  // with the handshake
