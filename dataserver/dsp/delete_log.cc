@@ -207,9 +207,12 @@ std::vector<IoStep> DeleteLog::AppendSteps(const std::vector<DeleteChange>& chan
   for (const DeleteChange& change : changes) {
     steps[2].changes.push_back(KvChange(change.block_id, change.entry));
   }
-  end_ += steps[0].owned[0].size();
+  append_bytes_ = steps[0].owned[0].size();
+  end_ += append_bytes_;
   return steps;
 }
+
+void DeleteLog::TakeBackAppend() { end_ -= std::exchange(append_bytes_, 0); }
 
 bool DeleteLog::NeedsRewrite(const DeleteState& state, uint64_t bytes_min) const {
   const uint64_t live = PageCeil(state.entries() * sizeof(DeleteRecord)) + kPageBytes;
@@ -223,17 +226,18 @@ std::vector<IoStep> DeleteLog::RewriteSteps(const DeleteState& state, uint64_t n
   for (const auto& [block_id, entries] : state.blocks()) {
     for (const DeleteEntry& entry : entries) all.push_back({.block_id = block_id, .entry = entry});
   }
-  std::vector<IoStep> steps(5);
-  steps[0] = {.op = IoStep::Op::kCreate, .name = std::string(kNewLogName)};
-  steps[1] = {.op = IoStep::Op::kWrite};
-  steps[1].owned.push_back(Buffer::CopyOf(AsBytes(EncodeDeleteLogHeader(new_log_id))));
-  if (!all.empty()) steps[1].owned.push_back(EncodePages(all, new_log_id, kPageBytes));
+  std::vector<IoStep> steps(6);
+  steps[0] = {.op = IoStep::Op::kRemove, .name = std::string(kNewLogName)};  // a failed attempt's
+  steps[1] = {.op = IoStep::Op::kCreate, .name = std::string(kNewLogName)};
+  steps[2] = {.op = IoStep::Op::kWrite};
+  steps[2].owned.push_back(Buffer::CopyOf(AsBytes(EncodeDeleteLogHeader(new_log_id))));
+  if (!all.empty()) steps[2].owned.push_back(EncodePages(all, new_log_id, kPageBytes));
   rewrite_end_ = 0;
-  for (const Buffer& part : steps[1].owned) rewrite_end_ += part.size();
-  steps[2] = {.op = IoStep::Op::kSync};
-  steps[3] = {
+  for (const Buffer& part : steps[2].owned) rewrite_end_ += part.size();
+  steps[3] = {.op = IoStep::Op::kSync};
+  steps[4] = {
       .op = IoStep::Op::kRename, .name = std::string(kNewLogName), .target = std::string(kLogName)};
-  steps[4] = {.op = IoStep::Op::kSyncDir};
+  steps[5] = {.op = IoStep::Op::kSyncDir};
   return steps;
 }
 

@@ -55,6 +55,9 @@ class DeleteLog {
   // Steps that make the changes durable: pages, sync, LevelDB. One such job may be under way at a
   // time. REQUIRES: !changes.empty().
   std::vector<IoStep> AppendSteps(const std::vector<DeleteChange>& changes);
+  // The last such job met a full disk: the next one goes to the same place, so that no hole is
+  // left.
+  void TakeBackAppend();
 
   // More than half of the log is stale, and it is longer than `bytes_min`.
   bool NeedsRewrite(const DeleteState& state, uint64_t bytes_min) const;
@@ -75,6 +78,7 @@ class DeleteLog {
   uint64_t log_id_ = 0;
   uint64_t end_ = 0;  // where the next commit goes
   uint64_t damaged_ = 0;
+  uint64_t append_bytes_ = 0;  // of the last commit
   uint64_t rewrite_log_id_ = 0;
   uint64_t rewrite_end_ = 0;
 };

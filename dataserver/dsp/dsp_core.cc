@@ -7,6 +7,10 @@
 
 namespace hayloft {
 
+namespace {
+constexpr uint64_t kRewriteRetryMs = 10'000;
+}
+
 DspCore::DspCore(DspOptions options, Random* random)
     : options_(std::move(options)), random_(random), read_only_(options_.read_only) {
   ASSERT(random != nullptr);
@@ -64,8 +68,13 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
       return OnDeletesDone(done.err, now, out);
     case PendingJob::Kind::kDeleteRewrite: {
       delete_job_ = false;
-      if (done.err != Err::kOk) return FailDisk(done.err, "rewriting the delete log", out);
-      out->closes.push_back(delete_log_.Replaced(done.file));
+      if (done.err == Err::kOk) {
+        out->closes.push_back(delete_log_.Replaced(done.file));
+      } else if (done.err == Err::kFull) {  // the long log goes on, in the reserve
+        delete_rewrite_after_ms_ = now.mono_ms + kRewriteRetryMs;
+      } else {
+        return FailDisk(done.err, "rewriting the delete log", out);
+      }
       return StartDeleteCommit(now, out);
     }
     case PendingJob::Kind::kSuperblock: {

@@ -230,7 +230,8 @@ class DspCore {
   DeleteLog delete_log_;
   std::vector<WaitingDelete> waiting_deletes_;
   std::vector<WaitingDelete> committing_deletes_;
-  bool delete_job_ = false;  // a commit or a rewrite of the log is under way
+  bool delete_job_ = false;               // a commit or a rewrite of the log is under way
+  uint64_t delete_rewrite_after_ms_ = 0;  // not before: the disk was full
 
   std::map<uint64_t, PendingJob> jobs_;
   uint64_t next_job_id_ = 1;

@@ -120,7 +120,8 @@ void DspCore::QueueDelete(const ReadJob& job, Now now, DspOutbox* out) {
 void DspCore::StartDeleteCommit(Now now, DspOutbox* out) {
   ASSERT(!delete_job_);
   if (waiting_deletes_.empty()) return;
-  if (delete_log_.NeedsRewrite(deletes_, options_.delete_log_rewrite_bytes)) {
+  if (now.mono_ms >= delete_rewrite_after_ms_ &&
+      delete_log_.NeedsRewrite(deletes_, options_.delete_log_rewrite_bytes)) {
     delete_job_ = true;
     (void)Issue({.kind = PendingJob::Kind::kDeleteRewrite}, IoLane::kCommit,
                 delete_log_.RewriteSteps(deletes_, random_->Next64()), out);  // one at a time
@@ -156,6 +157,7 @@ void DspCore::OnDeletesDone(Err err, Now now, DspOutbox* out) {
     ++stats_.deletes;
   }
   committing_deletes_.clear();
+  if (err == Err::kFull) delete_log_.TakeBackAppend();
   if (err != Err::kOk && err != Err::kFull) FailDisk(err, "logging deletes", out);
   StartDeleteCommit(now, out);
 }

@@ -18,10 +18,11 @@ constexpr uint64_t kRetryMs = 500;
 constexpr uint32_t kReportPartBlocks = 2'000;
 constexpr size_t kChangedPerHeartbeat = 2'000;
 
-pb::DiskState WireState(DiskState state) {
+// A dsp that was started to read only takes no writes, whatever its disk last said of itself.
+pb::DiskState WireState(bool read_only, DiskState state) {
   switch (state) {
     case DiskState::kHealthy:
-      return pb::DISK_HEALTHY;
+      return read_only ? pb::DISK_READ_ONLY : pb::DISK_HEALTHY;
     case DiskState::kReadOnly:
       return pb::DISK_READ_ONLY;
     case DiskState::kFailed:
@@ -78,7 +79,7 @@ void DspCore::SendRegister(NameserverLink* link, Now now, DspOutbox* out) {
   message.set_machine(options_.machine);
   message.set_zone(options_.zone);
   FillSpace(message.mutable_space());
-  message.set_disk_state(WireState(superblock_.disk_state));
+  message.set_disk_state(WireState(read_only_, superblock_.disk_state));
   message.set_promised_epoch(superblock_.promised_epoch);
   message.set_block_range_end(superblock_.block_range_end);
   link->next_call_ms = now.mono_ms + kRetryMs;
@@ -113,8 +114,9 @@ void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   pb::HeartbeatRequest message;
   message.set_dsp_id(link->dsp_id);
   message.set_incarnation(superblock_.incarnation);
+  message.set_disk_id(BytesOf(superblock_.disk_id));
   message.set_disk_idle_ms(disk_.idle_ms);
-  message.set_disk_state(WireState(superblock_.disk_state));
+  message.set_disk_state(WireState(read_only_, superblock_.disk_state));
   FillSpace(message.mutable_space());
   uint64_t needles = 0;
   uint64_t deleted = 0;
@@ -175,6 +177,7 @@ void DspCore::SendReportPart(NameserverLink* link, DspOutbox* out) {
   pb::BlockReportRequest message;
   message.set_dsp_id(link->dsp_id);
   message.set_incarnation(superblock_.incarnation);
+  message.set_disk_id(BytesOf(superblock_.disk_id));
   message.set_report_id(link->report_id);
   message.set_part(link->report_part);
   auto block = blocks_.lower_bound(link->report_next_block);

@@ -66,8 +66,10 @@ Err RunStep(const IoStep& step, Device* device, Kv* kv, JobDone* done) {
       return device->Truncate(file, step.size);
     case IoStep::Op::kRename:
       return device->Rename(step.name, step.target);
-    case IoStep::Op::kRemove:
-      return device->Remove(step.name);
+    case IoStep::Op::kRemove: {
+      const Err err = device->Remove(step.name);
+      return err == Err::kNotFound ? Err::kOk : err;  // gone already
+    }
     case IoStep::Op::kSyncDir:
       if (IsMutant(Mutant::kForgetDirSync)) return Err::kOk;
       return device->SyncDir();

@@ -41,11 +41,9 @@ Err DspCore::LoadOwnSuperblock(Device* device) {
 
 Err DspCore::RecoverFiles(Device* device, Kv* kv) {
   TRY_ASSIGN(const std::vector<FileInfo> files, device->List());
-  bool removed = false;
   for (const FileInfo& file : files) {
     if (file.name.ends_with(kTemporarySuffix)) {
       if (!read_only_) TRY(device->Remove(file.name));
-      removed = true;
       continue;
     }
     if (const std::optional<uint64_t> number = ParsePoolFileName(file.name)) {
@@ -70,7 +68,9 @@ Err DspCore::RecoverFiles(Device* device, Kv* kv) {
     block.deleted = deletes_.DeletedIn(block.id);
     blocks_.emplace(block.id, std::move(block));
   }
-  if (removed && !read_only_) TRY(device->SyncDir());
+  // The process before may have died between a rename and its SyncDir. The name is there, but a
+  // power cut would bring the old one back: a delete log without the latest deletes, or no block.
+  if (!read_only_) TRY(device->SyncDir());
   TRY_ASSIGN(disk_.space, device->Space());
   LOG_INFO("disk_ready", "blocks=%zu incarnation=%llu", blocks_.size(),
            static_cast<unsigned long long>(superblock_.incarnation));
