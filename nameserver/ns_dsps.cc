@@ -44,11 +44,22 @@ Err NsCore::JudgeRegistration(const pb::RegisterRequest& message, uint32_t known
   if (!WellFormed(message)) return Err::kInvalid;
   if (known_dsp_id == 0) return state_.dsps.size() < kDspsMax ? Err::kOk : Err::kBusy;
   const pb::LogDsp& known = state_.dsps.at(known_dsp_id);
-  if (message.incarnation() < known.incarnation()) return Err::kStaleEpoch;
+  // A failed disk may have lost the incarnation that it was raised to. It takes no appends, and
+  // nothing else rests on it.
+  const bool healthy = message.disk_state() == pb::DISK_HEALTHY;
+  if (healthy && message.incarnation() < known.incarnation()) return Err::kStaleEpoch;
   if (message.address() == known.address()) return Err::kOk;
   if (message.incarnation() == known.incarnation()) return Err::kExists;
   const bool up = membership_.Find(known_dsp_id)->state == DspState::kUp;
   return up ? Err::kExists : Err::kOk;
+}
+
+// Whether this is the process that registered under this number. A rebuilt nameserver gives the
+// numbers anew, so that a dsp that has not heard of it yet may use another one's.
+bool NsCore::Speaks(uint32_t dsp_id, std::string_view disk_id, uint64_t incarnation) const {
+  const DspLive* live = membership_.Find(dsp_id);
+  return live != nullptr && live->registered && live->incarnation == incarnation &&
+         (disk_id.empty() || FindDisk(disk_id) == dsp_id);  // absent: an older dsp
 }
 
 void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
@@ -136,8 +147,7 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
   }
   pb::HeartbeatReply reply;
   DspLive* live = membership_.Find(message.dsp_id());
-  const bool known = live != nullptr && live->registered &&
-                     live->incarnation == message.incarnation() &&
+  const bool known = Speaks(message.dsp_id(), message.disk_id(), message.incarnation()) &&
                      !work_.at(message.dsp_id()).register_again;
   if (!known) {
     reply.set_register_again(true);
@@ -195,8 +205,7 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
     return Reply(request, Err::kInvalid, "", outbox);
   }
   const uint32_t dsp_id = message.dsp_id();
-  const DspLive* live = membership_.Find(dsp_id);
-  if (live == nullptr || !live->registered || live->incarnation != message.incarnation()) {
+  if (!Speaks(dsp_id, message.disk_id(), message.incarnation())) {
     return Reply(request, Err::kStaleEpoch, "", outbox);
   }
   DspWork& work = work_.at(dsp_id);
