@@ -38,6 +38,7 @@ void SimCluster::OnLogLine(bool error, const std::string& line) {
   if (!error) return;
   // What the faults of this run explain.
   static constexpr const char* kOfDisks[] = {"disk_failed", "disk_read_only", "block_unreadable"};
+  if (bad_reads_ && line.starts_with("block_unreadable")) return;
   const bool dying =
       std::any_of(dsps_.begin(), dsps_.end(), [](const auto& dsp) { return dsp->disk().dead(); });
   for (const char* event : kOfDisks) {
@@ -232,6 +233,7 @@ void SimCluster::MakeDiskTrouble(Trouble kind) {
       const auto& blocks = dsp->core().blocks();
       if (blocks.empty()) return;
       const auto block = std::next(blocks.begin(), static_cast<int>(random.Below(blocks.size())));
+      bad_reads_ = true;
       const uint64_t begin = random.Below(kBlockBytesMin);
       dsp->FailReads(block->first, {begin, begin + 4096});
       return After(1'000, [dsp] { dsp->disk().HealReads(); });
@@ -274,6 +276,8 @@ void SimCluster::Heal() {
     dsp->disk().SetTotalBytes(SimDsp::kDiskBytes);
     dsp->disk().HealReads();
     dsp->clock().wall_offset_ms = 0;
+    // A block whose header could not be read stays unserved until the next start.
+    if (bad_reads_ && dsp->running()) dsp->Crash(CrashMode::kKill);
     if (world_.random.Chance(30) && dsp->running()) dsp->Crash(AnyCrash());
   }
 }

@@ -88,6 +88,7 @@ class SimCluster {
   uint64_t trouble_every_ms_ = 0;
   uint64_t crashes_ = 0;
   bool disk_failed_ = false;  // at most one disk a run fails for good: it is the only copy
+  bool bad_reads_ = false;
   bool troubled_ = true;
 };
 

@@ -53,6 +53,7 @@ class SimModel {
   struct Expected {
     size_t index = 0;
     uint64_t disturbed = 0;
+    uint32_t counter_acked = 0;
     bool surely_live = false;
     bool surely_deleted = false;
   };
@@ -68,6 +69,7 @@ class SimModel {
  private:
   void CheckBytes(const SimFile& file, const GetRequest& request, const GetDone& done);
   void CheckHead(const SimFile& file, const std::string& head);
+  void CheckCounter(const Expected& expected, uint32_t counter);
   bool CheckState(const Expected& expected, Err err, const char* what, bool healed);
 
   SimTrace* trace_;
