@@ -123,16 +123,16 @@ void SimClient::StartSetDelete(size_t file) {
   request.address = model_->file(file).address;
   request.undelete = undelete;
   request.timeout_ms = 5'000;
-  model_->SetDeleteStarted(file);
   ClientOutbox outbox;
-  Register(core_->SetDelete(std::move(request), now(), &outbox), PendingSetDelete{file, undelete});
+  Register(core_->SetDelete(std::move(request), now(), &outbox),
+           PendingSetDelete{model_->SetDeleteStarted(file, undelete)});
   Flush(&outbox);
 }
 
 void SimClient::ReadBack() {
   ASSERT(running());
   reading_back_ = true;
-  started_ = options_.operations;
+  Finish();
   for (uint32_t i = 0; i < options_.in_flight_max; ++i) ReadBackNext();
 }
 
@@ -163,11 +163,11 @@ void SimClient::Flush(ClientOutbox* outbox) {
     model_->CheckStat(stat.expected, done, world_->healed);
   }
   for (const SetDeleteDone& done : outbox->set_deletes) {
-    const PendingSetDelete set = Take<PendingSetDelete>(done.op_id);
-    world_->trace.Note("%s %s %s %u", set.undelete ? "undelete" : "delete",
-                       ToText(model_->file(set.file).address).c_str(), ErrName(done.err).data(),
-                       done.counter);
-    model_->SetDeleteEnded(set.file, set.undelete, done);
+    const SimModel::SetDelete operation = Take<PendingSetDelete>(done.op_id).operation;
+    world_->trace.Note("%s %s %s %u", operation.undelete ? "undelete" : "delete",
+                       ToText(model_->file(operation.index).address).c_str(),
+                       ErrName(done.err).data(), done.counter);
+    model_->SetDeleteEnded(operation, done);
   }
 }
 

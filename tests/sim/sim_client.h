@@ -33,7 +33,8 @@ class SimClient {
   const std::string& address() const { return options_.address; }
   bool running() const { return core_ != nullptr; }
   bool finished() const { return started_ >= options_.operations && pending_.empty(); }
-  size_t in_flight() const { return pending_.size(); }
+  // Begins nothing new.
+  void Finish() { started_ = options_.operations; }
   // Begins to read every file of the model back, whole, from the dsp that acknowledged it, and its
   // stat; begins no operation of the workload any more. Done when finished() again.
   void ReadBack();
@@ -51,8 +52,7 @@ class SimClient {
     SimModel::Expected expected;
   };
   struct PendingSetDelete {
-    size_t file = 0;
-    bool undelete = false;
+    SimModel::SetDelete operation;
   };
   using Pending = std::variant<PendingPut, PendingGet, PendingStat, PendingSetDelete>;
 

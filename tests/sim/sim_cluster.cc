@@ -266,6 +266,7 @@ void SimCluster::KeepStarted(SimDsp* dsp) {
 void SimCluster::Heal() {
   world_.trace.Note("heal");
   troubled_ = false;
+  for (const auto& client : clients_) client->Finish();
   world_.net.SetWeather({});
   world_.net.HealCuts();
   if (!nameserver_->running()) nameserver_->Start();

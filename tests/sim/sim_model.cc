@@ -44,26 +44,29 @@ void SimModel::Acknowledged(SimFile file, const PutDone& done) {
   files_.push_back(std::make_unique<SimFile>(std::move(file)));
 }
 
-void SimModel::SetDeleteStarted(size_t index) {
+SimModel::SetDelete SimModel::SetDeleteStarted(size_t index, bool undelete) {
   SimFile& file = *files_[index];
   ++file.doubts;
   ++file.disturbed;
+  return {index, undelete, file.doubts == 1, file.disturbed};
 }
 
-void SimModel::SetDeleteEnded(size_t index, bool undelete, const SetDeleteDone& done) {
-  SimFile& file = *files_[index];
+void SimModel::SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& done) {
+  SimFile& file = *files_[operation.index];
+  const char* what = operation.undelete ? "undelete" : "delete";
   if (done.err == Err::kNotFound && !clocks_jump_) {
-    trace_->Fail("%s of %s, which was acknowledged, answers not_found",
-                 undelete ? "undelete" : "delete", ToText(file.address).c_str());
+    trace_->Fail("%s of %s, which was acknowledged, answers not_found", what,
+                 ToText(file.address).c_str());
   }
   if (done.err != Err::kOk) return;  // it may still happen: the doubt stays
   ASSERT(file.doubts > 0);
   --file.doubts;
-  if ((done.counter % 2 == 1) == undelete && file.doubts == 0) {
-    trace_->Fail("%s of %s ends with counter %u", undelete ? "undelete" : "delete",
-                 ToText(file.address).c_str(), done.counter);
-  }
   file.counter_acked = std::max(file.counter_acked, done.counter);
+  // With company, another operation may have gone on from where this one ended.
+  const bool alone = operation.alone && operation.disturbed == file.disturbed;
+  if (alone && (done.counter % 2 == 1) == operation.undelete) {
+    trace_->Fail("%s of %s ends with counter %u", what, ToText(file.address).c_str(), done.counter);
+  }
 }
 
 SimModel::Expected SimModel::Expect(size_t index) const {

@@ -46,8 +46,16 @@ class SimModel {
   // Valid for ever.
   SimFile& file(size_t index) { return *files_[index]; }
 
-  void SetDeleteStarted(size_t index);
-  void SetDeleteEnded(size_t index, bool undelete, const SetDeleteDone& done);
+  // A delete or undelete, from its start to its end. `alone`: no other one of the file was under
+  // way or in doubt when it began.
+  struct SetDelete {
+    size_t index = 0;
+    bool undelete = false;
+    bool alone = false;
+    uint64_t disturbed = 0;
+  };
+  SetDelete SetDeleteStarted(size_t index, bool undelete);
+  void SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& done);
 
   // What was known of a file when a read of it began.
   struct Expected {
