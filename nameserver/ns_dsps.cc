@@ -36,6 +36,14 @@ uint32_t NsCore::FindDisk(std::string_view disk_id) const {
   return found == dsp_by_disk_.end() ? 0 : found->second;
 }
 
+// The number of a disk that is not known: the one that it had, which replica sets on disks name, or
+// the next. 0: none now, because a rebuilt nameserver can't tell yet which numbers are in use.
+uint32_t NsCore::NumberFor(uint32_t had) const {
+  if (had != 0 && !state_.dsps.contains(had)) return had;
+  if (had == 0 && state_.settings.rebuilding()) return 0;
+  return state_.dsps.empty() ? 1 : state_.dsps.rbegin()->first + 1;
+}
+
 // Each start of a dsp raises the incarnation on its disk. So whoever comes with a lower one is an
 // older copy of the disk, and one with the same under another address a second copy (FAULTS F50).
 // A disk that moved comes with a higher one, but not while its old self is still heard.
@@ -83,7 +91,9 @@ void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
     return Reply(request, Err::kUnavailable, "", outbox);
   }
   if (dsp_id == 0) {
-    dsp_id = state_.dsps.empty() ? 1 : state_.dsps.rbegin()->first + 1;
+    dsp_id = NumberFor(message.dsp_id());
+    // Its sets may be named by others still to come back: a new disk waits until they have.
+    if (dsp_id == 0) return Reply(request, Err::kBusy, "", outbox);
     dsp_by_disk_[message.disk_id()] = dsp_id;
   }
   Admit(dsp_id, message, now, outbox);

@@ -68,6 +68,7 @@ std::string EncodeSuperblock(const Superblock& superblock) {
   page.block_bytes = superblock.block_bytes;
   page.created_ms = superblock.created_ms;
   page.format_version = kDiskFormatVersion;
+  page.dsp_id = superblock.dsp_id;
   page.disk_state = static_cast<uint8_t>(superblock.disk_state);
   page.crc = BodyCrc(page);
   return Page(page);
@@ -89,6 +90,7 @@ Result<Superblock> DecodeSuperblock(Bytes bytes) {
   superblock.block_range_end = page.block_range_end;
   superblock.block_bytes = page.block_bytes;
   superblock.created_ms = page.created_ms;
+  superblock.dsp_id = page.dsp_id;
   superblock.disk_state = static_cast<DiskState>(page.disk_state);
   return superblock;
 }

@@ -44,8 +44,9 @@ struct SuperblockPage {
   le64 block_bytes;           // 88  size of every block file
   le64 created_ms;            // 96
   le32 format_version;        // 104
-  uint8_t disk_state;         // 108 DiskState
-  uint8_t reserved[35];       // 109 zeros
+  le32 dsp_id;                // 108 given by the nameserver, named in replica sets; 0: none yet
+  uint8_t disk_state;         // 112 DiskState
+  uint8_t reserved[31];       // 113 zeros
 };
 static_assert(sizeof(SuperblockPage) == 144 && alignof(SuperblockPage) == 1);
 static_assert(offsetof(SuperblockPage, format_version) == 104);
@@ -60,6 +61,7 @@ struct Superblock {
   uint64_t block_range_end = 0;
   uint64_t block_bytes = kBlockBytes;
   uint64_t created_ms = 0;
+  uint32_t dsp_id = 0;
   DiskState disk_state = DiskState::kHealthy;
 };
 std::string EncodeSuperblock(const Superblock& superblock);  // one page

@@ -82,6 +82,7 @@ void DspCore::SendRegister(NameserverLink* link, Now now, DspOutbox* out) {
   message.set_disk_state(WireState(read_only_, superblock_.disk_state));
   message.set_promised_epoch(superblock_.promised_epoch);
   message.set_block_range_end(superblock_.block_range_end);
+  message.set_dsp_id(superblock_.dsp_id);
   link->next_call_ms = now.mono_ms + kRetryMs;
   link->register_call =
       Call(link->address, MessageType::kRegister, message.SerializeAsString(), kCallTimeoutMs, out);
@@ -102,6 +103,10 @@ void DspCore::OnRegistered(NameserverLink* link, const CallDone& done, Now now, 
            static_cast<unsigned long long>(message.epoch()));
   link->registered = true;
   link->dsp_id = message.dsp_id();
+  if (superblock_.dsp_id != message.dsp_id() && Writable()) {
+    superblock_.dsp_id = message.dsp_id();
+    StoreSuperblock(out);
+  }
   link->report_sequence = 0;
   link->telling.clear();
   link->reporting = true;
@@ -113,8 +118,8 @@ void DspCore::OnRegistered(NameserverLink* link, const CallDone& done, Now now, 
 void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   pb::HeartbeatRequest message;
   message.set_dsp_id(link->dsp_id);
-  message.set_incarnation(superblock_.incarnation);
   message.set_disk_id(BytesOf(superblock_.disk_id));
+  message.set_incarnation(superblock_.incarnation);
   message.set_disk_idle_ms(disk_.idle_ms);
   message.set_disk_state(WireState(read_only_, superblock_.disk_state));
   FillSpace(message.mutable_space());
@@ -176,8 +181,8 @@ void DspCore::SendReportPart(NameserverLink* link, DspOutbox* out) {
   }
   pb::BlockReportRequest message;
   message.set_dsp_id(link->dsp_id);
-  message.set_incarnation(superblock_.incarnation);
   message.set_disk_id(BytesOf(superblock_.disk_id));
+  message.set_incarnation(superblock_.incarnation);
   message.set_report_id(link->report_id);
   message.set_part(link->report_part);
   auto block = blocks_.lower_bound(link->report_next_block);

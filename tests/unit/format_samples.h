@@ -51,6 +51,7 @@ inline Superblock SampleSuperblock() {
   superblock.promised_node = {0xa1};
   superblock.block_range_end = 1000;
   superblock.created_ms = kTimeMs;
+  superblock.dsp_id = 3;
   return superblock;
 }
 

@@ -159,6 +159,7 @@ void NsBench::RegisterDsp(FakeDsp* dsp) {
   pb::RegisterRequest request;
   request.set_cluster_id(kTestCluster);
   request.set_disk_id(dsp->disk_id);
+  request.set_dsp_id(dsp->had_dsp_id);
   request.set_incarnation(dsp->incarnation);
   request.set_address(dsp->address);
   request.set_machine(dsp->machine);
@@ -170,7 +171,7 @@ void NsBench::RegisterDsp(FakeDsp* dsp) {
   pb::RegisterReply reply;
   dsp->register_err = Ask(MessageType::kRegister, request, &reply);
   if (dsp->register_err != Err::kOk) return;
-  dsp->dsp_id = reply.dsp_id();
+  dsp->dsp_id = dsp->had_dsp_id = reply.dsp_id();
   dsp->promised_epoch = reply.epoch();
   dsp->report_sequence = 0;
   dsp->report_wanted = true;
@@ -179,6 +180,7 @@ void NsBench::RegisterDsp(FakeDsp* dsp) {
 void NsBench::ReportDsp(FakeDsp* dsp) {
   pb::BlockReportRequest request;
   request.set_dsp_id(dsp->dsp_id);
+  request.set_disk_id(dsp->disk_id);
   request.set_incarnation(dsp->incarnation);
   request.set_report_id(++dsp->report_id);
   request.set_last(true);
@@ -194,6 +196,7 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   if (dsp->report_wanted) ReportDsp(dsp);
   pb::HeartbeatRequest request;
   request.set_dsp_id(dsp->dsp_id);
+  request.set_disk_id(dsp->disk_id);
   request.set_incarnation(dsp->incarnation);
   request.set_disk_idle_ms(dsp->disk_idle_ms);
   request.set_disk_state(dsp->disk_state);

@@ -24,6 +24,7 @@ struct FakeDsp {
   uint64_t promised_epoch = 0;
   uint64_t block_range_end = 0;
   std::map<uint64_t, pb::BlockInfo> blocks;
+  uint32_t had_dsp_id = 0;  // on its disk; outlives the process
   uint64_t free_bytes = 100ull << 30;
   uint64_t disk_idle_ms = 0;
   pb::DiskState disk_state = pb::DISK_HEALTHY;

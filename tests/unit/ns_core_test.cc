@@ -323,6 +323,29 @@ TEST_CASE("ns: a lost store comes back from reports, with ids far above all mark
   CHECK(reported >= blocks);
 }
 
+// Numbers given anew, in the order of coming, made one dsp's heartbeats count for another.
+TEST_CASE("ns: a rebuilt nameserver gives each disk the number that it had, F10") {
+  NsBench bench;
+  for (int i = 0; i < 3; ++i) bench.AddDsp();
+  bench.Run(3'000);
+  std::vector<uint32_t> had;
+  for (FakeDsp& dsp : bench.dsps) had.push_back(dsp.dsp_id);
+  for (FakeDsp& dsp : bench.dsps) dsp.alive = false;
+  pb::LogSettings settings = NsBench::DefaultSettings();
+  settings.set_rebuilding(true);
+  settings.set_rebuild_dsps(3);
+  bench.WipeNameserver(settings);
+  bench.dsps[2].alive = true;  // its process never ended: it goes on under its number
+  bench.AddDsp();
+  bench.Run(5'000);
+  CHECK_EQ(bench.dsps[2].dsp_id, had[2]);
+  CHECK_EQ(bench.dsps[3].register_err, Err::kBusy);  // its number may be in use
+  for (FakeDsp& dsp : bench.dsps) dsp.alive = true;
+  bench.Run(8'000);
+  for (size_t i = 0; i < had.size(); ++i) CHECK_EQ(bench.dsps[i].dsp_id, had[i]);
+  CHECK_EQ(bench.dsps[3].dsp_id, 4);
+}
+
 TEST_CASE("ns: a restored backup gives out no id that the cluster has heard of, F48 F54") {
   NsBench bench;
   FakeDsp& dsp = bench.AddDsp();
