@@ -131,7 +131,7 @@ class NsCore {
   Err JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const;
   uint32_t FindDisk(std::string_view disk_id) const;  // 0: not known
   bool Speaks(uint32_t dsp_id, std::string_view disk_id, uint64_t incarnation) const;
-  uint32_t NumberFor(uint32_t had) const;
+  uint32_t NumberFor(uint32_t had);
   void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
   void OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox);
   void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now, NsOutbox* outbox);

@@ -37,11 +37,20 @@ uint32_t NsCore::FindDisk(std::string_view disk_id) const {
 }
 
 // The number of a disk that is not known: the one that it had, which replica sets on disks name, or
-// the next. 0: none now, because a rebuilt nameserver can't tell yet which numbers are in use.
-uint32_t NsCore::NumberFor(uint32_t had) const {
+// the next. A nameserver that lost its store cannot tell yet which are in use: it takes any far
+// above those that are counted up.
+uint32_t NsCore::NumberFor(uint32_t had) {
   if (had != 0 && !state_.dsps.contains(had)) return had;
-  if (had == 0 && state_.settings.rebuilding()) return 0;
-  return state_.dsps.empty() ? 1 : state_.dsps.rbegin()->first + 1;
+  if (!state_.settings.rebuilding()) {
+    return state_.dsps.empty() ? 1 : state_.dsps.rbegin()->first + 1;
+  }
+  constexpr uint32_t kCounted = 1 << 16;
+  static_assert(kDspsMax < kCounted);
+  uint32_t number = 0;
+  while (number == 0 || state_.dsps.contains(number)) {
+    number = kCounted + static_cast<uint32_t>(random_->Below((1u << 31) - kCounted));
+  }
+  return number;
 }
 
 // Each start of a dsp raises the incarnation on its disk. So whoever comes with a lower one is an
@@ -92,8 +101,6 @@ void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
   }
   if (dsp_id == 0) {
     dsp_id = NumberFor(message.dsp_id());
-    // Its sets may be named by others still to come back: a new disk waits until they have.
-    if (dsp_id == 0) return Reply(request, Err::kBusy, "", outbox);
     dsp_by_disk_[message.disk_id()] = dsp_id;
   }
   Admit(dsp_id, message, now, outbox);

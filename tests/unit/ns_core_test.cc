@@ -339,11 +339,10 @@ TEST_CASE("ns: a rebuilt nameserver gives each disk the number that it had, F10"
   bench.AddDsp();
   bench.Run(5'000);
   CHECK_EQ(bench.dsps[2].dsp_id, had[2]);
-  CHECK_EQ(bench.dsps[3].register_err, Err::kBusy);  // its number may be in use
+  CHECK(bench.dsps[3].dsp_id > 1 << 16);  // a new disk: any small number may be in use
   for (FakeDsp& dsp : bench.dsps) dsp.alive = true;
   bench.Run(8'000);
   for (size_t i = 0; i < had.size(); ++i) CHECK_EQ(bench.dsps[i].dsp_id, had[i]);
-  CHECK_EQ(bench.dsps[3].dsp_id, 4);
 }
 
 TEST_CASE("ns: a restored backup gives out no id that the cluster has heard of, F48 F54") {
