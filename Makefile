@@ -22,6 +22,9 @@ endif
 WARN := -Wall -Wextra -Wshadow -Wconversion -Werror
 FLAGS_release := -O2 -g1
 FLAGS_asan := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -DHAYLOFT_FAILPOINTS
+# Fuzzers: clang 14 (g++ has no libFuzzer), with the line counts of llvm-cov.
+FLAGS_fuzz := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+  -fprofile-instr-generate -fcoverage-mapping
 FLAGS_tsan := -O1 -g1 -fsanitize=thread -DHAYLOFT_FAILPOINTS
 ARCH := -msse4.2 -mpopcnt
 OUT := out/$(MODE)
@@ -38,6 +41,11 @@ FOLDERS := common common/io nameserver dataserver dataserver/dsp client client/c
 SOURCES := $(wildcard $(FOLDERS:%=%/*.cc))
 MAINS := $(wildcard $(FOLDERS:%=%/*_main.cc))
 LIB_O := $(patsubst %.cc,$(OUT)/%.o,$(filter-out $(MAINS),$(SOURCES))) $(GEN_O)
+ifeq ($(MODE),fuzz)
+# g++ judges the warnings; and no decoder lies behind the heavy headers.
+WARN :=
+LIB_O := $(filter-out $(OUT)/common/io/options.o $(OUT)/common/io/log_sink.o $(OUT)/common/io/json.o,$(LIB_O))
+endif
 LIB := $(OUT)/libhayloft_parts.a
 
 # Binary name for each main: nameserver/nameserver_main.cc -> hayloft-nameserver; the command is `hayloft`.
@@ -93,6 +101,21 @@ sim: $(OUT)/sim_test
 	$(OUT)/sim_test --seeds=$(SEEDS) --from=$(FROM) --jobs=$(JOBS)
 mutants: $(OUT)/sim_test
 	$(OUT)/sim_test --mutants --jobs=$(JOBS)
+
+# --- fuzzing ----------------------------------------------------------------------------------------
+# make fuzz [FUZZ_RUNS=1000000] [FUZZ_TARGET=frame]: every decoder, each tests/fuzz/NAME_fuzz.cc.
+FUZZ_RUNS ?= 1000000
+FUZZ_TARGET ?=
+FUZZ_CXX ?= clang++-14
+FUZZ_BINARIES := $(patsubst tests/fuzz/%.cc,$(OUT)/bin/%,$(wildcard tests/fuzz/*_fuzz.cc))
+.PHONY: fuzz fuzz-binaries
+fuzz:
+	$(MAKE) MODE=fuzz CXX="$(FUZZ_CXX)" fuzz-binaries
+	tests/fuzz/run.py --out out/fuzz --runs $(FUZZ_RUNS) --target "$(FUZZ_TARGET)" --jobs $(JOBS)
+fuzz-binaries: $(FUZZ_BINARIES)
+out/fuzz/bin/%: out/fuzz/tests/fuzz/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 .PRECIOUS: out/gen/%.pb.h
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
