@@ -34,6 +34,7 @@ const char* StateName(DspState state) {
 std::string DataserverOptions::Fault() const {
   if (data.empty()) return "--data is needed";
   if (name.empty()) return "--name is needed";
+  if (cluster_id.empty()) return "--cluster-id is needed";
   const size_t count = SplitList(disks).size();
   if (count == 0) return "--disks is needed";
   if (SplitList(dsp_listen).size() != count) return "--dsp-listen must name one for each disk";
@@ -187,6 +188,7 @@ std::vector<std::string> Dataserver::Arguments(const Dsp& dsp) const {
   std::vector<std::string> argv = {OwnBinaryFolder() + "/hayloft-dsp",
                                    "--name=" + dsp.name,
                                    "--data=" + dsp.folder,
+                                   "--cluster-id=" + options_.cluster_id,
                                    "--listen=" + dsp.listen,
                                    "--admin-listen=" + dsp.admin_listen,
                                    "--nameservers=" + options_.nameservers,

@@ -24,14 +24,15 @@
 
 namespace hayloft {
 
-#define DATASERVER_OPTIONS(X)                                                                \
-  X(std::string, disks, "", 0, 65'536,                                                       \
-    "folder of each disk, in `data` or absolute, with commas between")                       \
-  X(std::string, dsp_listen, "", 0, 65'536, "IP:PORT of each disk's dsp, in the same order") \
-  X(std::string, dsp_admin_listen, "", 0, 65'536, "IP:PORT of each dsp's admin port")        \
-  X(std::string, dsp_config, "", 0, 4096, "config file that the dsps are given")             \
-  X(std::string, dsp_log_dir, "", 0, 4096, "folder of the dsps' logs, if not `data`")        \
-  X(std::string, cluster_file, "", 0, 4096, "cluster.json to keep the dsps' entries in")     \
+#define DATASERVER_OPTIONS(X)                                                                    \
+  X(std::string, cluster_id, "", 32, 32, "32 hex digits; its dsps refuse other clusters' disks") \
+  X(std::string, disks, "", 0, 65'536,                                                           \
+    "folder of each disk, in `data` or absolute, with commas between")                           \
+  X(std::string, dsp_listen, "", 0, 65'536, "IP:PORT of each disk's dsp, in the same order")     \
+  X(std::string, dsp_admin_listen, "", 0, 65'536, "IP:PORT of each dsp's admin port")            \
+  X(std::string, dsp_config, "", 0, 4096, "config file that the dsps are given")                 \
+  X(std::string, dsp_log_dir, "", 0, 4096, "folder of the dsps' logs, if not `data`")            \
+  X(std::string, cluster_file, "", 0, 4096, "cluster.json to keep the dsps' entries in")         \
   X(uint32_t, hang_ms, 10'000, 1'000, 600'000, "without progress of a dsp's loop or disk")
 
 struct DataserverOptions {

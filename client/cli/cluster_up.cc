@@ -206,7 +206,7 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
     for (const std::string& argument :
          {"--disks=" + disks, "--dsp-listen=" + listens, "--dsp-admin-listen=" + admins,
           "--dsp-config=" + config, "--dsp-log-dir=" + state_.Path("log"),
-          "--cluster-file=" + state_.Path("cluster.json"),
+          "--cluster-file=" + state_.Path("cluster.json"), "--cluster-id=" + state_.cluster_id,
           "--machine=machine" + process.name.substr(process.name.rfind('-'))}) {
       argv.push_back(argument);
     }
