@@ -8,9 +8,10 @@
 #include "common/version.h"
 #include "dataserver/dsp/dsp_shell.h"
 
-using namespace hayloft;
+namespace hayloft {
+namespace {
 
-int main(int argc, char** argv) {
+int Main(int argc, const char* const* argv) {
   DspConfig config;
   const Program program{.name = "hayloft-dsp",
                         .role = "dsp",
@@ -51,3 +52,8 @@ int main(int argc, char** argv) {
   StopLog();
   return exit_code;
 }
+
+}  // namespace
+}  // namespace hayloft
+
+int main(int argc, char** argv) { return hayloft::Main(argc, argv); }

@@ -1,4 +1,4 @@
-"""What the tests of whole processes share: a cluster in a folder of its own, and ways to talk to it.
+"""What the tests of whole processes share: a cluster in a folder of its own, and talking to it.
 
 Every test gets its own folder beneath TMPDIR, free ports, and ends only processes that its own
 cluster.json names. Nothing sleeps for a fixed time: what is awaited has a deadline.
