@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <optional>
 
 #include "common/check.h"
 
@@ -132,12 +131,22 @@ bool TagListHolds(std::string_view list, std::string_view etag, bool weak) {
   }
 }
 
-bool AnyTagListHolds(const HttpRequest& request, HttpField field, std::string_view etag) {
+Conditions::Tag TagOf(const HttpRequest& request, HttpField field, std::string_view etag) {
+  if (request.Count(field) == 0) return Conditions::Tag::kAbsent;
   const bool weak = field == HttpField::kIfNoneMatch;
   for (const HttpHeader& header : request.headers()) {
-    if (header.field == field && TagListHolds(header.value, etag, weak)) return true;
+    if (header.field == field && TagListHolds(header.value, etag, weak)) {
+      return Conditions::Tag::kMatches;
+    }
   }
-  return false;
+  return Conditions::Tag::kDiffers;
+}
+
+std::optional<uint64_t> DateIn(const HttpRequest& request, HttpField field) {
+  uint64_t seconds = 0;
+  if (request.Count(field) != 1) return std::nullopt;
+  if (!ParseHttpDate(request.Value(field), &seconds)) return std::nullopt;
+  return seconds;
 }
 
 // Decimal digits only; a number too large for any file counts as the largest.
@@ -264,24 +273,41 @@ std::string FormatTimestamp(uint64_t wall_ms) {
   return text;
 }
 
-Condition EvaluateConditions(const HttpRequest& request, const Validators& validators) {
-  uint64_t date = 0;
-  if (request.Count(HttpField::kIfMatch) > 0) {
-    if (!AnyTagListHolds(request, HttpField::kIfMatch, validators.etag)) return Condition::kFailed;
-  } else if (request.Count(HttpField::kIfUnmodifiedSince) == 1 &&
-             ParseHttpDate(request.Value(HttpField::kIfUnmodifiedSince), &date)) {
-    if (validators.last_modified_s > date) return Condition::kFailed;
+Conditions ParseConditions(const HttpRequest& request, std::string_view etag) {
+  Conditions conditions;
+  conditions.if_match = TagOf(request, HttpField::kIfMatch, etag);
+  conditions.if_none_match = TagOf(request, HttpField::kIfNoneMatch, etag);
+  conditions.if_unmodified_since = DateIn(request, HttpField::kIfUnmodifiedSince);
+  conditions.if_modified_since = DateIn(request, HttpField::kIfModifiedSince);
+  if (request.Count(HttpField::kIfRange) > 0) {
+    // One strong tag or one date; a date that cannot be read differs from all.
+    const bool same =
+        request.Count(HttpField::kIfRange) == 1 && request.Value(HttpField::kIfRange) == etag;
+    conditions.if_range = same ? Conditions::Tag::kMatches : Conditions::Tag::kDiffers;
+    conditions.if_range_date = DateIn(request, HttpField::kIfRange);
   }
-  if (request.Count(HttpField::kIfNoneMatch) > 0) {
-    // If-Modified-Since is then not looked at: a peer's wrong order gave wrong 304s.
-    if (AnyTagListHolds(request, HttpField::kIfNoneMatch, validators.etag)) {
-      return Condition::kNotModified;
-    }
-  } else if (request.Count(HttpField::kIfModifiedSince) == 1 &&
-             ParseHttpDate(request.Value(HttpField::kIfModifiedSince), &date)) {
-    if (validators.last_modified_s <= date) return Condition::kNotModified;
+  return conditions;
+}
+
+Verdict Evaluate(const Conditions& conditions, uint64_t last_modified_s) {
+  using Tag = Conditions::Tag;
+  if (conditions.if_match == Tag::kDiffers) return Verdict::kFailed;
+  if (conditions.if_match == Tag::kAbsent && conditions.if_unmodified_since &&
+      last_modified_s > *conditions.if_unmodified_since) {
+    return Verdict::kFailed;
   }
-  return Condition::kProceed;
+  // A date is not looked at beside a tag: a peer's wrong order gave wrong 304s.
+  if (conditions.if_none_match == Tag::kMatches) return Verdict::kNotModified;
+  if (conditions.if_none_match == Tag::kAbsent && conditions.if_modified_since &&
+      last_modified_s <= *conditions.if_modified_since) {
+    return Verdict::kNotModified;
+  }
+  return Verdict::kProceed;
+}
+
+bool RangeAllowed(const Conditions& conditions, uint64_t last_modified_s) {
+  if (conditions.if_range != Conditions::Tag::kDiffers) return true;
+  return conditions.if_range_date && *conditions.if_range_date == last_modified_s;
 }
 
 RangeSpec ParseRange(const HttpRequest& request) {
@@ -304,16 +330,6 @@ RangeSpec ParseRange(const HttpRequest& request) {
     spec = {.kind = RangeSpec::Kind::kFromTo, .first = *first, .last = *last};
   }
   return spec;
-}
-
-bool IfRangeHolds(const HttpRequest& request, const Validators& validators) {
-  const uint32_t count = request.Count(HttpField::kIfRange);
-  if (count == 0) return true;
-  const std::string_view value = request.Value(HttpField::kIfRange);
-  if (count > 1) return false;
-  if (value.starts_with('"')) return value == validators.etag;
-  uint64_t date = 0;
-  return ParseHttpDate(value, &date) && date == validators.last_modified_s;
 }
 
 ByteRange ResolveRange(const RangeSpec& spec, uint64_t size) {

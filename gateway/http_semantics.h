@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,15 +24,25 @@ std::string FormatTimestamp(uint64_t wall_ms);
 
 // --- Conditions
 // -----------------------------------------------------------------------------------
-struct Validators {
-  std::string_view etag;  // strong, with its quotes
-  uint64_t last_modified_s = 0;
+// The conditions of a request, as far as they can be decided before the file has been found: its
+// tag is known from its address, its date is not. Holds no view, so it may outlive the request.
+struct Conditions {
+  enum class Tag : uint8_t { kAbsent, kMatches, kDiffers };
+  Tag if_match = Tag::kAbsent;
+  Tag if_none_match = Tag::kAbsent;
+  Tag if_range = Tag::kAbsent;
+  std::optional<uint64_t> if_unmodified_since;  // each a date that could be read
+  std::optional<uint64_t> if_modified_since;
+  std::optional<uint64_t> if_range_date;
 };
-enum class Condition : uint8_t { kProceed, kNotModified, kFailed };  // 200 or 206, 304, 412
+// `etag` is strong, with its quotes.
+Conditions ParseConditions(const HttpRequest& request, std::string_view etag);
 
-// Evaluates If-Match, If-Unmodified-Since, If-None-Match and If-Modified-Since in the order of RFC
-// 9110 section 13.2.2, for a GET or HEAD of something that exists.
-Condition EvaluateConditions(const HttpRequest& request, const Validators& validators);
+enum class Verdict : uint8_t { kProceed, kNotModified, kFailed };  // 200 or 206, 304, 412
+// In the order of RFC 9110 section 13.2.2, for a GET or HEAD of something that exists.
+Verdict Evaluate(const Conditions& conditions, uint64_t last_modified_s);
+// If-Range is absent, or names just this content: the range may be served.
+bool RangeAllowed(const Conditions& conditions, uint64_t last_modified_s);
 
 // --- Ranges
 // --------------------------------------------------------------------------------------- What a
@@ -50,8 +61,6 @@ struct RangeSpec {
 };
 // The range of a request; kWhole also when there is more than one Range header.
 RangeSpec ParseRange(const HttpRequest& request);
-// If-Range allows the range: absent, or equal to the (strong) tag or the exact date.
-bool IfRangeHolds(const HttpRequest& request, const Validators& validators);
 
 struct ByteRange {
   bool satisfiable = false;

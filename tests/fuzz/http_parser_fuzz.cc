@@ -29,9 +29,9 @@ void UseRequest(std::string_view bytes, const HttpRequest& request) {
     CheckInside(bytes, header.value);
     ASSERT(!HasControlByte(header.name));
   }
-  const Validators validators{.etag = "\"AAAAAAAAAAAAAAAAAA\"", .last_modified_s = 784'111'777};
-  (void)EvaluateConditions(request, validators);
-  (void)IfRangeHolds(request, validators);
+  const Conditions conditions = ParseConditions(request, "\"AAAAAAAAAAAAAAAAAA\"");
+  (void)Evaluate(conditions, 784'111'777);
+  (void)RangeAllowed(conditions, 784'111'777);
   const RangeSpec spec = ParseRange(request);
   if (spec.kind == RangeSpec::Kind::kWhole) return;
   const ByteRange range = ResolveRange(spec, 1000);

@@ -1,0 +1,86 @@
+#include "gateway/answers.h"
+
+#include "gateway/http_semantics.h"
+
+namespace hayloft {
+
+namespace {
+
+// Builds one object; values of other kinds than text and numbers are appended as they are.
+class ObjectText {
+ public:
+  ObjectText& Text(std::string_view name, std::string_view value) {
+    Name(name);
+    AppendJsonString(value, &text_);
+    return *this;
+  }
+  ObjectText& Number(std::string_view name, uint64_t value) {
+    Name(name);
+    AppendDecimal(value, &text_);
+    return *this;
+  }
+  ObjectText& Raw(std::string_view name, std::string_view json) {
+    Name(name);
+    text_.append(json);
+    return *this;
+  }
+  std::string End() { return text_.append(text_.empty() ? "{}" : "}"); }
+
+ private:
+  void Name(std::string_view name) {
+    text_.append(text_.empty() ? "{" : ",");
+    AppendJsonString(name, &text_);
+    text_.push_back(':');
+  }
+  std::string text_;
+};
+
+std::string ReplicasJson(const StatDone& stat) {
+  std::string json = "[";
+  for (const StatReplica& replica : stat.replicas) {
+    if (json.size() > 1) json.push_back(',');
+    json += ObjectText().Text("dsp", replica.dsp).Text("state", ErrName(replica.err)).End();
+  }
+  return json.append("]");
+}
+
+}  // namespace
+
+std::string UploadJson(const UploadAnswer& upload) {
+  return ObjectText()
+      .Text("id", upload.id)
+      .Text("url", "/" + std::string(upload.id))
+      .Number("size", upload.size)
+      .Text("sha1", upload.sha1_hex)
+      .Text("content_type", upload.content_type)
+      .Raw("duplicate", "false")
+      .Text("delete_token", upload.delete_token)
+      .End()
+      .append("\n");
+}
+
+Result<std::string> FileJson(std::string_view id, const StatDone& stat) {
+  TRY_ASSIGN(const NeedleHead head, ParseNeedleHead(AsBytes(stat.head)));
+  TRY_ASSIGN(const Metadata metadata, ParseMetadata(head.metadata));
+  ObjectText fields;
+  for (const auto& [name, value] : metadata.fields) fields.Text(name, value);
+  return ObjectText()
+      .Text("id", id)
+      .Number("size", head.header.raw_size)
+      .Text("sha1", ToHex(metadata.sha1))
+      .Text("sha256", ToHex(metadata.sha256))
+      .Text("content_type", metadata.content_type)
+      .Text("created", FormatTimestamp(head.header.created_ms))
+      .Number("block", head.header.block_id)
+      .Raw("deleted", stat.delete_counter % 2 == 1 ? "true" : "false")
+      .Raw("replicas", ReplicasJson(stat))
+      .Raw("fields", fields.End())
+      .End()
+      .append("\n");
+}
+
+std::string UndeleteJson(std::string_view id) {
+  return ObjectText().Text("id", id).Raw("deleted", "false").End().append("\n");
+}
+
+}  // namespace hayloft

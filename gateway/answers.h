@@ -1,0 +1,26 @@
+// The JSON bodies of the gateway's answers (DESIGN.md section 9). Pure.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "client/client_types.h"
+#include "common/needle.h"
+
+namespace hayloft {
+
+struct UploadAnswer {
+  std::string_view id;
+  uint64_t size = 0;
+  std::string_view sha1_hex;
+  std::string_view content_type;
+  std::string_view delete_token;
+};
+std::string UploadJson(const UploadAnswer& upload);
+
+// kCorrupt when the head that the dsp sent cannot be read.
+Result<std::string> FileJson(std::string_view id, const StatDone& stat);
+
+std::string UndeleteJson(std::string_view id);
+
+}  // namespace hayloft

@@ -1,0 +1,189 @@
+// One client's socket: requests are read one after the other, each is answered before the next.
+//
+//   kHead --request--> kAnswering --ReadBody--> kBody --OnBodyEnd--> kAnswering
+//     ^                     | Head, Send
+//     +------ sent ----- kSending --must close, input left--> kLingering --> closed
+//
+// What a client pipelines meanwhile waits in a bounded buffer, then in the socket. A malformed
+// request is answered here, and the connection ends. After an answer that ends a connection while
+// the client may still be sending, the sending side is shut and a bounded rest discarded: a reset
+// would overtake the answer.
+//
+// Answers leave by sendmsg straight from the caller; EV_WRITE is watched only after EAGAIN. An idle
+// connection holds no buffer.
+//
+// Threads: its loop's. Ownership: borrows all of Shared. It is never destroyed inside one of its
+// own calls: the owner waits for the end of the turn (OnClosed is the last call).
+#pragma once
+
+#include <netinet/in.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "common/buffer.h"
+#include "common/io/loop.h"
+#include "common/io/unique_fd.h"
+#include "common/metrics.h"
+#include "gateway/exchange.h"
+#include "gateway/gateway_options.h"
+#include "gateway/http_parser.h"
+#include "gateway/http_semantics.h"
+#include "gateway/rate_guard.h"
+
+namespace hayloft {
+
+#define HTTP_METRICS(X)                                                          \
+  X(Gauge, connections, "client connections now")                                \
+  X(Counter, accepted_total, "client connections accepted")                      \
+  X(Counter, refused_total, "client connections refused: too many")              \
+  X(Counter, accept_pauses_total, "times without a descriptor for a connection") \
+  X(Counter, requests_total, "requests parsed")                                  \
+  X(Counter, malformed_total, "requests refused by the parser")                  \
+  X(Counter, answers_2xx_total, "answers 200 to 299")                            \
+  X(Counter, answers_3xx_total, "answers 300 to 399")                            \
+  X(Counter, answers_4xx_total, "answers 400 to 499")                            \
+  X(Counter, answers_5xx_total, "answers 500 to 599")                            \
+  X(Counter, received_bytes_total, "bytes received from clients")                \
+  X(Counter, sent_bytes_total, "bytes sent to clients")                          \
+  X(Counter, slow_clients_total, "clients given up for slowness, 408 or reset")  \
+  X(Counter, idle_closed_total, "connections closed because no request came")    \
+  X(Counter, resets_total, "answers broken off because the rest could not be read")
+struct HttpMetrics {
+  HAYLOFT_METRICS("hayloft_gateway_http_", HTTP_METRICS)
+};
+
+class HttpConnection {
+ public:
+  class Handler {
+   public:
+    virtual ~Handler() = default;
+    // A request's head. Its views live until this returns. Then, at once or later: ReadBody, or
+    // Head and Send.
+    virtual void OnRequest(HttpConnection* connection, const HttpRequest& request) = 0;
+    // After ReadBody. An answer in here leaves the rest unread.
+    virtual void OnBody(HttpConnection* connection, Bytes piece) = 0;
+    virtual void OnBodyEnd(HttpConnection* connection) = 0;
+    // All of a Send with kMoreFollows has left.
+    virtual void OnSent(HttpConnection* connection) = 0;
+    virtual void OnClosed(HttpConnection* connection) = 0;
+  };
+  struct Shared {  // with the other connections of its loop
+    Loop* loop = nullptr;
+    Handler* handler = nullptr;
+    MutableBytes scratch;            // one read goes there
+    HttpRequest* request = nullptr;  // one parse goes there
+    const GatewayOptions* options = nullptr;
+    HttpMetrics* metrics = nullptr;
+    MemoryBudget* unsent_memory = nullptr;  // what slow readers have not taken
+    uint64_t next_request_id = 0;           // begins at random
+    uint64_t date_s = 0;                    // what `date` says
+    std::array<char, kHttpDateLength> date{};
+    const std::atomic<bool>* stopping = nullptr;  // every answer is its connection's last
+  };
+  enum class Rest : uint8_t { kComplete, kMoreFollows };
+
+  HttpConnection(Shared* shared, UniqueFd fd);
+  HttpConnection(const HttpConnection&) = delete;  // the loop holds its address
+
+  // Takes the request's body; sends "100 Continue" first if the client waits for it.
+  void ReadBody();
+  // Begins the one answer to the current request, with the fields that every answer has.
+  ResponseHead Head(int status);
+  // Behind ResponseHead::End a short body may be appended to it.
+  std::string* out() { return &out_; }
+  // Sends what is in out(), then the payload.
+  void Send(Buffer payload, Rest rest);
+  void SendAll() { Send({}, Rest::kComplete); }
+  // Breaks the answer off so that the client notices: never a short body that looks whole.
+  void Reset();
+  // Refuses with an answer before any request, and ends.
+  void Refuse(int status, std::string_view message);
+  void CloseIfIdle();
+  void OnTick(uint64_t now_ms);
+
+  bool closed() const { return state_ == State::kClosed; }
+  bool answering() const { return state_ == State::kAnswering; }
+  bool is_head() const { return is_head_; }  // the request is HEAD: no body in the answer
+
+  uint64_t id = 0;       // the owner's
+  in6_addr peer{};       // likewise
+  bool counted = false;  // likewise
+  Exchange exchange;     // likewise
+
+ private:
+  enum class State : uint8_t { kHead, kBody, kAnswering, kSending, kLingering, kClosed };
+
+  void OnReadable();
+  void OnEof();
+  void Take(std::string_view bytes);
+  void DigestPending();
+  size_t Digest(std::string_view input);
+  size_t DigestHead(std::string_view input);
+  size_t DigestBody(std::string_view input);
+  void NoteRequest(const HttpRequest& request);
+  void NoteRequestId(std::string_view wanted);
+  void Fault(const HttpFault& fault);
+  void BodyEnded();
+  void Flush();
+  bool SendSome();
+  void Sent();
+  void AnswerDone();
+  void Linger();
+  void Close();
+  void PauseReading();
+  void ResumeReading();
+  uint64_t AcknowledgedBytes() const;
+
+  Shared* const shared_;
+  UniqueFd fd_;
+  State state_ = State::kHead;
+
+  // Input. `pending_` begins where the current request does, or the next.
+  std::string pending_;
+  size_t parsed_size_ = 0;  // of pending_, already found to be no whole head
+  bool digesting_ = false;
+  bool reading_paused_ = false;
+  bool peer_closed_ = false;
+  uint64_t state_since_ms_ = 0;
+  uint64_t lingered_bytes_ = 0;
+
+  // The current request.
+  bool keep_alive_ = true;
+  bool is_head_ = false;
+  bool body_left_ = false;  // of it has not been read
+  bool expects_continue_ = false;
+  bool chunked_ = false;
+  uint64_t body_wire_bytes_left_ = 0;  // not chunked
+  uint64_t body_bytes_ = 0;
+  ChunkedDecoder decoder_;
+  RateGuard rate_;
+  uint8_t request_id_size_ = 0;
+  std::array<char, 64> request_id_;
+
+  // Output.
+  std::string out_;
+  Buffer payload_;
+  MemoryCharge unsent_;
+  size_t sent_ = 0;  // of out_ and payload_
+  uint64_t written_bytes_ = 0;
+  uint64_t answer_begin_bytes_ = 0;
+  bool closes_ = false;
+  Rest rest_ = Rest::kComplete;
+
+  Loop::Handle readable_;
+  Loop::Handle writable_;  // only while the socket is full
+};
+
+// An error answer: {"error": code, "message": message}.
+struct ErrorAnswer {
+  int status = 500;
+  std::string_view code{};  // snake_case; empty: the status's own
+  std::string_view message{};
+  HttpHeader field{};  // one more, if it has a name
+};
+void AnswerError(HttpConnection* connection, const ErrorAnswer& answer);
+
+}  // namespace hayloft

@@ -1,0 +1,55 @@
+// What the gateway remembers of a request between its head and the end of its answer. Pure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "common/buffer.h"
+#include "common/codec.h"
+#include "common/delete_token.h"
+#include "common/file_address.h"
+#include "gateway/http_semantics.h"
+#include "gateway/memory_budget.h"
+
+namespace hayloft {
+
+struct UploadState {
+  explicit UploadState(MemoryBudget* budget) : charge(budget) {}
+  Hasher hasher;  // of the bytes so far
+  Buffer raw;     // grows with what has come, never by the client's word
+  uint64_t size = 0;
+  uint64_t size_max = 0;  // Content-Length, or the bound
+  MemoryCharge charge;
+  std::string content_type;  // the client's, then the one that is stored
+  Sha1 sha1{};
+  Nonce nonce{};
+};
+
+struct DownloadState {
+  enum class Step : uint8_t {
+    kFirstRun,     // head and bytes in one read
+    kHeadFirst,    // the range cannot be asked for before the file's size or date is known
+    kHeadForSize,  // the range was refused: 416 names the size
+    kNextRun,
+  };
+  Step step = Step::kFirstRun;
+  bool head_only = false;  // HEAD, or the client has the bytes already
+  Conditions conditions;
+  RangeSpec range;
+  uint64_t next_offset = 0;  // of the file
+  uint64_t end_offset = 0;
+};
+
+struct Exchange {
+  FileAddress address;
+  std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes
+  uint64_t began_ms = 0;
+  DownloadState download;
+  std::unique_ptr<UploadState> upload;
+  std::string_view id() const { return {&etag[1], kAddressTextLength}; }
+  std::string_view etag_text() const { return {etag.data(), etag.size()}; }
+};
+
+}  // namespace hayloft

@@ -1,0 +1,15 @@
+#include "gateway/gateway_options.h"
+
+namespace hayloft {
+
+std::string GatewayOptions::Fault() const {
+  if (nameservers.empty()) return "nameservers: needed";
+  if (cluster_key_file.empty()) return "cluster_key_file: needed, delete tokens rest on it";
+  // Else not even one upload of the largest size would be taken.
+  if (upload_memory_bytes < 2 * upload_bytes_max) {
+    return "upload_memory_bytes: less than two copies of upload_bytes_max";
+  }
+  return {};
+}
+
+}  // namespace hayloft

@@ -1,0 +1,42 @@
+// The gateway's options: one row makes the field, its parser, its line of --help and its range.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/limits.h"
+#include "common/options.h"
+
+namespace hayloft {
+
+// X(type, name, default, min, max, help)
+#define GATEWAY_OPTIONS(X)                                                                        \
+  X(uint32_t, loops, 0, 0, 256, "event loop threads; 0: one for each processor")                  \
+  X(uint64_t, upload_bytes_max, 32 << 20, 1, kFileBytesMax, "largest file taken; larger is 413")  \
+  X(uint64_t, upload_memory_bytes, 512 << 20, 1 << 20, uint64_t{1} << 40,                         \
+    "memory for all uploads together, two copies of each; beyond it 503")                         \
+  X(uint64_t, download_memory_bytes, 512 << 20, 1 << 20, uint64_t{1} << 40,                       \
+    "memory for answers that slow readers have not taken; beyond it 503")                         \
+  X(uint32_t, connections_max, 10'000, 1, 1'000'000, "client connections; beyond it 503")         \
+  X(uint32_t, connections_per_address_max, 5'000, 1, 1'000'000,                                   \
+    "client connections from one IP address; beyond it 503")                                      \
+  X(uint32_t, header_timeout_ms, 10'000, 100, 600'000, "a request's head must be here: 408")      \
+  X(uint32_t, idle_timeout_ms, 60'000, 100, 3'600'000, "a connection without a request closes")   \
+  X(uint32_t, body_bytes_per_s_min, 1'024, 1, 1 << 30, "slower uploads get 408, readers a reset") \
+  X(uint32_t, body_window_ms, 10'000, 100, 600'000, "over which that rate is taken")              \
+  X(uint32_t, upload_timeout_ms, 10'000, 100, 600'000, "for storing a file once it is here")      \
+  X(uint32_t, read_timeout_ms, 10'000, 100, 600'000, "for reading a file, or 1 MiB of it")
+
+struct GatewayOptions {
+  HAYLOFT_SERVER_ROLE_OPTIONS(GATEWAY_OPTIONS)
+  std::string Fault() const;  // relations between options; empty: fine
+};
+
+// A file longer than this is read and sent in runs of so many bytes: what one reader holds.
+inline constexpr uint64_t kRunBytes = 1 << 20;
+// After a last answer: what is still taken from the client so that no reset overtakes the answer.
+inline constexpr uint64_t kLingerBytesMax = 1 << 20;
+inline constexpr uint64_t kLingerMs = 2'000;
+inline constexpr uint64_t kRetryAfterSeconds = 1;
+
+}  // namespace hayloft

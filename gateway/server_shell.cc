@@ -1,0 +1,85 @@
+#include "gateway/server_shell.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "common/io/socket_address.h"
+#include "common/log.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr size_t kKeyBytesMin = 32;
+constexpr uint64_t kLoopStallMs = 3'000;
+
+// With SO_REUSEPORT a second gateway on the same port would quietly take half of the clients. So
+// the port is tried without it first.
+Result<SocketAddress> ClaimPort(const SocketAddress& wanted) {
+  TRY_ASSIGN(const UniqueFd probe, ListenOn(wanted, {}));
+  return BoundAddress(probe.get());
+}
+
+}  // namespace
+
+GatewayServer::GatewayServer(GatewayConfig config)
+    : config_(std::move(config)), shared_(config_.options) {
+  shared_.client_options = config_.client;
+  shared_.key = config_.key;
+}
+
+GatewayServer::~GatewayServer() { Stop(0); }
+
+Err GatewayServer::Start(std::string* why) {
+  ASSERT(workers_.empty());
+  if (config_.key.bytes.size() < kKeyBytesMin) {
+    *why = "the gateway needs a cluster key of at least 32 bytes: delete tokens rest on it";
+    return Err::kConfig;
+  }
+  const Result<SocketAddress> wanted = ParseSocketAddress(config_.options.listen);
+  if (!wanted.ok()) {
+    *why = "not an address to listen on: " + config_.options.listen;
+    return Err::kConfig;
+  }
+  const Result<SocketAddress> claimed = ClaimPort(*wanted);
+  uint32_t loops = config_.options.loops;
+  if (loops == 0) loops = std::max(1u, std::thread::hardware_concurrency());
+  for (uint32_t i = 0; claimed.ok() && i < loops; ++i) {
+    Result<UniqueFd> listener = ListenOn(*claimed, {.reuse_port = true});
+    if (!listener.ok()) break;
+    workers_.push_back(std::make_unique<GatewayWorker>(&shared_, std::move(*listener), i == 0));
+  }
+  if (workers_.size() < loops) {
+    workers_.clear();
+    const Err err = claimed.err();
+    *why = "cannot listen on " + config_.options.listen + ": " +
+           std::string(err == Err::kExists ? "the port is in use" : ErrMeaning(err));
+    return Err::kConfig;
+  }
+  address_ = SocketAddressText(*claimed);
+  for (const auto& worker : workers_) worker->Start();
+  LOG_INFO("gateway_started", "address=%s loops=%u", address_.c_str(), loops);
+  return Err::kOk;
+}
+
+std::string GatewayServer::NotReady(uint64_t now_mono_ms) const {
+  for (const auto& worker : workers_) {
+    if (now_mono_ms > worker->last_tick_ms() + kLoopStallMs) return "a loop hangs";
+  }
+  const char* reason = shared_.NotReady(now_mono_ms);
+  return reason == nullptr ? "" : reason;
+}
+
+void GatewayServer::PrintMetrics(MetricsText* out) const {
+  shared_.http_metrics.Print(out);
+  shared_.metrics.Print(out);
+}
+
+void GatewayServer::Stop(uint64_t patience_ms) {
+  shared_.stopping.store(true);
+  for (const auto& worker : workers_) worker->BeginStop(patience_ms);
+  for (const auto& worker : workers_) worker->Join();
+  workers_.clear();
+}
+
+}  // namespace hayloft

@@ -1,0 +1,44 @@
+// The gateway as an object: its listening sockets and one worker for each loop.
+//
+// Threads: its owner's. Ownership: borrows nothing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gateway/worker_shell.h"
+
+namespace hayloft {
+
+struct GatewayConfig {
+  GatewayOptions options;
+  AsyncClientOptions client;
+  ClusterKey key;
+};
+
+class GatewayServer {
+ public:
+  explicit GatewayServer(GatewayConfig config);
+  ~GatewayServer();  // stops at once
+
+  // kConfig with one line of cause in `why`: not an address, port in use, no key.
+  Err Start(std::string* why);
+  // The address that it listens on, with the real port.
+  const std::string& address() const { return address_; }
+  // No new connections; running requests are finished, for at most `patience_ms`.
+  void Stop(uint64_t patience_ms);
+
+  // The reason why it is not ready, or empty. Also when a loop of its own hangs.
+  std::string NotReady(uint64_t now_mono_ms) const;
+  void PrintMetrics(MetricsText* out) const;
+  const GatewayShared& shared() const { return shared_; }
+
+ private:
+  GatewayConfig config_;
+  GatewayShared shared_;
+  std::string address_;
+  std::vector<std::unique_ptr<GatewayWorker>> workers_;
+};
+
+}  // namespace hayloft

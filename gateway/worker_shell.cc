@@ -1,0 +1,342 @@
+#include "gateway/worker_shell.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/io/socket_address.h"
+#include "common/log.h"
+#include "gateway/answers.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr size_t kScratchBytes = 256 << 10;
+constexpr uint64_t kTickMs = 100;
+constexpr uint64_t kProbeMs = 1'000;
+constexpr uint64_t kReadyMs = 10'000;  // after the last sign of life from the cluster
+// Refused connections that are let in for their 503; beyond so many they are just closed.
+constexpr size_t kRefusalsMax = 256;
+
+in6_addr PeerOf(int fd) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof(storage);
+  in6_addr peer{};
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return peer;
+  if (storage.ss_family == AF_INET6) {
+    std::memcpy(&peer, &reinterpret_cast<sockaddr_in6*>(&storage)->sin6_addr, sizeof(peer));
+  } else {
+    std::memcpy(&peer, &reinterpret_cast<sockaddr_in*>(&storage)->sin_addr, sizeof(in_addr));
+  }
+  return peer;
+}
+
+}  // namespace
+
+bool ConnectionCount::Less::operator()(const in6_addr& a, const in6_addr& b) const {
+  return std::memcmp(&a, &b, sizeof(a)) < 0;
+}
+
+bool ConnectionCount::TryEnter(const in6_addr& peer, const GatewayOptions& options) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (total_ >= options.connections_max) return false;
+  uint32_t& of_peer = by_peer_[peer];
+  if (of_peer >= options.connections_per_address_max) return false;
+  ++of_peer;
+  ++total_;
+  return true;
+}
+
+void ConnectionCount::Leave(const in6_addr& peer) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto entry = by_peer_.find(peer);
+  ASSERT(entry != by_peer_.end());
+  ASSERT(total_ > 0);
+  --total_;
+  if (--entry->second == 0) by_peer_.erase(entry);
+}
+
+const char* GatewayShared::NotReady(uint64_t now_ms) const {
+  if (stopping.load()) return "The gateway is stopping.";
+  if (!was_writable.load()) return "The cluster has had no writable block yet.";
+  const uint64_t last_ms = last_success_ms.load(std::memory_order_relaxed);
+  return now_ms < last_ms + kReadyMs ? nullptr : "Nothing of the cluster answers.";
+}
+
+GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, bool probes)
+    : shared_(shared),
+      probes_(probes),
+      client_(&loop_, shared->client_options),
+      scratch_(kScratchBytes),
+      reap_(&loop_, [this] { closed_.clear(); }),
+      last_tick_ms_(loop_.now().mono_ms) {
+  connection_shared_.loop = &loop_;
+  connection_shared_.handler = this;
+  connection_shared_.scratch = scratch_.mutable_bytes();
+  connection_shared_.request = &request_;
+  connection_shared_.options = &shared_->options;
+  connection_shared_.metrics = &shared_->http_metrics;
+  connection_shared_.stopping = &shared_->stopping;
+  connection_shared_.unsent_memory = &shared_->download_memory;
+  connection_shared_.next_request_id = random_.Next64();
+  acceptor_ = std::make_unique<Acceptor>(&loop_, std::move(listener),
+                                         &shared_->http_metrics.accept_pauses_total,
+                                         [this](UniqueFd fd) { Accept(std::move(fd)); });
+  tick_ = loop_.Every(kTickMs, [this] { Tick(); });
+}
+
+GatewayWorker::~GatewayWorker() {
+  ASSERT(!thread_.joinable());
+  slots_.clear();
+}
+
+void GatewayWorker::Start() {
+  thread_ = std::thread([this] {
+    if (probes_) {
+      ProbeCluster();
+      probe_ = loop_.Every(kProbeMs, [this] { ProbeCluster(); });
+    }
+    loop_.Run();
+    // What the loop's handles belong to must go on the loop's thread.
+    probe_.reset();
+    tick_.reset();
+    acceptor_.reset();
+    for (Slot& slot : slots_) slot.connection.reset();
+    closed_.clear();
+  });
+}
+
+void GatewayWorker::BeginStop(uint64_t patience_ms) {
+  loop_.Post([this, patience_ms] {
+    acceptor_.reset();
+    stop_deadline_ms_ = loop_.now().mono_ms + patience_ms;
+    for (const Slot& slot : slots_) {
+      if (slot.connection != nullptr) slot.connection->CloseIfIdle();
+    }
+    Tick();
+  });
+}
+
+void GatewayWorker::Join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+// --- connections
+// ----------------------------------------------------------------------------------
+
+void GatewayWorker::Accept(UniqueFd fd) {
+  HttpMetrics& metrics = shared_->http_metrics;
+  const in6_addr peer = PeerOf(fd.get());
+  const bool counted = shared_->connections.TryEnter(peer, shared_->options);
+  if (!counted) {
+    metrics.refused_total.Add();
+    if (open_connections_ >= shared_->options.connections_max + kRefusalsMax) return;
+  }
+  TuneSocket(fd.get());
+  if (free_slots_.empty()) {
+    free_slots_.push_back(static_cast<uint32_t>(slots_.size()));
+    slots_.emplace_back();
+  }
+  const uint32_t index = free_slots_.back();
+  free_slots_.pop_back();
+  Slot& slot = slots_[index];
+  slot.connection = std::make_unique<HttpConnection>(&connection_shared_, std::move(fd));
+  HttpConnection* connection = slot.connection.get();
+  connection->id = uint64_t{++slot.generation} << 32 | index;
+  connection->peer = peer;
+  connection->counted = counted;
+  ++open_connections_;
+  metrics.accepted_total.Add();
+  metrics.connections.Add(1);
+  if (!counted) connection->Refuse(503, "Too many connections; try again later.");
+}
+
+HttpConnection* GatewayWorker::Find(uint64_t connection_id) {
+  const Slot& slot = slots_[connection_id & UINT32_MAX];
+  return slot.generation == connection_id >> 32 ? slot.connection.get() : nullptr;
+}
+
+void GatewayWorker::OnClosed(HttpConnection* connection) {
+  const auto index = static_cast<uint32_t>(connection->id & UINT32_MAX);
+  ASSERT(slots_[index].connection.get() == connection);
+  connection->exchange.upload.reset();
+  if (connection->counted) shared_->connections.Leave(connection->peer);
+  shared_->http_metrics.connections.Add(-1);
+  closed_.push_back(std::move(slots_[index].connection));
+  free_slots_.push_back(index);
+  --open_connections_;
+  reap_.Schedule();
+}
+
+void GatewayWorker::Tick() {
+  const uint64_t now_ms = loop_.now().mono_ms;
+  last_tick_ms_.store(now_ms, std::memory_order_relaxed);
+  for (const Slot& slot : slots_) {
+    if (slot.connection != nullptr) slot.connection->OnTick(now_ms);
+  }
+  shared_->metrics.upload_memory_bytes.Set(
+      static_cast<int64_t>(shared_->upload_memory.used_bytes()));
+  shared_->metrics.download_memory_bytes.Set(
+      static_cast<int64_t>(shared_->download_memory.used_bytes()));
+  if (stop_deadline_ms_ > 0 && (open_connections_ == 0 || now_ms >= stop_deadline_ms_)) {
+    loop_.Stop();
+  }
+}
+
+// --- requests
+// -------------------------------------------------------------------------------------
+
+void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& request) {
+  const Route route = RouteOf(request.method, request.path);
+  Exchange& exchange = connection->exchange;
+  exchange.address = route.address;
+  exchange.began_ms = loop_.now().mono_ms;
+  if (!route.id.empty()) {
+    exchange.etag.front() = exchange.etag.back() = '"';
+    route.id.copy(&exchange.etag[1], kAddressTextLength);
+  }
+  switch (route.kind) {
+    case Route::Kind::kRead:
+      return BeginDownload(connection, request);
+    case Route::Kind::kUpload:
+      return BeginUpload(connection, request);
+    case Route::Kind::kDescribe:
+      return Describe(connection);
+    case Route::Kind::kDelete:
+      return SetDelete(connection, request, /*undelete=*/false);
+    case Route::Kind::kUndelete:
+      return SetDelete(connection, request, /*undelete=*/true);
+    case Route::Kind::kHealth:
+      return AnswerText(connection, 200, "ok\n");
+    case Route::Kind::kReady:
+      return AnswerReady(connection);
+    case Route::Kind::kError:
+      return AnswerNoRoute(connection, route);
+  }
+}
+
+void GatewayWorker::AnswerNoRoute(HttpConnection* connection, const Route& route) {
+  std::string_view message = "There is nothing at this path.";
+  if (route.status == 400) message = "A file's id has 18 characters of A-Z, a-z, 0-9, - and _.";
+  if (route.status == 405) message = "This path does not take this method; see Allow.";
+  if (route.status == 501) message = "This method is not known here.";
+  ErrorAnswer answer{.status = route.status, .message = message};
+  if (route.status == 405) answer.field = {"Allow", route.allow};
+  AnswerError(connection, answer);
+}
+
+void GatewayWorker::AnswerErr(HttpConnection* connection, Err err) {
+  ASSERT(err != Err::kOk);
+  AnswerError(connection,
+              {.status = ErrHttpStatus(err), .code = ErrName(err), .message = ErrMeaning(err)});
+}
+
+void GatewayWorker::AnswerText(HttpConnection* connection, int status, std::string_view text) {
+  connection->Head(status)
+      .Add("Content-Type", "text/plain")
+      .Add("Content-Length", text.size())
+      .Add("Cache-Control", "no-store")
+      .End();
+  if (!connection->is_head()) connection->out()->append(text);
+  connection->SendAll();
+}
+
+void GatewayWorker::AnswerJson(HttpConnection* connection, int status, std::string_view json) {
+  connection->Head(status)
+      .Add("Content-Type", "application/json")
+      .Add("Content-Length", json.size())
+      .Add("Cache-Control", "no-store")
+      .End();
+  if (!connection->is_head()) connection->out()->append(json);
+  connection->SendAll();
+}
+
+// --- the cluster's state
+// --------------------------------------------------------------------------
+
+void GatewayWorker::NoteSuccess() {
+  shared_->last_success_ms.store(loop_.now().mono_ms, std::memory_order_relaxed);
+}
+
+void GatewayWorker::ProbeCluster() {
+  client_.Status(static_cast<uint32_t>(kProbeMs), [this](StatusDone&& done) {
+    for (const NameserverStatus& nameserver : done.nameservers) {
+      if (nameserver.err != Err::kOk || nameserver.status.role() != "active") continue;
+      NoteSuccess();
+      if (nameserver.status.writable()) shared_->was_writable.store(true);
+    }
+  });
+}
+
+void GatewayWorker::AnswerReady(HttpConnection* connection) {
+  const char* reason = shared_->NotReady(loop_.now().mono_ms);
+  if (reason == nullptr) return AnswerText(connection, 200, "ready\n");
+  AnswerError(connection, {.status = 503, .code = "not_ready", .message = reason});
+}
+
+// --- JSON of a file, delete, undelete
+// -------------------------------------------------------------
+
+void GatewayWorker::Describe(HttpConnection* connection) {
+  StatRequest request{.address = connection->exchange.address,
+                      .timeout_ms = shared_->options.read_timeout_ms};
+  client_.Stat(std::move(request), [this, id = connection->id](StatDone&& done) {
+    HttpConnection* waiting = Find(id);
+    if (waiting == nullptr) return;
+    ASSERT(waiting->answering());
+    if (done.err == Err::kOk && done.purged) done.err = Err::kNotFound;
+    if (done.err != Err::kOk) return AnswerErr(waiting, done.err);
+    NoteSuccess();
+    const Result<std::string> json = FileJson(waiting->exchange.id(), done);
+    if (!json.ok()) return AnswerErr(waiting, json.err());
+    AnswerJson(waiting, 200, *json);
+  });
+}
+
+// True when the request may delete its file; else it has been answered.
+bool GatewayWorker::CheckToken(HttpConnection* connection, const HttpRequest& request) {
+  const std::string_view token = request.Value(HttpField::kDeleteToken);
+  if (!token.empty() && CheckDeleteToken(shared_->key, connection->exchange.address, token)) {
+    return true;
+  }
+  shared_->metrics.denied_total.Add();
+  ErrorAnswer answer{.status = 403, .message = "This is not the delete token of this file."};
+  if (token.empty()) {
+    answer = {.status = 401, .message = "The header Hayloft-Delete-Token is needed."};
+    answer.field = {"WWW-Authenticate", "Hayloft-Delete-Token realm=\"hayloft\""};
+  }
+  AnswerError(connection, answer);
+  return false;
+}
+
+void GatewayWorker::SetDelete(HttpConnection* connection, const HttpRequest& request,
+                              bool undelete) {
+  if (!CheckToken(connection, request)) return;
+  SetDeleteRequest operation{.address = connection->exchange.address,
+                             .undelete = undelete,
+                             .timeout_ms = shared_->options.upload_timeout_ms};
+  client_.SetDelete(std::move(operation),
+                    [this, id = connection->id, undelete](SetDeleteDone&& done) {
+                      HttpConnection* waiting = Find(id);
+                      if (waiting != nullptr) OnSetDelete(waiting, undelete, done);
+                    });
+}
+
+void GatewayWorker::OnSetDelete(HttpConnection* connection, bool undelete,
+                                const SetDeleteDone& done) {
+  ASSERT(connection->answering());
+  if (done.err != Err::kOk) return AnswerErr(connection, done.err);
+  NoteSuccess();
+  if (undelete) {
+    shared_->metrics.undeletes_total.Add();
+    return AnswerJson(connection, 200, UndeleteJson(connection->exchange.id()));
+  }
+  shared_->metrics.deletes_total.Add();
+  connection->Head(204).Add("Cache-Control", "no-store").End();
+  connection->SendAll();
+}
+
+}  // namespace hayloft

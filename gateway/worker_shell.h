@@ -1,0 +1,175 @@
+// One event loop of the gateway: its share of the connections, and what is done with each request.
+//
+//   HttpConnection --request--> GatewayWorker --put, get, stat, delete--> AsyncClient --> dsp
+//                 <--answer---                <------- callback --------
+//
+// Callbacks name a connection by a number that is never given again, so an answer that comes after
+// its client has gone finds nothing.
+//
+// Threads: its own; Start and Stop come from the owner's. Workers share only atomics (memory
+// budgets, metrics, the count of connections).
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client/async_client.h"
+#include "common/delete_token.h"
+#include "common/io/acceptor.h"
+#include "common/io/loop.h"
+#include "common/io/system_random.h"
+#include "gateway/connection_shell.h"
+#include "gateway/gateway_options.h"
+#include "gateway/memory_budget.h"
+#include "gateway/routes.h"
+
+namespace hayloft {
+
+#define GATEWAY_METRICS(X)                                                                  \
+  X(Counter, uploads_total, "files stored")                                                 \
+  X(Counter, upload_bytes_total, "their bytes")                                             \
+  X(Counter, upload_failures_total, "uploads answered with 5xx")                            \
+  X(Counter, upload_memory_refused_total, "uploads refused: the memory for them was taken") \
+  X(Counter, reads_total, "files or parts of files answered with 200 or 206")               \
+  X(Counter, read_bytes_total, "their bytes")                                               \
+  X(Counter, read_failures_total, "reads answered with 5xx")                                \
+  X(Counter, revalidated_total, "reads answered with 304")                                  \
+  X(Counter, deletes_total, "deletes done")                                                 \
+  X(Counter, undeletes_total, "undeletes done")                                             \
+  X(Counter, denied_total, "requests with a wrong delete token or none")                    \
+  X(Gauge, upload_memory_bytes, "memory charged for uploads")                               \
+  X(Gauge, download_memory_bytes, "memory held for slow readers")                           \
+  X(Histogram, upload_ms, "milliseconds from an upload's head to its answer")               \
+  X(Histogram, read_ms, "milliseconds from a read's head to the start of its answer")
+struct GatewayMetrics {
+  HAYLOFT_METRICS("hayloft_gateway_", GATEWAY_METRICS)
+};
+
+// Counts connections over all workers, in all and by address.
+class ConnectionCount {
+ public:
+  // False when a bound is met; then nothing is counted.
+  bool TryEnter(const in6_addr& peer, const GatewayOptions& options);
+  void Leave(const in6_addr& peer);
+
+ private:
+  struct Less {
+    bool operator()(const in6_addr& a, const in6_addr& b) const;
+  };
+  std::mutex mutex_;  // taken once when a connection comes and once when it goes
+  uint32_t total_ = 0;
+  std::map<in6_addr, uint32_t, Less> by_peer_;
+};
+
+// What the workers of one gateway share.
+struct GatewayShared {
+  explicit GatewayShared(const GatewayOptions& gateway_options)
+      : options(gateway_options),
+        upload_memory(options.upload_memory_bytes),
+        download_memory(options.download_memory_bytes) {}
+  const GatewayOptions options;
+  AsyncClientOptions client_options;
+  ClusterKey key;
+  HttpMetrics http_metrics;
+  GatewayMetrics metrics;
+  MemoryBudget upload_memory;
+  MemoryBudget download_memory;
+  ConnectionCount connections;
+  std::atomic<bool> was_writable{false};     // an upload would have found a block at least once
+  std::atomic<uint64_t> last_success_ms{0};  // of anything that needed another process
+  std::atomic<bool> stopping{false};
+  // Why it cannot serve, or null. At first an upload must find a block; from then on anything of
+  // the cluster must answer: reads go on without a writable block and without a nameserver.
+  const char* NotReady(uint64_t now_ms) const;
+};
+
+class GatewayWorker : private HttpConnection::Handler {
+ public:
+  // `listener` listens and does not block. Borrows `shared`.
+  GatewayWorker(GatewayShared* shared, UniqueFd listener, bool probes);
+  ~GatewayWorker() override;
+  void Start();
+  // No new connections; running requests are finished, for at most `patience_ms`. Then Join.
+  void BeginStop(uint64_t patience_ms);
+  void Join();
+  // When its loop last ran its timer, on the monotonic clock; any thread may ask.
+  uint64_t last_tick_ms() const { return last_tick_ms_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Slot {
+    std::unique_ptr<HttpConnection> connection;
+    uint32_t generation = 0;
+  };
+
+  void OnRequest(HttpConnection* connection, const HttpRequest& request) override;
+  void OnBody(HttpConnection* connection, Bytes piece) override;
+  void OnBodyEnd(HttpConnection* connection) override;
+  void OnSent(HttpConnection* connection) override;
+  void OnClosed(HttpConnection* connection) override;
+
+  // worker_shell.cc: connections and the small resources
+  void Accept(UniqueFd fd);
+  HttpConnection* Find(uint64_t connection_id);
+  void Tick();
+  void ProbeCluster();
+  void AnswerReady(HttpConnection* connection);
+  void AnswerNoRoute(HttpConnection* connection, const Route& route);
+  void AnswerErr(HttpConnection* connection, Err err);
+  void AnswerText(HttpConnection* connection, int status, std::string_view text);
+  void AnswerJson(HttpConnection* connection, int status, std::string_view json);
+  bool CheckToken(HttpConnection* connection, const HttpRequest& request);
+  void Describe(HttpConnection* connection);
+  void SetDelete(HttpConnection* connection, const HttpRequest& request, bool undelete);
+  void OnSetDelete(HttpConnection* connection, bool undelete, const SetDeleteDone& done);
+  void NoteSuccess();
+
+  // worker_shell_upload.cc
+  void BeginUpload(HttpConnection* connection, const HttpRequest& request);
+  bool GrowUpload(UploadState* upload, uint64_t size);
+  void RefuseUpload(HttpConnection* connection, int status, std::string_view message);
+  void EndUpload(HttpConnection* connection);
+  void StoreUpload(HttpConnection* connection);
+  void OnStored(HttpConnection* connection, const PutDone& done);
+
+  // worker_shell_download.cc
+  void BeginDownload(HttpConnection* connection, const HttpRequest& request);
+  void ReadHead(HttpConnection* connection, DownloadState::Step step);
+  void ReadRange(HttpConnection* connection);
+  void Get(HttpConnection* connection, GetRequest&& request);
+  void OnGot(HttpConnection* connection, GetDone&& done);
+  void OnGetFailed(HttpConnection* connection, Err err);
+  void AnswerFile(HttpConnection* connection, GetDone&& done);
+  void AnswerUnsatisfiable(HttpConnection* connection, uint64_t size);
+  void SendFile(HttpConnection* connection, const NeedleHead& head, Buffer payload, bool partial);
+  void SendRun(HttpConnection* connection, GetDone&& done);
+  void SendPayload(HttpConnection* connection, Buffer payload);
+
+  GatewayShared* const shared_;
+  const bool probes_;  // one worker of a gateway asks after the cluster's state
+  Loop loop_;
+  AsyncClient client_;
+  SystemRandom random_;
+  Buffer scratch_;
+  HttpRequest request_;
+  HttpConnection::Shared connection_shared_;
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_slots_;
+  size_t open_connections_ = 0;
+  std::vector<std::unique_ptr<UploadState>> spare_uploads_;
+  std::vector<std::unique_ptr<HttpConnection>> closed_;  // destroyed at the end of the turn
+  Loop::TurnEnd reap_;
+  Loop::Handle tick_;
+  Loop::Handle probe_;
+  std::unique_ptr<Acceptor> acceptor_;
+  uint64_t stop_deadline_ms_ = 0;  // 0: not stopping
+  std::atomic<uint64_t> last_tick_ms_;
+  std::thread thread_;
+};
+
+}  // namespace hayloft

@@ -1,0 +1,71 @@
+// A nameserver and a dsp that keep files in memory, in a thread of their own, behind real RPC
+// servers: what a gateway needs to be tested through its sockets. It really works; the knobs make
+// it fail as a cluster would.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/buffer.h"
+#include "common/file_address.h"
+#include "common/io/loop.h"
+#include "common/io/rpc_server.h"
+#include "common/needle.h"
+
+namespace hayloft {
+
+class FakeCluster {
+ public:
+  static constexpr uint64_t kBlockId = 1;
+
+  explicit FakeCluster(const std::string& cluster_key);
+  ~FakeCluster();
+
+  const std::string& nameserver() const { return nameserver_.address(); }
+  // Calls `fn` on the cluster's thread and waits for it.
+  void Do(const std::function<void()>& fn);
+  size_t files();
+  void ReleaseAppends();
+  // Creation times of files stored from now on.
+  void SetCreated(uint64_t created_ms) { created_ms_ = created_ms; }
+
+  // Knobs.
+  std::atomic<Err> grant_err{Err::kOk};
+  std::atomic<Err> append_err{Err::kOk};
+  std::atomic<Err> read_err{Err::kOk};
+  std::atomic<int> reads_before_err{0};      // so many reads still succeed
+  std::atomic<bool> hold_appends{false};     // keep requests without an answer
+  std::atomic<bool> trash_time_over{false};  // an undelete comes too late
+  std::atomic<bool> writable{true};
+  std::atomic<uint64_t> appends{0};  // asked for
+  std::atomic<uint64_t> reads{0};
+
+ private:
+  struct File {
+    std::string head;
+    Buffer stored;
+    uint32_t delete_counter = 0;
+  };
+  void OnNameserver(RpcRequest&& request);
+  void OnDsp(RpcRequest&& request);
+  RpcReply Append(const RpcRequest& request);
+  RpcReply Read(const RpcRequest& request);
+  RpcReply Stat(const RpcRequest& request);
+  RpcReply SetDelete(const RpcRequest& request);
+  File* Find(uint64_t block_id, uint64_t file_id);
+
+  Loop loop_;
+  RpcServer nameserver_;
+  RpcServer dsp_;
+  std::map<uint64_t, File> files_;  // by file id
+  std::vector<RpcRequest> held_;
+  std::atomic<uint64_t> created_ms_{1'700'000'000'000};
+  std::thread thread_;
+};
+
+}  // namespace hayloft

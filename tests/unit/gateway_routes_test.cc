@@ -1,0 +1,59 @@
+#include "gateway/routes.h"
+
+#include <doctest/doctest.h>
+
+using namespace hayloft;
+using Kind = Route::Kind;
+
+namespace {
+const std::string kId = ToText({.block_id = 7, .file_id = FileId::Of(3, 99)});
+
+int StatusOf(HttpMethod method, const std::string& path) { return RouteOf(method, path).status; }
+}  // namespace
+
+TEST_CASE("routes: each resource is found under its methods") {
+  const auto kind = [](HttpMethod method, const std::string& path) {
+    return RouteOf(method, path).kind;
+  };
+  CHECK_EQ(kind(HttpMethod::kPost, "/v1/files"), Kind::kUpload);
+  CHECK_EQ(kind(HttpMethod::kGet, "/" + kId), Kind::kRead);
+  CHECK_EQ(kind(HttpMethod::kHead, "/" + kId + ".jpg"), Kind::kRead);
+  CHECK_EQ(kind(HttpMethod::kGet, "/v1/files/" + kId), Kind::kDescribe);
+  CHECK_EQ(kind(HttpMethod::kDelete, "/v1/files/" + kId), Kind::kDelete);
+  CHECK_EQ(kind(HttpMethod::kPost, "/v1/files/" + kId + "/undelete"), Kind::kUndelete);
+  CHECK_EQ(kind(HttpMethod::kGet, "/healthz"), Kind::kHealth);
+  CHECK_EQ(kind(HttpMethod::kHead, "/readyz"), Kind::kReady);
+  const std::string path = "/" + kId + ".png";
+  const Route route = RouteOf(HttpMethod::kGet, path);
+  CHECK_EQ(route.id, kId);
+  CHECK_EQ(ToText(route.address), kId);
+}
+
+TEST_CASE("routes: a wrong method is 405 with what is allowed, an unknown one 501") {
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files").allow, "POST");
+  CHECK_EQ(StatusOf(HttpMethod::kGet, "/v1/files"), 405);
+  CHECK_EQ(RouteOf(HttpMethod::kDelete, "/" + kId).allow, "GET, HEAD");
+  CHECK_EQ(StatusOf(HttpMethod::kPut, "/" + kId), 405);
+  CHECK_EQ(RouteOf(HttpMethod::kPost, "/v1/files/" + kId).allow, "GET, HEAD, DELETE");
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files/" + kId + "/undelete").allow, "POST");
+  CHECK_EQ(RouteOf(HttpMethod::kPost, "/healthz").allow, "GET, HEAD");
+  CHECK_EQ(StatusOf(HttpMethod::kUnknown, "/v1/files"), 501);
+}
+
+TEST_CASE("routes: malformed ids are 400, the all-A id is well-formed, other paths 404 (S08)") {
+  const HttpMethod get = HttpMethod::kGet;
+  CHECK_EQ(StatusOf(get, "/AAAAAAAAAAAAAAAAAA"), 200);
+  CHECK_EQ(StatusOf(get, "/AAAAAAAAAAAAAAAAAB"), 400);  // a spare bit is set
+  for (const char* path : {"/x", "/AAAAAAAAAAAAAAAAA", "/AAAAAAAAAAAAAAAAAAA",
+                           "/AAAAAAAAAAAAAAAA+A", "/AAAAAAAAAAAAAAAAAA.", "/AAAAAAAAAAAAAAAAAA.j~g",
+                           "/..", "/AAAAAAAAAAAAAAAAAA.123456789", "/%2e%2e%2fAAAAAAAAA",
+                           "/v1/files/", "/v1/files/x", "/v1/files/x/undelete", "/favicon.ico"}) {
+    CAPTURE(path);
+    CHECK_EQ(StatusOf(get, path), 400);
+  }
+  for (const char* path : {"/", "//", "/a/b", "/v1/", "/v1/filesx/y", "/../etc/passwd", "*", "",
+                           "/v1/files/AAAAAAAAAAAAAAAAAA/other"}) {
+    CAPTURE(path);
+    CHECK_EQ(StatusOf(get, path), 404);
+  }
+}
