@@ -102,6 +102,16 @@ sim: $(OUT)/sim_test
 mutants: $(OUT)/sim_test
 	$(OUT)/sim_test --mutants --jobs=$(JOBS)
 
+# --- benchmarks -------------------------------------------------------------------------------------
+# make bench [BENCH=rpc]: each bench/NAME_bench.cc says what it isolates and in which unit.
+BENCH ?=
+BENCHES := $(patsubst %.cc,$(OUT)/%,$(wildcard bench/$(BENCH)*_bench.cc))
+.PHONY: bench
+bench: $(BENCHES)
+	@for each in $(BENCHES); do $$each || exit 1; done
+$(OUT)/bench/%_bench: $(OUT)/bench/%_bench.o $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(LIBS)
+
 # --- fuzzing ----------------------------------------------------------------------------------------
 # make fuzz [FUZZ_RUNS=1000000] [FUZZ_TARGET=frame]: every decoder, each tests/fuzz/NAME_fuzz.cc.
 FUZZ_RUNS ?= 1000000

@@ -29,8 +29,7 @@ WorkerPool::~WorkerPool() {
 bool WorkerPool::Run(std::function<void()> task) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    ASSERT(!stopping_);
-    if (tasks_.size() >= options_.queue_max) return false;
+    if (stopping_ || tasks_.size() >= options_.queue_max) return false;
     tasks_.push_back(std::move(task));
   }
   wake_.notify_one();

@@ -27,7 +27,7 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;  // the threads hold its address
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // False, and nothing happens, when the queue is full.
+  // False, and nothing happens, when the queue is full or the destructor has begun.
   [[nodiscard]] bool Run(std::function<void()> task);
   size_t queued() const;
 
