@@ -48,6 +48,8 @@ struct Block {
   FileHandle file;
   uint64_t end = kFirstNeedleOffset;
   uint32_t lost = 0;
+  bool doubtful =
+      false;  // a page could not be read: what is not found here may be here all the same
   uint32_t deleted = 0;
   uint32_t set_version = 0;
   std::vector<uint32_t> set_dsp_ids;

@@ -27,7 +27,6 @@ struct KvValue {
 };
 
 // In LevelDB: its copy of the log is whole. A store that was set aside leaves one without.
-constexpr std::string_view kKvWhole = "whole";
 
 Kv::Change KvChange(uint64_t block_id, const DeleteEntry& entry) {
   const KvValue value{.counter = entry.counter, .changed_ms = entry.changed_ms};
@@ -96,7 +95,6 @@ uint32_t DeleteState::DeletedIn(uint64_t block_id) const {
 Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state) {
   const Err err = LoadReadOnly(device, kv, state);
   if (err != Err::kOk && err != Err::kNotFound) return err;
-  FillFastStart(kv, *state);
   if (err == Err::kOk && damaged_ == 0) {
     TRY_ASSIGN(const uint64_t size, device->Size(file_));
     if (end_ < size) {
@@ -104,7 +102,9 @@ Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* st
       LOG_INFO("delete_log_tail_cut", "bytes=%llu", static_cast<unsigned long long>(size - end_));
       TRY(device->Truncate(file_, end_));
     }
-    return device->Sync(file_);  // nothing is believed that a second crash could take back
+    TRY(device->Sync(file_));  // nothing is believed that a second crash could take back
+    FillFastStart(kv, *state);
+    return Err::kOk;
   }
   IoJob job;
   job.steps = RewriteSteps(*state, new_log_id);
@@ -112,6 +112,7 @@ Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* st
   TRY(done.err);
   const FileHandle old = Replaced(done.file);
   if (old.valid()) device->Close(old);
+  FillFastStart(kv, *state);
   return Err::kOk;
 }
 
@@ -169,13 +170,20 @@ Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
   return Err::kOk;
 }
 
+// A power cut takes the latest of LevelDB's copy, or somebody removed its folder: what it lacks is
+// written, so that it can stand in when the log is damaged next. After the log's own sync: LevelDB
+// never knows more.
 void DeleteLog::FillFastStart(Kv* kv, const DeleteState& state) {
-  if (kv->Get(kKvWhole).ok()) return;
   std::vector<Kv::Change> changes;
   for (const auto& [block_id, entries] : state.blocks()) {
-    for (const DeleteEntry& entry : entries) changes.push_back(KvChange(block_id, entry));
+    for (const DeleteEntry& entry : entries) {
+      const bool known = fast_start_.Find(block_id, entry.sequence).counter >= entry.counter;
+      if (!known) changes.push_back(KvChange(block_id, entry));
+    }
   }
-  changes.push_back({.key = std::string(kKvWhole), .value = "1"});
+  fast_start_ = {};
+  if (changes.empty()) return;
+  PROBE("delete_log_fast_start_filled");
   if (const Err err = kv->Write(changes, /*sync=*/false); err != Err::kOk) {
     LOG_WARN("fast_start_write_failed", "err=%s", ErrName(err).data());
   }
@@ -192,6 +200,7 @@ Err DeleteLog::MergeFastStart(Kv* kv, DeleteState* state) {
         .entry = {.sequence = static_cast<uint32_t>(GetBigEndian64(numbers + 8)),
                   .counter = stored.counter,
                   .changed_ms = stored.changed_ms}};
+    (void)fast_start_.Raise(change);  // each key comes once
     if (state->Raise(change)) ++damaged_;
     return true;
   });

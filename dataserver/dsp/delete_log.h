@@ -74,6 +74,7 @@ class DeleteLog {
   void FillFastStart(Kv* kv, const DeleteState& state);
   Err MergeFastStart(Kv* kv, DeleteState* state);
 
+  DeleteState fast_start_;  // LevelDB's copy, while Load compares
   FileHandle file_;
   uint64_t log_id_ = 0;
   uint64_t end_ = 0;  // where the next commit goes

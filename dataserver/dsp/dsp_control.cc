@@ -47,6 +47,8 @@ void DspCore::OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out) 
     if (!same) return refuse(Err::kExists);
     return ReplyInfo(request.token, request.type, *block, out);  // its answer was lost
   }
+  // Its file must not be replaced: what lies in it may be read another day.
+  if (unreadable_blocks_.contains(message.block_id())) return refuse(Err::kExists);
   if (creating_.contains(message.block_id())) return refuse(Err::kBusy);
   if (pool_.empty() && UsableBytes() < superblock_.block_bytes) return refuse(Err::kFull);
 
@@ -211,6 +213,7 @@ void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
   block->open_index.reset();
   block->end = job.data_end;
   block->lost = job.lost;
+  block->doubtful = false;
   block->digest = job.digest;
   block->state = pb::BLOCK_SEALED;
   block->deleted = deletes_.DeletedIn(block->id);

@@ -219,6 +219,7 @@ class DspCore {
   Superblock superblock_;
   SuperblockFiles superblock_files_;
   std::map<uint64_t, Block> blocks_;
+  std::set<uint64_t> unreadable_blocks_;  // their files are here and could not be understood
   std::set<uint64_t> creating_;
   std::vector<PoolFile> pool_;
   bool pool_filling_ = false;

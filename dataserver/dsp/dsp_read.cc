@@ -10,9 +10,13 @@ namespace hayloft {
 // Where the needle lies and what is known of it. kNotFound, kLost.
 Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   const auto found = blocks_.find(block_id);
-  if (found == blocks_.end()) return Err::kNotFound;
+  if (found == blocks_.end()) {
+    return unreadable_blocks_.contains(block_id) ? Err::kNotServing : Err::kNotFound;
+  }
   const Block& block = found->second;
-  if (file_id.sequence() >= block.needles()) return Err::kNotFound;
+  if (file_id.sequence() >= block.needles()) {
+    return block.doubtful ? Err::kLost : Err::kNotFound;
+  }
   job->span = block.Find(file_id.sequence());
   if (!job->span.present()) return Err::kLost;
   job->file = block.file;

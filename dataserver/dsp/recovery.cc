@@ -60,6 +60,7 @@ Err DspCore::RecoverFiles(Device* device, Kv* kv) {
     if (err == Err::kCorrupt || err == Err::kIo) {
       PROBE("block_file_unreadable");
       ++stats_.blocks_unreadable;
+      unreadable_blocks_.insert(*block_id);
       LOG_ERROR("block_unreadable", "block=%llu err=%s action=leave_it",
                 static_cast<unsigned long long>(*block_id), ErrName(err).data());
       continue;
@@ -176,6 +177,7 @@ Err DspCore::TakeScan(Device* device, uint64_t size, Block* block) {
   block->state = pb::BLOCK_CLOSED;
   block->block_epoch = close.block_epoch;
   block->lost = dense.lost;
+  block->doubtful = scan.unreadable > 0;
   block->end = PageCeil(scan.end);
   block->open_index = std::make_unique<OpenIndex>();
   for (uint32_t offset : dense.offsets) {
