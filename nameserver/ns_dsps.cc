@@ -137,7 +137,8 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   DspLive* live = membership_.Add(dsp_id, message.machine(), now);
   DspWork& work = work_[dsp_id];
   if (restarted) CloseBlocksOf(dsp_id, "restarted", outbox);  // as the dsp itself has (F60)
-  if (restarted || !live->registered) {
+  // One that only reads keeps its incarnation over a restart, but counts its reports anew.
+  if (restarted || !live->registered || message.disk_state() != pb::DISK_HEALTHY) {
     work.reported = false;
     work.recent_blocks.clear();
     work.last_report_id = 0;
