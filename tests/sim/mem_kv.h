@@ -31,6 +31,8 @@ class MemKv : public Kv {
   void CrashAtOperation(uint64_t n) { power_->CutAtOperation(n); }
   void Crash(CrashMode mode);
   void Restart() { power_->Restore(); }
+  // The kernel has written everything back by itself, as it does within half a minute.
+  void WriteBack() { unsynced_.clear(); }
   size_t UnsyncedBatches() const { return unsynced_.size(); }
 
   // --- Faults ---

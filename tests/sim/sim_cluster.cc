@@ -107,6 +107,7 @@ void SimCluster::Build() {
     if (!random.Chance(35)) continue;
     kinds_.push_back(static_cast<Trouble>(kind));
     if (kinds_.back() == Trouble::kClockJump) model_.LetClocksJump();
+    if (kinds_.back() == Trouble::kNameserverStoreLost) store_lost_ = true;
   }
   trouble_every_ms_ = random.Between(50, 1'500);
 }
@@ -172,6 +173,8 @@ void SimCluster::MakeTrouble(Trouble kind) {
       return After(3'000, [this] {
         if (!nameserver_->running()) nameserver_->Start();
       });
+    case Trouble::kNameserverStall:
+      return nameserver_->Stall(random.Between(100, 6'000));
     case Trouble::kClientCrash: {
       SimClient* client = clients_[random.Below(clients_.size())].get();
       if (!client->running()) return;
@@ -226,17 +229,23 @@ void SimCluster::MakeDiskTrouble(Trouble kind) {
       return After(5'000, [dsp] { dsp->disk().SetTotalBytes(SimDsp::kDiskBytes); });
     }
     case Trouble::kFastStartLost:
-      return dsp->LoseFastStart();
+    case Trouble::kRot:
+      // A failed disk is not mended: what rots there has no second copy any more.
+      if (!dsp->running() || dsp->disk_failed()) return;
+      ++crashes_;
+      dsp->Crash(CrashMode::kKill);
+      return kind == Trouble::kRot ? dsp->Rot() : dsp->LoseFastStart();
     case Trouble::kDiskBadRead: {
       if (!dsp->running()) return;
-      // Not while it recovers: a needle that cannot be read then is lost, and rightly so.
       const auto& blocks = dsp->core().blocks();
       if (blocks.empty()) return;
       const auto block = std::next(blocks.begin(), static_cast<int>(random.Below(blocks.size())));
       bad_reads_ = true;
-      const uint64_t begin = random.Below(kBlockBytesMin);
+      const bool header = random.Chance(20) && !store_lost_;
+      const uint64_t begin = header ? 0 : random.Between(4096, kBlockBytesMin);
       dsp->FailReads(block->first, {begin, begin + 4096});
-      return After(1'000, [dsp] { dsp->disk().HealReads(); });
+      if (random.Chance(30)) dsp->Crash(CrashMode::kKill);  // recovery meets it
+      return After(5'000, [dsp] { dsp->disk().HealReads(); });
     }
     case Trouble::kDiskFailure:
       if (disk_failed_) return;  // every image has one copy: the rest must go on
@@ -269,6 +278,7 @@ void SimCluster::Heal() {
   for (const auto& client : clients_) client->Finish();
   world_.net.SetWeather({});
   world_.net.HealCuts();
+  nameserver_->Stall(0);
   if (!nameserver_->running()) nameserver_->Start();
   nameserver_->clock().wall_offset_ms = 0;
   for (const auto& dsp : dsps_) {

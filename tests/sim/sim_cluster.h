@@ -47,6 +47,7 @@ class SimCluster {
     kDspCrashAtOperation,
     kNameserverCrash,
     kNameserverStoreLost,
+    kNameserverStall,
     kClientCrash,
     kWeather,
     kCut,
@@ -54,6 +55,7 @@ class SimCluster {
     kDiskStall,
     kDiskFull,
     kFastStartLost,
+    kRot,
     kDiskBadRead,
     kDiskFailure,
     kClockJump,
@@ -89,6 +91,8 @@ class SimCluster {
   uint64_t crashes_ = 0;
   bool disk_failed_ = false;  // at most one disk a run fails for good: it is the only copy
   bool bad_reads_ = false;
+  bool store_lost_ =
+      false;  // a nameserver that lost its store hears nothing of an unreadable block
   bool troubled_ = true;
 };
 

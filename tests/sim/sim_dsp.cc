@@ -114,6 +114,21 @@ void SimDsp::FailReads(uint64_t block_id, SimDevice::Range range) {
   if (disk_.Exists(name)) disk_.FailReads(name, range);
 }
 
+void SimDsp::Rot() {
+  ASSERT(core_ == nullptr);
+  kv_.WriteBack();  // what rots was written long ago, and so was its copy
+  static constexpr const char* kFiles[] = {"superblock.a", "superblock.b", "deletes"};
+  const char* file = kFiles[world_->random.Below(std::size(kFiles))];
+  if (!disk_.Exists(file)) return;
+  const size_t size = disk_.FileImage(file).size();
+  if (size == 0) return;
+  // The first bytes of a page: structs begin there.
+  const uint64_t page = world_->random.Below(PageCeil(size) / kPageBytes) * kPageBytes;
+  const uint64_t offset = std::min<uint64_t>(size - 1, page + world_->random.Below(60));
+  world_->trace.Note("%s bit flips in %s at %" PRIu64, address().c_str(), file, offset);
+  disk_.FlipBit(file, offset, static_cast<uint32_t>(world_->random.Below(8)));
+}
+
 void SimDsp::NoteAppend(const RpcRequest& request) {
   pb::AppendRequest message;
   if (request.type == MessageType::kAppend && message.ParseFromString(request.message)) {

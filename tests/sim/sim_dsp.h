@@ -45,7 +45,11 @@ class SimDsp {
   void Stall(uint64_t ms) { stalled_until_us_ = world_->events.now_us() + ms * 1000; }
   void FailReads(uint64_t block_id, SimDevice::Range range);
   bool disk_failed() const { return disk_failed_; }
+  // Somebody removed LevelDB's folder. REQUIRES: not running.
   void LoseFastStart() { kv_.Wipe(); }
+  // A bit flips where something else has the same: in one superblock, or in the delete log, of
+  // which LevelDB has a copy. REQUIRES: not running.
+  void Rot();
   SimDevice& disk() { return disk_; }
   MemKv& kv() { return kv_; }
   SimNodeClock& clock() { return clock_; }

@@ -191,13 +191,13 @@ timespec Clock() {
   return now;
 }
 
-// States that only another binary can reach.
-bool ProbeIsElsewhere(const std::string& name) {
-  static constexpr const char* kPrefixes[] = {"io_", "rpc_", "gateway_", "supervisor_"};
-  for (const char* prefix : kPrefixes) {
-    if (name.starts_with(prefix)) return true;
-  }
-  return false;
+// States that no campaign can reach; unit tests do.
+bool IsOutOfReach(const std::string& name) {
+  static constexpr const char* kNames[] = {
+      "nameserver_report_out_of_order",  // needs reports of several parts: thousands of blocks
+      "nameserver_same_id_other_block",  // needs an id given twice, which ids far apart prevent
+  };
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
 int CampaignMain(const Arguments& arguments) {
@@ -210,7 +210,7 @@ int CampaignMain(const Arguments& arguments) {
               ms % 1000 / 100, campaign.seeds_run * 60'000 / ms);
   uint64_t missed = 0;
   for (const auto& [name, hits] : campaign.probes) {
-    const bool miss = hits == 0 && !ProbeIsElsewhere(name);
+    const bool miss = hits == 0 && !IsOutOfReach(name);
     if (arguments.probes) std::printf("%10" PRIu64 "  %s\n", hits, name.c_str());
     if (miss && !arguments.probes) std::printf("never reached: %s\n", name.c_str());
     missed += miss;

@@ -4,10 +4,31 @@
 #include <cinttypes>
 
 #include "common/codec.h"
+#include "tests/sim/old_needles.h"
 
 namespace hayloft {
 
-// Mostly small, sometimes of several pieces, now and then compressed.
+namespace {
+
+// An image made to be taken for needles, should a scan ever trust what it finds: after a torn write
+// its bytes may lie where a header was.
+void HideNeedles(SimRandom* random, MutableBytes bytes) {
+  size_t at = 0;
+  while (true) {
+    const uint64_t block_id = random->Between(1, 20);
+    const uint32_t sequence = static_cast<uint32_t>(random->Below(60));
+    const std::string needle =
+        OldNeedle(block_id, sequence, random->Below(30'000) * kNeedleAlign, random);
+    at += random->Below(kNeedleAlign);
+    if (at + needle.size() > bytes.size()) return;
+    std::memcpy(&bytes[at], needle.data(), needle.size());
+    at += needle.size();
+  }
+}
+
+}  // namespace
+
+// Mostly small, sometimes of several pieces, now and then compressed or malicious.
 SimFile SimModel::MakeFile(SimRandom* random) {
   SimFile file;
   const uint64_t kind = random->Below(100);
@@ -19,6 +40,7 @@ SimFile SimModel::MakeFile(SimRandom* random) {
     for (uint8_t& byte : raw.mutable_bytes()) byte = static_cast<uint8_t>('a' + random->Below(3));
   } else {
     random->Fill(raw.mutable_bytes());
+    if (kind % 10 == 5) HideNeedles(random, raw.mutable_bytes());
   }
   const Buffer compressed = kind % 10 == 3 ? CompressIfWorthIt(raw.bytes()) : Buffer();
   file.raw_size = static_cast<uint32_t>(size);

@@ -32,6 +32,14 @@ void SimNameserver::LoseStore() {
   Init(/*rebuild=*/true);
 }
 
+template <typename Task>
+void SimNameserver::WhenAwake(Task&& task) {
+  if (StallUs() == 0) return task();
+  world_->events.After(StallUs(), [this, life = life_, task = std::move(task)]() mutable {
+    if (life == life_) task();
+  });
+}
+
 void SimNameserver::Start() {
   ASSERT(core_ == nullptr);
   store_ = std::make_unique<NsStore>(&kv_);
@@ -43,14 +51,18 @@ void SimNameserver::Start() {
   core_ = std::make_unique<NsCore>(NsOptions{}, std::move(*state), &random_);
   const uint64_t life = ++life_;
   const auto on_request = [this](RpcRequest&& request) {
-    NsOutbox outbox;
-    core_->OnRequest(std::move(request), now(), &outbox);
-    Flush(&outbox);
+    WhenAwake([this, request = std::move(request)]() mutable {
+      NsOutbox outbox;
+      core_->OnRequest(std::move(request), now(), &outbox);
+      Flush(&outbox);
+    });
   };
   const auto on_done = [this](CallDone&& done) {
-    NsOutbox outbox;
-    core_->OnCallDone(std::move(done), now(), &outbox);
-    Flush(&outbox);
+    WhenAwake([this, done = std::move(done)]() mutable {
+      NsOutbox outbox;
+      core_->OnCallDone(std::move(done), now(), &outbox);
+      Flush(&outbox);
+    });
   };
   world_->net.Start(
       address(), {.now = [this] { return now(); }, .on_request = on_request, .on_done = on_done});
@@ -67,14 +79,21 @@ void SimNameserver::Crash(CrashMode mode) {
   core_.reset();
   store_.reset();
   ++life_;
+  stalled_until_us_ = 0;
   queue_.clear();
   writing_ = false;
   kv_.Crash(mode);
   kv_.Restart();
 }
 
+uint64_t SimNameserver::StallUs() const {
+  const uint64_t now_us = world_->events.now_us();
+  return stalled_until_us_ > now_us ? stalled_until_us_ - now_us : 0;
+}
+
 void SimNameserver::Tick(uint64_t life) {
   if (life != life_) return;
+  if (StallUs() > 0) return world_->events.After(StallUs(), [this, life] { Tick(life); });
   NsOutbox outbox;
   core_->OnTick(now(), &outbox);
   Flush(&outbox);

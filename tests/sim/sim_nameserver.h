@@ -29,6 +29,8 @@ class SimNameserver {
   void Crash(CrashMode mode);
   // Somebody removed the store's folder; the next start is a rebuild. REQUIRES: not running.
   void LoseStore();
+  // SIGSTOP, and SIGCONT `ms` later: what arrives meanwhile waits.
+  void Stall(uint64_t ms) { stalled_until_us_ = world_->events.now_us() + ms * 1000; }
   bool running() const { return core_ != nullptr; }
   // Records are on their way to its disk.
   bool idle() const { return queue_.empty() && !writing_; }
@@ -40,6 +42,9 @@ class SimNameserver {
   void Init(bool rebuild);
   void Tick(uint64_t life);
   void Flush(NsOutbox* outbox);
+  uint64_t StallUs() const;  // how long it still hangs
+  template <typename Task>
+  void WhenAwake(Task&& task);
   void WriteLog();
   Now now() const { return clock_.Read(world_->events); }
 
@@ -54,6 +59,7 @@ class SimNameserver {
   uint64_t epoch_ = 0;  // the coordinator's: survives everything
   std::vector<pb::LogRecord> queue_;
   bool writing_ = false;
+  uint64_t stalled_until_us_ = 0;
 };
 
 }  // namespace hayloft
