@@ -57,7 +57,6 @@ void NsCore::LearnBlock(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* ou
     ASSERT(known != nullptr);
   }
   if (known->opening_epoch != info.opening_epoch()) {
-    PROBE("nameserver_same_id_other_block");
     LOG_WARN("block_of_another_epoch", "dsp=%u block=%llu known=%llu told=%llu action=keep_known",
              dsp_id, Llu(info.block_id()), Llu(known->opening_epoch), Llu(info.opening_epoch()));
     return;
@@ -111,7 +110,6 @@ void NsCore::MarkAbsent(uint32_t dsp_id, uint64_t block_id, NsOutbox* outbox) {
   work.to_seal.erase(block_id);
   const auto bit = static_cast<uint8_t>(1u << member);
   if ((next.absent & bit) != 0) return;
-  PROBE("nameserver_block_absent");
   LOG_WARN("block_absent", "dsp=%u block=%llu", dsp_id, Llu(block_id));
   next.absent |= bit;
   state_.blocks.Put(next);

@@ -61,11 +61,12 @@ Err NsCore::JudgeRegistration(const pb::RegisterRequest& message, uint32_t known
   if (!WellFormed(message)) return Err::kInvalid;
   if (known_dsp_id == 0) return state_.dsps.size() < kDspsMax ? Err::kOk : Err::kBusy;
   const pb::LogDsp& known = state_.dsps.at(known_dsp_id);
-  // A failed disk may have lost the incarnation that it was raised to. It takes no appends, and
-  // nothing else rests on it.
-  const bool healthy = message.disk_state() == pb::DISK_HEALTHY;
-  if (healthy && message.incarnation() < known.incarnation()) return Err::kStaleEpoch;
-  if (message.address() == known.address()) return Err::kOk;
+  const bool same_place = message.address() == known.address();
+  // A disk that takes no writes may have lost the incarnation that it was raised to. It takes no
+  // appends either, and nothing else rests on it.
+  if (same_place && message.disk_state() != pb::DISK_HEALTHY) return Err::kOk;
+  if (message.incarnation() < known.incarnation()) return Err::kStaleEpoch;
+  if (same_place) return Err::kOk;
   if (message.incarnation() == known.incarnation()) return Err::kExists;
   const bool up = membership_.Find(known_dsp_id)->state == DspState::kUp;
   return up ? Err::kExists : Err::kOk;
@@ -141,8 +142,8 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   if (restarted || !live->registered || message.disk_state() != pb::DISK_HEALTHY) {
     work.reported = false;
     work.recent_blocks.clear();
-    work.last_report_id = 0;
   }
+  work.last_report_id = 0;  // a failed disk's next process counts from 1 under the same incarnation
   work.reporting = false;
   work.report_wanted = true;
   work.next_ask_ms = now.mono_ms + kReportPatienceMs;  // it may come unasked
@@ -244,7 +245,6 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
   }
   if (!follows || message.part() != work.next_part ||
       work.report_blocks.size() > kReportedBlocksMax) {
-    PROBE("nameserver_report_out_of_order");
     work.reporting = false;
     work.report_wanted = true;
     return Reply(request, Err::kInvalid, "", outbox);

@@ -32,7 +32,13 @@ Err DspCore::LoadOwnSuperblock(Device* device) {
   TRY_ASSIGN(superblock_, LoadSuperblock(device));
   if (superblock_.cluster_id != options_.cluster_id) return Err::kConfig;
   if (superblock_.disk_state == DiskState::kFailed && !read_only_) return Err::kReadOnly;
-  if (read_only_) return Err::kOk;
+  if (read_only_) {
+    // The mark itself may have failed to be written; nobody shall take this for a sound disk.
+    if (superblock_.disk_state == DiskState::kHealthy) {
+      superblock_.disk_state = DiskState::kReadOnly;
+    }
+    return Err::kOk;
+  }
   ++superblock_.incarnation;
   superblock_.disk_state = DiskState::kHealthy;
   TRY_ASSIGN(superblock_files_, OpenSuperblock(device, &superblock_));

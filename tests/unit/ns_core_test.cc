@@ -457,6 +457,25 @@ TEST_CASE("ns: a failed disk is named, and not written to, F20 F24") {
   CHECK_EQ(grants.grants_size(), 1);
 }
 
+TEST_CASE("ns: a failed disk that cannot raise its incarnation is taken in again, F21") {
+  NsBench bench;
+  FakeDsp& dsp = bench.AddDsp();
+  bench.Run(3'000);
+  bench.RestartDsp(&dsp);
+  bench.Run(3'000);
+  dsp.disk_state = pb::DISK_FAILED;
+  bench.RestartDsp(&dsp);
+  dsp.incarnation = 1;
+  bench.Run(3'000);
+  CHECK_EQ(dsp.register_err, Err::kOk);
+  CHECK_EQ(bench.Status().dsps(0).state(), "failed");
+  dsp.disk_state = pb::DISK_HEALTHY;  // an old copy of a sound disk is another matter
+  bench.RestartDsp(&dsp);
+  dsp.incarnation = 0;
+  bench.Run(2'000);
+  CHECK_NE(dsp.register_err, Err::kOk);
+}
+
 TEST_CASE("ns: malformed and foreign requests are answered, not obeyed") {
   NsBench bench;
   bench.AddDsp();

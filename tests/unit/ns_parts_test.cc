@@ -1,0 +1,296 @@
+// The nameserver's parts: block table, store, membership, placement, lease.
+#include <doctest/doctest.h>
+
+#include <map>
+#include <set>
+
+#include "nameserver/block_table.h"
+#include "nameserver/lease_file.h"
+#include "nameserver/membership.h"
+#include "nameserver/ns_store.h"
+#include "nameserver/placement.h"
+#include "tests/sim/mem_kv.h"
+#include "tests/sim/sim_device.h"
+#include "tests/sim/sim_random.h"
+
+namespace hayloft {
+namespace {
+
+const std::string kNode(16, 'n');
+
+BlockRecord RecordOf(uint64_t block_id, uint32_t set, pb::BlockState state = pb::BLOCK_OPEN) {
+  BlockRecord record;
+  record.block_id = block_id;
+  record.set = set;
+  record.state = static_cast<uint8_t>(state);
+  return record;
+}
+
+pb::LogRecord BlockLog(uint64_t index, uint64_t block_id, pb::BlockState state) {
+  pb::LogRecord record;
+  record.set_index(index);
+  record.mutable_block()->set_block_id(block_id);
+  record.mutable_block()->set_state(state);
+  record.mutable_block()->add_set_dsp_ids(3);
+  return record;
+}
+
+TEST_CASE("block_table: finds what a map would find, in order, with right counts") {
+  SimRandom random(5);
+  BlockTable table;
+  std::map<uint64_t, BlockRecord> model;
+  const uint32_t sets[] = {table.Intern({1}), table.Intern({2}), table.Intern({1, 2, 3})};
+  for (int i = 0; i < 20'000; ++i) {
+    const uint64_t block_id = random.Below(5'000);
+    if (random.Chance(20)) {
+      table.Remove(block_id);
+      model.erase(block_id);
+      continue;
+    }
+    const auto state = static_cast<pb::BlockState>(random.Between(1, 3));
+    BlockRecord record = RecordOf(block_id, sets[random.Below(3)], state);
+    record.absent = static_cast<uint8_t>(random.Below(2));
+    table.Put(record);
+    model[block_id] = record;
+  }
+  CHECK_EQ(table.size(), model.size());
+  auto expected = model.begin();
+  std::map<uint32_t, uint64_t> open, absent;
+  table.ForEach([&](const BlockRecord& record) {
+    CHECK_EQ(record.block_id, expected->first);
+    CHECK_EQ(record.state, expected->second.state);
+    open[record.set] += record.state == pb::BLOCK_OPEN ? 1 : 0;
+    absent[record.set] += record.absent;
+    ++expected;
+  });
+  for (const uint32_t set : sets) {
+    CHECK_EQ(table.Counts(set).by_state[pb::BLOCK_OPEN], open[set]);
+    CHECK_EQ(table.Counts(set).with_absent, absent[set]);
+  }
+  CHECK_EQ(table.Find(5'001), nullptr);
+}
+
+TEST_CASE("block_table: the same set has the same number") {
+  BlockTable table;
+  CHECK_EQ(table.Intern({1, 2}), table.Intern({1, 2}));
+  CHECK_NE(table.Intern({1, 2}), table.Intern({2, 1}));  // the first is the primary
+  CHECK_EQ(table.set_count(), 2);
+}
+
+TEST_CASE("block_table: 1,000,000 blocks take at most 64 bytes each") {
+  for (const bool dense : {true, false}) {
+    BlockTable table;
+    SimRandom random(3);
+    for (uint64_t i = 0; i < 1'000'000; ++i) {
+      // After failed creations and restarts some ids are missing.
+      const uint64_t block_id = dense ? i : i * 5 / 4 + random.Below(2);
+      const auto dsp = static_cast<uint32_t>(random.Below(100));
+      table.Put(RecordOf(block_id, table.Intern({dsp, dsp + 100, dsp + 200}), pb::BLOCK_SEALED));
+    }
+    const double each =
+        static_cast<double>(table.MemoryBytes()) / static_cast<double>(table.size());
+    MESSAGE("bytes a block: ", each,
+            std::string(dense ? ", all ids in use" : ", a fifth of the ids missing"));
+    CHECK(each <= 64);
+  }
+}
+
+TEST_CASE("ns_store: what was appended is found again after a power cut") {
+  MemKv kv(1);
+  pb::LogSettings settings;
+  settings.set_cluster_id("cluster");
+  {
+    NsStore store(&kv);
+    REQUIRE_EQ(store.Init(kNode, settings), Err::kOk);
+    CHECK_EQ(store.Init(kNode, settings), Err::kExists);
+    std::vector<pb::LogRecord> records = {BlockLog(1, 7, pb::BLOCK_OPEN),
+                                          BlockLog(2, 8, pb::BLOCK_OPEN),
+                                          BlockLog(3, 7, pb::BLOCK_SEALED)};
+    pb::LogRecord epoch;
+    epoch.set_index(4);
+    epoch.mutable_new_epoch()->set_epoch(9);
+    records.push_back(epoch);
+    REQUIRE_EQ(store.Append(records), Err::kOk);
+  }
+  kv.Crash(CrashMode::kTorn);
+  kv.Restart();
+  Result<NsState> state = NsStore(&kv).Load();
+  REQUIRE(state.ok());
+  CHECK_EQ(state->node, kNode);
+  CHECK_EQ(state->settings.cluster_id(), "cluster");
+  CHECK_EQ(state->epoch, 9);
+  CHECK_EQ(state->last_index, 4);
+  CHECK_EQ(state->blocks.size(), 2);
+  CHECK_EQ(state->blocks.Find(7)->state, pb::BLOCK_SEALED);
+}
+
+TEST_CASE("ns_store: a store of a newer version, none, or nonsense is refused, F28 F52") {
+  MemKv kv(1);
+  CHECK_EQ(NsStore(&kv).Load().err(), Err::kNotFound);
+  pb::NsHead head;
+  head.set_format(kNsStoreFormat + 1);
+  head.set_node(kNode);
+  Kv::Change change{.key = "head", .value = head.SerializeAsString()};
+  REQUIRE_EQ(kv.Write({&change, 1}, true), Err::kOk);
+  CHECK_EQ(NsStore(&kv).Load().err(), Err::kUnsupported);
+  change.value = "\xff\xff";
+  REQUIRE_EQ(kv.Write({&change, 1}, true), Err::kOk);
+  CHECK_EQ(NsStore(&kv).Load().err(), Err::kCorrupt);
+  kv.SetDamaged(true);
+  CHECK_EQ(NsStore(&kv).Load().err(), Err::kCorrupt);
+}
+
+TEST_CASE("ns_state: records that don't follow, or contradict the bounds, are refused") {
+  NsState state;
+  CHECK_EQ(ApplyRecord(BlockLog(2, 7, pb::BLOCK_OPEN), &state), Err::kCorrupt);
+  CHECK_EQ(ApplyRecord(BlockLog(1, kBlockIdMax + 1, pb::BLOCK_OPEN), &state), Err::kCorrupt);
+  CHECK_EQ(ApplyRecord(BlockLog(1, 7, pb::BLOCK_UNKNOWN), &state), Err::kCorrupt);
+  pb::LogRecord unknown;  // of a later version
+  unknown.set_index(1);
+  CHECK_EQ(ApplyRecord(unknown, &state), Err::kCorrupt);
+  CHECK_EQ(state.last_index, 0);
+  CHECK_EQ(ApplyRecord(BlockLog(1, 7, pb::BLOCK_OPEN), &state), Err::kOk);
+}
+
+TEST_CASE("membership: silence makes suspect, then down, and a word makes up again") {
+  Membership membership({.suspect_after_ms = 3'000, .down_after_ms = 10'000});
+  Now now{.mono_ms = 1'000, .wall_ms = 0};
+  for (uint32_t id = 1; id <= 4; ++id) {
+    membership.Heard(membership.Add(id, "machine-" + std::to_string(id), now), now);
+  }
+  std::vector<uint32_t> acted_on;
+  for (int i = 0; i < 120; ++i) {
+    now.mono_ms += 100;
+    for (uint32_t id = 2; id <= 4; ++id) membership.Heard(membership.Find(id), now);
+    for (const uint32_t id : membership.OnTick(now)) acted_on.push_back(id);
+    if (i == 40) CHECK_EQ(membership.Find(1)->state, DspState::kSuspect);
+  }
+  CHECK_EQ(membership.Find(1)->state, DspState::kDown);
+  CHECK_EQ(acted_on, std::vector<uint32_t>{1});  // once
+  membership.Heard(membership.Find(1), now);
+  CHECK_EQ(membership.Find(1)->state, DspState::kUp);
+}
+
+TEST_CASE("placement: machines take turns, and free space decides how often") {
+  SimRandom random(9);
+  const uint64_t gib = 1ull << 30;
+  const std::vector<PlacementCandidate> candidates = {
+      {1, "a", 100 * gib}, {2, "a", 100 * gib}, {3, "b", 100 * gib}, {4, "c", 300 * gib}};
+  std::map<uint32_t, int> first;
+  for (int i = 0; i < 6'000; ++i) {
+    const std::vector<uint32_t> chosen = ChooseDsps(candidates, 3, &random);
+    REQUIRE_EQ(chosen.size(), 3);
+    const std::set<uint32_t> set(chosen.begin(), chosen.end());
+    CHECK_FALSE((set.contains(1) && set.contains(2)));
+    CHECK(set.contains(3));
+    CHECK(set.contains(4));
+    ++first[chosen[0]];
+  }
+  CHECK(first[4] > 2'700);  // half of the space
+  CHECK(first[4] < 3'300);
+  CHECK(first[1] > 700);  // a sixth
+  CHECK(first[1] < 1'300);
+  CHECK_EQ(ChooseDsps(candidates, 9, &random).size(), 4);
+  CHECK(ChooseDsps({}, 2, &random).empty());
+  CHECK_EQ(ChooseDsps({{7, "a", 0}}, 1, &random).size(), 1);
+}
+
+struct LeaseBench {
+  SimDevice disk;
+  SimRandom random{4};
+  LeaseBench() : disk(1) {}
+  void Kill() {
+    disk.Crash(CrashMode::kKill);
+    disk.Restart();
+  }
+  // As a process of its own, after the last one was killed.
+  Result<uint64_t> Acquire(const LeaseClaim& claim) {
+    Kill();
+    LeaseFile lease(&disk, &random);
+    return lease.Acquire(claim);
+  }
+};
+
+TEST_CASE("lease_file: each win raises the epoch above all that was heard of, F32") {
+  LeaseBench bench;
+  LeaseClaim claim{.node = kNode};
+  CHECK_EQ(bench.Acquire(claim).value(), 1);
+  CHECK_EQ(bench.Acquire(claim).value(), 2);
+  claim.epoch_above = 40;
+  CHECK_EQ(bench.Acquire(claim).value(), 41);
+}
+
+TEST_CASE("lease_file: one process at a time") {
+  LeaseBench bench;
+  LeaseFile first(&bench.disk, &bench.random);
+  LeaseFile second(&bench.disk, &bench.random);
+  REQUIRE(first.Acquire({.node = kNode}).ok());
+  CHECK_EQ(second.Acquire({.node = kNode}).err(), Err::kExists);
+  CHECK(first.Acquire({.node = kNode}).ok());  // the holder may raise its epoch
+}
+
+TEST_CASE("lease_file: an outdated or foreign node doesn't win unless an operator says so, F61") {
+  LeaseBench bench;
+  LeaseFile lease(&bench.disk, &bench.random);
+  REQUIRE(lease.Acquire({.node = kNode, .log_position = 5}).ok());
+  REQUIRE_EQ(lease.Renew(10), Err::kOk);
+  CHECK_EQ(lease.Acquire({.node = kNode, .log_position = 9}).err(), Err::kNotActive);
+  const std::string other(16, 'o');
+  CHECK_EQ(lease.Acquire({.node = other, .log_position = 99}).err(), Err::kNotActive);
+  CHECK(lease.Acquire({.node = other, .log_position = 99, .force = true}).ok());
+}
+
+TEST_CASE("lease_file: a holder that was overtaken is told, F33") {
+  LeaseBench bench;
+  LeaseFile old_holder(&bench.disk, &bench.random);
+  REQUIRE(old_holder.Acquire({.node = kNode}).ok());
+  bench.Kill();  // its lock is gone, and it does not know
+  LeaseFile new_holder(&bench.disk, &bench.random);
+  REQUIRE(new_holder.Acquire({.node = std::string(16, 'o'), .force = true}).ok());
+  CHECK_EQ(old_holder.Renew(1), Err::kNotActive);
+}
+
+TEST_CASE("lease_file: any damaged byte is noticed, F63") {
+  LeaseBench bench;
+  REQUIRE(bench.Acquire({.node = kNode}).ok());
+  const auto flip = [&](uint64_t at) {
+    const FileHandle file = bench.disk.Open("lease").value();
+    uint8_t byte = 0;
+    REQUIRE_EQ(bench.disk.Read(file, at, {&byte, 1}), Err::kOk);
+    byte ^= 0x10;
+    const Bytes flipped[] = {{&byte, 1}};
+    REQUIRE_EQ(bench.disk.Write(file, at, flipped), Err::kOk);
+    const uint64_t size = bench.disk.Size(file).value();
+    bench.disk.Close(file);
+    return size;
+  };
+  uint64_t size = 1;
+  for (uint64_t at = 0; at < size; ++at) {
+    size = flip(at);
+    CHECK_EQ(bench.Acquire({.node = kNode}).err(), Err::kCorrupt);
+    flip(at);
+  }
+  CHECK(size > 40);
+  CHECK(bench.Acquire({.node = kNode}).ok());
+}
+
+TEST_CASE("lease_file: a power cut leaves the old record or the new one") {
+  for (const CrashMode mode : {CrashMode::kClean, CrashMode::kTorn, CrashMode::kReordered}) {
+    for (uint64_t operation = 1; operation < 12; ++operation) {
+      LeaseBench bench;
+      REQUIRE(bench.Acquire({.node = kNode, .epoch_above = 10}).ok());
+      bench.Kill();
+      bench.disk.CrashAtOperation(operation);
+      LeaseFile lease(&bench.disk, &bench.random);
+      const Result<uint64_t> won = lease.Acquire({.node = kNode});
+      bench.disk.Crash(mode);
+      bench.disk.Restart();
+      const Result<uint64_t> next = bench.Acquire({.node = kNode});
+      REQUIRE(next.ok());
+      CHECK(*next > (won.ok() ? *won : 11));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hayloft
