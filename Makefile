@@ -111,6 +111,9 @@ bench: $(BENCHES)
 	@for each in $(BENCHES); do $$each || exit 1; done
 $(OUT)/bench/%_bench: $(OUT)/bench/%_bench.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(LIBS)
+# A disk full of images without their bytes, for measuring starts and memory.
+$(OUT)/bench/make_disk: $(OUT)/bench/make_disk.o $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # --- fuzzing ----------------------------------------------------------------------------------------
 # make fuzz [FUZZ_RUNS=1000000] [FUZZ_TARGET=frame]: every decoder, each tests/fuzz/NAME_fuzz.cc.
