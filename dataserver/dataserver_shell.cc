@@ -84,6 +84,7 @@ Err Dataserver::Start(std::string* why) {
   lock_ = std::make_unique<FileLock>(std::move(lock).value());
   AdoptRunning();
   tick_ = loop_->Every(kTickMs, [this] { Tick(); });
+  loop_->Post([this] { Tick(); });
   return Err::kOk;
 }
 

@@ -231,13 +231,16 @@ bool Starter::StartMissing() {
 
 bool Starter::Start(const PlannedProcess& process) {
   std::vector<std::string> argv = Arguments(process, ConfigPath());
-  if (process.role == "nameserver" && !FileExists(process.data)) {
+  const auto held = ListFolder(process.data);
+  if (process.role == "nameserver" && (!held.ok() || held->empty())) {
     if (!options_.rebuild) {
-      return Fail("the folder " + process.data + " is missing; if it is lost for good, " +
+      return Fail("the folder " + process.data + " is missing or empty; if it is lost for good, " +
                   "`hayloft cluster up --rebuild` makes a new one from the dsps' reports");
     }
+    if (MakeFolders(process.data) != Err::kOk) return Fail("cannot make " + process.data);
     argv.push_back("--rebuild");
     argv.push_back("--cluster-id=" + state_.cluster_id);
+    argv.push_back("--rebuild-dsps=" + std::to_string(state_.dataservers * state_.disks));
   }
   const auto record = [&](const ProcessId& id) {
     return ClusterFile(state_.Path("cluster.json"))
