@@ -193,6 +193,7 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
                                    "--cluster-key-file=" + state_.Path("secret"),
                                    "--log-file=" + state_.LogPath(process.name),
                                    "--config=" + config};
+  if (process.role == "dsp") argv.push_back("--cluster-id=" + state_.cluster_id);
   if (process.role == "dataserver") {
     std::string disks, listens, admins;
     for (const PlannedProcess& dsp : plan_) {

@@ -11,6 +11,8 @@ namespace hayloft {
 
 namespace {
 
+constexpr uint64_t kCommandLineBytesMax = 1 << 20;
+
 // True when the command was pointed at this very cluster, or at none.
 bool Names(const std::vector<std::string>& given, const ClusterState& state) {
   const std::vector<std::string> own = SplitList(state.NameserverList());
@@ -18,6 +20,36 @@ bool Names(const std::vector<std::string>& given, const ClusterState& state) {
     if (std::find(own.begin(), own.end(), address) == own.end()) return false;
   }
   return true;
+}
+
+// The arguments of a process, as it was started with them.
+std::vector<std::string> ArgumentsOf(const std::string& pid) {
+  std::vector<std::string> arguments;
+  const auto text = ReadWholeFile("/proc/" + pid + "/cmdline", kCommandLineBytesMax);
+  for (size_t start = 0; text.ok() && start < text->size();) {
+    const size_t end = std::min(text->find('\0', start), text->size());
+    arguments.push_back(text->substr(start, end - start));
+    start = end + 1;
+  }
+  return arguments;
+}
+
+// On the nameserver's own machine the key lies where the nameserver has it from, which its command
+// line says; who may not read that file gets nothing by knowing its name. Empty: not found.
+std::string KeyFileOfServer(const std::string& address) {
+  constexpr std::string_view kKeyOption = "--cluster-key-file=";
+  const auto processes = ListFolder("/proc");
+  for (const std::string& pid : processes.ok() ? *processes : std::vector<std::string>()) {
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::vector<std::string> arguments = ArgumentsOf(pid);
+    if (std::find(arguments.begin(), arguments.end(), "--listen=" + address) == arguments.end()) {
+      continue;
+    }
+    for (const std::string& argument : arguments) {
+      if (argument.starts_with(kKeyOption)) return argument.substr(kKeyOption.size());
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -44,6 +76,7 @@ std::unique_ptr<Session> Session::Open(const CommandOptions& options) {
     return nullptr;
   }
   std::unique_ptr<Session> session(new Session());  // NOLINT: the constructor is private
+  if (key_file.empty()) key_file = KeyFileOfServer(nameservers.front());
   std::string why;
   const Result<std::string> key = ReadClusterKey(key_file, &why);
   if (!key.ok()) return Complain(why), nullptr;

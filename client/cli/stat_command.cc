@@ -10,13 +10,15 @@ namespace hayloft {
 
 namespace {
 
-// 2026-11-21T10:02:03Z
+// 2026-11-21T10:02:03.456Z
 std::string TimeText(uint64_t wall_ms) {
   const auto seconds = static_cast<time_t>(wall_ms / 1000);
   tm parts{};
   gmtime_r(&seconds, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts)};
+  char text[40];
+  const size_t size = std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text + size, sizeof(text) - size, ".%03uZ", static_cast<unsigned>(wall_ms % 1000));
+  return text;
 }
 
 Result<Json> ToJson(const FileAddress& address, const StatDone& stat) {

@@ -45,6 +45,8 @@ Err ClusterFile::Change(const std::function<void(std::vector<ProcessEntry>*)>& c
   TRY_ASSIGN(const FileLock lock, FileLock::Take(path_ + ".lock"));
   TRY_ASSIGN(std::vector<ProcessEntry> entries, Read());
   change(&entries);
+  std::sort(entries.begin(), entries.end(),
+            [](const ProcessEntry& a, const ProcessEntry& b) { return a.name < b.name; });
   Json::Array processes;
   for (const ProcessEntry& entry : entries) processes.push_back(ToJson(entry));
   return ReplaceFile(path_, Json().Set("processes", processes).Dump(/*pretty=*/true));

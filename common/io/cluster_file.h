@@ -2,10 +2,10 @@
 //
 //   {"processes":[{"name","role","pid","started","address","http","data","parent"}...]}
 //
-// Written by `hayloft cluster` and by dataservers (their dsps' entries), each change under a lock
-// and replaced whole, so that a reader never sees half of one. An entry says what was started last;
-// IsRunning(id) says whether it still runs. Threads: any; a change waits for that of another
-// process.
+// Written by `hayloft cluster` and by dataservers (their dsps' entries), each change under a lock,
+// sorted by name and replaced whole, so that a reader never sees half of one. An entry says what
+// was started last; IsRunning(id) says whether it still runs. Threads: any; a change waits for that
+// of another process.
 #pragma once
 
 #include <functional>
@@ -34,7 +34,7 @@ class ClusterFile {
   // No entries when there is no file. kCorrupt when it is not what we wrote.
   Result<std::vector<ProcessEntry>> Read() const;
   Err Change(const std::function<void(std::vector<ProcessEntry>*)>& change) const;
-  // Puts the entry in the place of that of the same name, or at the end.
+  // Adds the entry, or puts it in the place of that of the same name.
   Err Put(const ProcessEntry& entry) const;
   Err Remove(const std::string& name) const;
 

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""The command line and HTTP side by side, on one cluster of two dsps."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.parse
+
+from harness import (BIN, Cluster, alive, check, check_equal, free_port, main, random_bytes, run,
+                     wait_until)
+
+
+def write_files(folder, count, seed=1):
+    """`count` files of 1 byte to 70 KiB in some folders; returns {relative path: bytes}."""
+    files = {}
+    for i in range(count):
+        path = f'{i % 7}/{"a b" if i % 5 == 0 else "x"}{i}.png'
+        files[path] = random_bytes(1 + (i * 7919) % 70_000, seed * 100_000 + i)
+        os.makedirs(os.path.join(folder, os.path.dirname(path)), exist_ok=True)
+        with open(os.path.join(folder, path), 'wb') as file:
+            file.write(files[path])
+    return files
+
+
+def read_manifest(path):
+    with open(path, encoding='utf-8') as file:
+        return {line.split('\t')[0]: line.rstrip('\n').split('\t')[1:] for line in file}
+
+
+def test_up_tells_what_runs_and_is_idempotent():
+    """cluster.json is as documented; a second up changes nothing; samples are there once."""
+    with Cluster(dataservers=2, disks=1, gateways=2) as cluster:
+        first = cluster.up('--samples')
+        urls = [line for line in first.stdout.splitlines() if line.startswith('http://')]
+        check(len(urls) >= 3, lambda: f'URLs of samples in {first.stdout!r}')
+        for url in urls:
+            status, headers, body = cluster.request('GET', urllib.parse.urlparse(url).path)
+            check_equal((status, headers['Content-Type']), (200, 'image/png'), url)
+            check(body.startswith(b'\x89PNG'), 'a sample is a PNG')
+        processes = cluster.processes()
+        check_equal(sorted(p['role'] for p in processes),
+                    ['dataserver'] * 2 + ['dsp'] * 2 + ['gateway'] * 2 + ['nameserver'], 'roles')
+        for process in processes:
+            check(alive(process['pid']), f'{process["name"]} runs')
+            check_equal(os.getsid(process['pid']), process['pid'], 'a session of its own')
+            check_equal(os.readlink(f'/proc/{process["pid"]}/cwd'), '/', 'folder')
+            check_equal(os.readlink(f'/proc/{process["pid"]}/fd/0'), '/dev/null', 'stdin')
+            check(os.path.isabs(process['data']), 'data is absolute')
+            for key in ('address', 'http'):
+                check(process[key].startswith('127.0.0.1:'), f'{key} of {process["name"]}')
+        gateway_ports = [p['http'] for p in processes if p['role'] == 'gateway']
+        check_equal(gateway_ports, [f'127.0.0.1:{cluster.port + i}' for i in range(2)], 'gateways')
+        check_equal(os.stat(os.path.join(cluster.dir, 'secret')).st_mode & 0o777, 0o600, 'secret')
+        second = cluster.up('--samples')
+        check_equal(cluster.processes(), processes, 'processes after a second up')
+        check_equal(second.stdout, first.stdout, 'output of a second up')
+        for role, admin in ((p['role'], p['http']) for p in processes if p['role'] != 'gateway'):
+            for path in ('/healthz', '/readyz', '/metrics', '/version'):
+                check_equal(cluster.request('GET', path, address=admin)[0], 200, role + path)
+
+
+def test_up_refuses_what_contradicts_and_what_is_unknown():
+    """Exit 1 for a contradiction, 2 for wrong usage; nothing is touched."""
+    with Cluster() as cluster:
+        cluster.up()
+        processes = cluster.processes()
+        for words, code in ((['--disks', 3], 1), (['--copies', 1], 1), (['--gateways', 2], 1),
+                            (['--port', free_port()], 1), (['--coordinator', 'etcd'], 1),
+                            (['--set', 'dsp.trash_hours=24'], 1),
+                            (['--set', 'nobody.option=1'], 1), (['--set', 'nonsense'], 1),
+                            (['--coordinator', 'file'], 0), (['--coordinator', 'paper'], 2),
+                            (['--dataservers', 0], 2), (['--no-such-option'], 2)):
+            shape = [] if words[0] in ('--disks', '--gateways', '--port') else cluster.shape
+            done = run(f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir, *shape, *words,
+                       wanted=None)
+            check_equal(done.returncode, code, f'exit code of {words}: {done.stderr}')
+            check(code == 0 or done.stderr.count('\n') == 1, f'one line: {done.stderr!r}')
+        check_equal(cluster.processes(), processes, 'processes')
+
+
+def test_f53_set_passes_options_and_checks_them_first():
+    """An option that its role doesn't take stops the start before anything is made."""
+    with Cluster(sets=['gateway.upload_bytes_max=1000', 'dsp.pool_files=1']) as cluster:
+        for wrong in ('dsp.no_such_option=1', 'dsp.trash_hours=0', 'gateway.loops=x'):
+            done = cluster.up('--set', wrong, wanted=1)
+            check(wrong.split('.')[1].split('=')[0].replace('_', '-') in
+                  done.stderr.replace('_', '-'), f'the option is named: {done.stderr!r}')
+            check(not os.path.exists(os.path.join(cluster.dir, 'dataserver-1')), 'nothing made')
+        cluster.up()
+        status, _, body = cluster.request('POST', '/v1/files', b'x' * 1001)
+        check_equal((status, json.loads(body)['error']), (413, 'too_large'), 'over the option')
+        cluster.upload(b'x' * 1000)
+        cluster.down()
+        cluster.up('--set', 'gateway.upload_bytes_max=2000')
+        cluster.upload(b'x' * 2000)
+
+
+def test_up_gives_the_terminal_back():
+    """`hayloft cluster up | cat` ends: no process keeps the pipe."""
+    with Cluster() as cluster:
+        words = ' '.join(str(word) for word in cluster.shape)
+        start = time.monotonic()
+        done = run('sh', '-c', f'{BIN}/hayloft cluster up --dir {cluster.dir} {words} | cat')
+        check('http://' in done.stdout, 'the output came through the pipe')
+        check(time.monotonic() - start < 30, 'the pipe was closed')
+
+
+def test_f53_a_port_in_use_is_one_line_and_the_rest_is_left_alone():
+    """The gateway's port is taken: up says so and fails."""
+    with Cluster() as cluster:
+        with subprocess.Popen(['python3', '-m', 'http.server', str(cluster.port), '--bind',
+                               '127.0.0.1'], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as other:
+            try:
+                def taken():
+                    try:
+                        return cluster.request('GET', '/')[0] == 200
+                    except OSError:
+                        return False
+                wait_until(taken, 'the other server runs')
+                done = cluster.up(wanted=1)
+                check('gateway-1' in done.stderr, f'who: {done.stderr!r}')
+                check(str(cluster.port) in done.stderr, f'which port: {done.stderr!r}')
+            finally:
+                other.terminate()
+        cluster.up()
+        cluster.upload(b'after all')
+
+
+def test_a_file_by_http_and_by_command():
+    """The same file, whichever way it came and is read, deleted and undeleted."""
+    with Cluster() as cluster:
+        cluster.up()
+        path = os.path.join(cluster.dir, 'image.png')
+        body = b'\x89PNG\r\n\x1a\n' + random_bytes(150_000)
+        with open(path, 'wb') as file:
+            file.write(body)
+        stored = json.loads(cluster.hayloft('put', '--json', path).stdout)
+        by_http = cluster.upload(body)
+        for name in ('size', 'sha1', 'content_type'):
+            check_equal(stored[name], by_http[name], name)
+        check_equal(stored['sha1'], hashlib.sha1(body).hexdigest(), 'sha1')
+        for file in (stored, by_http):
+            check_equal(cluster.download(file['id']), body, 'GET')
+            check_equal(cluster.hayloft('get', file['id'], text=False).stdout, body, 'get')
+            told = json.loads(cluster.hayloft('stat', '--json', file['id']).stdout)
+            status, _, answer = cluster.request('GET', '/v1/files/' + file['id'])
+            check_equal((status, json.loads(answer)), (200, told), 'stat and GET /v1/files/ID')
+            dsp = told['replicas'][0]['dsp']
+            check(dsp in [p['address'] for p in cluster.processes('dsp')], 'the replica is a dsp')
+            check_equal(cluster.hayloft('get', '--dsp', dsp, file['id'], text=False).stdout, body,
+                        'get from the dsp itself')
+            others = [p['address'] for p in cluster.processes('dsp') if p['address'] != dsp]
+            cluster.hayloft('get', '--dsp', others[0], file['id'], wanted=1)
+        delete_and_undelete(cluster, stored, by_http, body)
+
+
+def delete_and_undelete(cluster, stored, by_http, body):
+    cluster.hayloft('rm', stored['id'], '--token', by_http['delete_token'], wanted=1)
+    cluster.hayloft('rm', stored['id'], wanted=1)
+    for _ in range(2):  # a repeated delete is fine
+        cluster.hayloft('rm', stored['id'], '--token', stored['delete_token'])
+        status, _, _ = cluster.request('DELETE', '/v1/files/' + by_http['id'],
+                                       headers={'Hayloft-Delete-Token': by_http['delete_token']})
+        check_equal(status, 204, 'DELETE')
+    for file in (stored, by_http):
+        check_equal(cluster.request('GET', '/' + file['id'])[0], 410, 'GET of a deleted file')
+        cluster.hayloft('get', file['id'], wanted=1)
+        check_equal(cluster.hayloft('get', '--deleted', file['id'], text=False).stdout, body,
+                    'get --deleted')
+        check(json.loads(cluster.hayloft('stat', '--json', file['id']).stdout)['deleted'], 'stat')
+    wait_until(lambda: cluster.status()['files'] == {'live': 0, 'deleted': 2, 'lost': 0},
+               'status counts them')
+    # Each is taken back by the other way.
+    cluster.hayloft('undelete', by_http['id'], '--token', by_http['delete_token'])
+    status, _, _ = cluster.request('POST', f'/v1/files/{stored["id"]}/undelete',
+                                   headers={'Hayloft-Delete-Token': stored['delete_token']})
+    check_equal(status, 200, 'undelete by HTTP')
+    for file in (stored, by_http):
+        check_equal(cluster.download(file['id']), body, 'GET after an undelete')
+
+
+def test_put_get_and_rm_of_a_folder_by_manifest():
+    """put -r, verify, get -o, rm by manifest; the counts agree with status."""
+    with Cluster() as cluster:
+        cluster.up()
+        source, manifest = os.path.join(cluster.dir, 'in'), os.path.join(cluster.dir, 'm.tsv')
+        files = write_files(source, 300)
+        open(os.path.join(source, 'empty'), 'wb').close()
+        done = cluster.hayloft('put', '-r', source, '--manifest', manifest, wanted=1)
+        check('empty: the file is empty' in done.stderr, f'the empty file is named: {done.stderr}')
+        os.remove(os.path.join(source, 'empty'))
+        cluster.hayloft('put', '-r', source, '--manifest', manifest)  # nothing is left to do
+        lines = read_manifest(manifest)
+        check_equal(sorted(lines), sorted(files), 'paths in the manifest')
+        check_equal(len({file_id for file_id, _ in lines.values()}), 300, 'ids')
+        for path in list(files)[::17]:
+            check_equal(cluster.download(lines[path][0]), files[path], path)
+        done = cluster.hayloft('get', '--manifest', manifest, '--verify', source)
+        check_equal(done.stdout, '300 files are as they were\n', 'verify')
+        out = os.path.join(cluster.dir, 'out')
+        os.mkdir(out)
+        cluster.hayloft('get', '--manifest', manifest, '-o', out)
+        run('diff', '-r', source, out)
+        with open(os.path.join(source, next(iter(files))), 'ab') as file:
+            file.write(b'!')
+        cluster.hayloft('get', '--manifest', manifest, '--verify', source, wanted=1)
+        wait_until(lambda: cluster.status()['files']['live'] == 300, 'status counts the files')
+        cluster.hayloft('rm', '--manifest', manifest)
+        wait_until(lambda: cluster.status()['files']['deleted'] == 300, 'and the deleted ones')
+
+
+def test_put_goes_on_after_a_kill():
+    """What is in the manifest is stored; a torn last line and the rest are uploaded again."""
+    with Cluster() as cluster:
+        cluster.up()
+        source, manifest = os.path.join(cluster.dir, 'in'), os.path.join(cluster.dir, 'm.tsv')
+        files = write_files(source, 2500)
+        command = [f'{BIN}/hayloft', 'put', '--dir', cluster.dir, '-r', source,
+                   '--manifest', manifest, '--in-flight', '4']
+        with subprocess.Popen(command) as put:
+            wait_until(lambda: os.path.exists(manifest) and os.path.getsize(manifest) > 10_000,
+                       'some lines are written')
+            put.send_signal(signal.SIGKILL)
+        first = read_manifest(manifest)
+        check(0 < len(first) < len(files), f'{len(first)} of {len(files)} lines before the kill')
+        with open(manifest, 'ab') as file:
+            file.write(b'torn\tAAAA')
+        cluster.hayloft('put', '-r', source, '--manifest', manifest)
+        second = read_manifest(manifest)
+        check_equal({path: second[path] for path in first}, first, 'the first lines')
+        check_equal(sorted(second), sorted(files), 'paths')
+        cluster.hayloft('get', '--manifest', manifest, '--verify', source)
+
+
+def test_standard_input_and_exit_codes():
+    """- is standard input; usage is 2, not found 1."""
+    with Cluster() as cluster:
+        cluster.up()
+        body = random_bytes(5000)
+        done = cluster.hayloft('put', '--json', '-', input=body, text=False)
+        file_id = json.loads(done.stdout)['id']
+        check_equal(cluster.download(file_id), body, 'from standard input')
+        target = os.path.join(cluster.dir, 'target')
+        cluster.hayloft('get', file_id, '-o', target)
+        with open(target, 'rb') as file:
+            check_equal(file.read(), body, 'get -o')
+        flipped = file_id[:-1] + ('A' if file_id[-1] != 'A' else 'Q')
+        for words, code in ((('get', flipped), 1), (('get', 'A' * 18), 1), (('get', 'short'), 2),
+                            (('get',), 2), (('put',), 2), (('rm', '--no-such'), 2),
+                            (('put', '/nowhere/file'), 1), (('stat', 'A' * 18), 1)):
+            done = cluster.hayloft(*words, wanted=None)
+            check_equal(done.returncode, code, f'exit code of {words}: {done.stderr}')
+        run(f'{BIN}/hayloft', 'no-such-command', wanted=2)
+        run(f'{BIN}/hayloft', wanted=2)
+        for binary in os.listdir(BIN):
+            if binary.startswith('hayloft'):
+                check('0.1.0' in run(f'{BIN}/{binary}', '--version').stdout, binary)
+        nameserver = cluster.processes('nameserver')[0]['address']
+        done = run(f'{BIN}/hayloft', 'status', '--json', '--cluster', nameserver, '--dir',
+                   '/nowhere')
+        check_equal(json.loads(done.stdout)['nameservers'][0]['address'], nameserver, '--cluster')
+        run(f'{BIN}/hayloft', 'status', '--cluster', f'127.0.0.1:{free_port()}', wanted=1)
+
+
+def test_bench_verifies_what_it_reads():
+    """A short load with reads; its JSON has what a report needs."""
+    with Cluster() as cluster:
+        cluster.up()
+        done = cluster.hayloft('bench', '--json', '--seconds', 2, '--concurrency', 8,
+                               '--read-percent', 50)
+        report = json.loads(done.stdout)
+        check_equal(report['mismatches'], 0, 'wrong bytes')
+        for kind in ('uploads', 'reads'):
+            check(report[kind]['count'] > 50, f'{kind} were done: {report}')
+            check_equal(report[kind]['errors'], 0, f'errors of {kind}')
+
+
+if __name__ == '__main__':
+    main([value for name, value in list(globals().items()) if name.startswith('test_')])
