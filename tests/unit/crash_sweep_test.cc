@@ -11,6 +11,7 @@
 #include <set>
 
 #include "tests/sim/dsp_driver.h"
+#include "tests/sim/old_needles.h"
 
 namespace hayloft {
 namespace {
@@ -291,13 +292,25 @@ TEST_CASE("crash_sweep: rewriting of the delete log, power cut at each operation
              }});
 }
 
-TEST_CASE("crash_sweep: the pool of block files, power cut at each operation") {
+// The pool's files held a former life of the very block that is made of them.
+void Recycle(DspDriver* dsp, uint64_t block) {
+  const Result<std::vector<FileInfo>> files = dsp->disk().List();
+  if (!files.ok()) return;
+  SimRandom random(block);
+  for (const FileInfo& file : *files) {
+    if (!ParsePoolFileName(file.name)) continue;
+    FillWithOldNeedles(&dsp->disk(), file.name, block, &random);
+  }
+}
+
+TEST_CASE("crash_sweep: F29 recycled files of the pool, power cut at each operation") {
   Sweep({.name = "pool",
          .prepare = [](Actor&) {},
          .run =
              [](Actor& actor) {
                for (uint64_t block = 1; block <= 2; ++block) {
                  if (!actor.dsp->disk().dead()) actor.dsp->Tick();
+                 Recycle(actor.dsp, block);
                  actor.Create(block);
                  actor.Append(block, {300, 5000});
                }
