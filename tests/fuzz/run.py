@@ -5,8 +5,8 @@
 
 A target is out/fuzz/bin/NAME, built from tests/fuzz/NAME.cc. It starts from tests/fuzz/corpus/NAME/
 (*.hex are hex digits, '#' begins a comment; anything else is taken as it is) and what earlier runs
-found, kept in out/fuzz/corpus/NAME. Lines `// covers: FILE [FUNCTION...]` of the source name what it
-decodes with.
+found, kept in out/fuzz/corpus/NAME. Lines `// covers: FILE [FUNCTION...]` of the source name
+the decoder.
 A finding is left in out/fuzz/found/ and ends this with 1.
 """
 import argparse
