@@ -1,4 +1,5 @@
-// The kernel's random numbers. Threads: safe.
+// The kernel's random numbers. Threads: safe; not for a child that was forked without exec, which
+// would repeat its parent's.
 #pragma once
 
 #include "common/ports.h"
