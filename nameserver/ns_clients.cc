@@ -121,6 +121,20 @@ void NsCore::FillReplicas(const BlockRecord& record, pb::Location* location) con
   }
 }
 
+// Not in the table, but a dsp has a file of that name which it cannot read now: it does exist. The
+// dsp is named, and will say that it does not serve it.
+void NsCore::FillUnreadable(pb::Location* location) const {
+  for (const auto& [dsp_id, work] : work_) {
+    if (!work.unreadable_blocks.contains(location->block_id())) continue;
+    PROBE("nameserver_block_unreadable");
+    location->set_state(pb::BLOCK_CLOSED);
+    pb::Replica& replica = *location->add_replicas();
+    replica.set_dsp_id(dsp_id);
+    replica.set_address(state_.dsps.at(dsp_id).address());
+    return;
+  }
+}
+
 void NsCore::OnLocate(const RpcRequest& request, NsOutbox* outbox) {
   pb::LocateRequest message;
   if (!message.ParseFromString(request.message) || message.block_ids_size() > kLocateMax) {
@@ -131,7 +145,10 @@ void NsCore::OnLocate(const RpcRequest& request, NsOutbox* outbox) {
     pb::Location& location = *reply.add_locations();
     location.set_block_id(block_id);
     const BlockRecord* record = state_.blocks.Find(block_id);
-    if (record == nullptr) continue;
+    if (record == nullptr) {
+      FillUnreadable(&location);
+      continue;
+    }
     location.set_state(static_cast<pb::BlockState>(record->state));
     FillReplicas(*record, &location);
   }

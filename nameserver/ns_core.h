@@ -89,10 +89,11 @@ class NsCore {
     uint64_t full_until_ms = 0;
     uint32_t stale_refusals = 0;  // commands refused for their epoch or incarnation
     bool register_again = false;
-    bool reported = false;       // all blocks, since its registration
-    bool report_wanted = false;  // again
-    uint64_t next_ask_ms = 0;    // for a report
-    uint64_t next_doubt_ms = 0;  // doubt asks for a report no earlier
+    bool reported = false;                 // all blocks, since its registration
+    std::set<uint64_t> unreadable_blocks;  // as reported: they exist, and nothing is known of them
+    bool report_wanted = false;            // again
+    uint64_t next_ask_ms = 0;              // for a report
+    uint64_t next_doubt_ms = 0;            // doubt asks for a report no earlier
     bool sequence_known = false;
     uint64_t report_sequence = 0;
     // The full report that is under way.
@@ -163,6 +164,7 @@ class NsCore {
   Err NoGrantErr(Now now) const;
   bool HasSpace(uint32_t dsp_id, Now now) const;
   void OnLocate(const RpcRequest& request, NsOutbox* outbox);
+  void FillUnreadable(pb::Location* location) const;
   void FillReplicas(const BlockRecord& record, pb::Location* location) const;
   void FillDspStatus(pb::ClusterStatusReply* reply) const;
   void FillBlockStatus(pb::ClusterStatusReply* reply) const;

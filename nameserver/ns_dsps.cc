@@ -238,6 +238,8 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
     work.report_id = message.report_id();
     work.next_part = 0;
     work.report_blocks.clear();
+    work.unreadable_blocks = {message.unreadable_block_ids().begin(),
+                              message.unreadable_block_ids().end()};
   }
   const bool follows = work.reporting && message.report_id() == work.report_id;
   if (follows && message.part() + 1 == work.next_part) {

@@ -189,6 +189,12 @@ void DspCore::SendReportPart(NameserverLink* link, DspOutbox* out) {
   for (uint32_t i = 0; i < kReportPartBlocks && block != blocks_.end(); ++i, ++block) {
     FillInfo(block->second, message.add_blocks());
   }
+  if (link->report_part == 0) {  // so that nobody concludes that they do not exist
+    for (const uint64_t block_id : unreadable_blocks_) {
+      if (message.unreadable_block_ids_size() >= static_cast<int>(kReportPartBlocks)) break;
+      message.add_unreadable_block_ids(block_id);
+    }
+  }
   message.set_last(block == blocks_.end());
   link->report_next_block = block == blocks_.end() ? UINT64_MAX : block->first;
   link->report_call = Call(link->address, MessageType::kBlockReport, message.SerializeAsString(),
