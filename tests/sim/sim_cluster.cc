@@ -107,7 +107,6 @@ void SimCluster::Build() {
     if (!random.Chance(35)) continue;
     kinds_.push_back(static_cast<Trouble>(kind));
     if (kinds_.back() == Trouble::kClockJump) model_.LetClocksJump();
-    if (kinds_.back() == Trouble::kNameserverStoreLost) store_lost_ = true;
   }
   trouble_every_ms_ = random.Between(50, 1'500);
 }
@@ -241,8 +240,7 @@ void SimCluster::MakeDiskTrouble(Trouble kind) {
       if (blocks.empty()) return;
       const auto block = std::next(blocks.begin(), static_cast<int>(random.Below(blocks.size())));
       bad_reads_ = true;
-      const bool header = random.Chance(20) && !store_lost_;
-      const uint64_t begin = header ? 0 : random.Between(4096, kBlockBytesMin);
+      const uint64_t begin = random.Chance(20) ? 0 : random.Below(kBlockBytesMin);
       dsp->FailReads(block->first, {begin, begin + 4096});
       if (random.Chance(30)) dsp->Crash(CrashMode::kKill);  // recovery meets it
       return After(5'000, [dsp] { dsp->disk().HealReads(); });

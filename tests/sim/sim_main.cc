@@ -28,9 +28,9 @@
 namespace hayloft {
 namespace {
 
-constexpr unsigned kSeedSecondsMax = 120;  // of real time: a run that hangs is a failure
-constexpr uint64_t kSeedsForProbes = 500;  // a campaign of as many must reach every probe
-constexpr uint64_t kTwiceEvery = 16;       // so often a campaign runs a seed twice and compares
+constexpr unsigned kSeedSecondsMax = 120;   // of real time: a run that hangs is a failure
+constexpr uint64_t kSeedsForProbes = 2000;  // a campaign of as many must reach every probe
+constexpr uint64_t kTwiceEvery = 16;        // so often a campaign runs a seed twice and compares
 
 struct Arguments {
   bool one_seed = false;
@@ -109,6 +109,8 @@ bool RunSeed(uint64_t seed, bool print, bool twice) {
 
 // A worker's seeds; reports "seed N" before each and its probes at the end through the pipe.
 [[noreturn]] void Work(const Arguments& arguments, uint64_t worker) {
+  // What a planted bug makes the cores say is of no interest.
+  if (g_mutant != Mutant::kNone && std::freopen("/dev/null", "w", stderr) == nullptr) _exit(1);
   bool good = true;
   for (uint64_t i = worker; i < arguments.seeds; i += arguments.jobs) {
     dprintf(g_report_fd, "seed %" PRIu64 "\n", i);
@@ -191,15 +193,6 @@ timespec Clock() {
   return now;
 }
 
-// States that no campaign can reach; unit tests do.
-bool IsOutOfReach(const std::string& name) {
-  static constexpr const char* kNames[] = {
-      "nameserver_report_out_of_order",  // needs reports of several parts: thousands of blocks
-      "nameserver_same_id_other_block",  // needs an id given twice, which ids far apart prevent
-  };
-  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
-}
-
 int CampaignMain(const Arguments& arguments) {
   const timespec start = Clock();
   const Campaign campaign = RunCampaign(arguments);
@@ -210,7 +203,7 @@ int CampaignMain(const Arguments& arguments) {
               ms % 1000 / 100, campaign.seeds_run * 60'000 / ms);
   uint64_t missed = 0;
   for (const auto& [name, hits] : campaign.probes) {
-    const bool miss = hits == 0 && !IsOutOfReach(name);
+    const bool miss = hits == 0;
     if (arguments.probes) std::printf("%10" PRIu64 "  %s\n", hits, name.c_str());
     if (miss && !arguments.probes) std::printf("never reached: %s\n", name.c_str());
     missed += miss;
