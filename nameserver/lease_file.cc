@@ -23,7 +23,25 @@ struct LeaseHeader {
 };
 static_assert(sizeof(LeaseHeader) == 12);
 
-Result<pb::LeaseRecord> Decode(Bytes bytes) {
+Result<std::string> ReadAll(Device* device, FileHandle file) {
+  TRY_ASSIGN(const uint64_t size, device->Size(file));
+  if (size > kBytesMax) return Err::kCorrupt;
+  std::string text(size, '\0');
+  TRY(device->Read(file, 0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));
+  return text;
+}
+
+}  // namespace
+
+std::string EncodeLease(const pb::LeaseRecord& record) {
+  const std::string body = record.SerializeAsString();
+  ASSERT(body.size() + sizeof(LeaseHeader) <= kBytesMax);
+  const LeaseHeader header{
+      .magic = kMagic, .size = static_cast<uint32_t>(body.size()), .crc = Crc32c(AsBytes(body))};
+  return std::string(AsText(StructBytes(header))) + body;
+}
+
+Result<pb::LeaseRecord> DecodeLease(Bytes bytes) {
   ByteReader reader(bytes);
   const LeaseHeader header = reader.TakeStruct<LeaseHeader>();
   if (!reader.ok() || header.magic != kMagic || header.size != reader.size()) {
@@ -37,22 +55,12 @@ Result<pb::LeaseRecord> Decode(Bytes bytes) {
   return record;
 }
 
-Result<std::string> ReadAll(Device* device, FileHandle file) {
-  TRY_ASSIGN(const uint64_t size, device->Size(file));
-  if (size > kBytesMax) return Err::kCorrupt;
-  std::string text(size, '\0');
-  TRY(device->Read(file, 0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));
-  return text;
-}
-
-}  // namespace
-
 Result<pb::LeaseRecord> LeaseFile::Read() {
   TRY_ASSIGN(const FileHandle file, device_->Open(kName));
   Result<std::string> text = ReadAll(device_, file);
   device_->Close(file);
   if (!text.ok()) return text.err();
-  return Decode(AsBytes(*text));
+  return DecodeLease(AsBytes(*text));
 }
 
 Result<uint64_t> LeaseFile::Acquire(const LeaseClaim& claim) {
@@ -95,16 +103,13 @@ Err LeaseFile::Renew(uint64_t log_position) {
 }
 
 Err LeaseFile::Store(const pb::LeaseRecord& record) {
-  const std::string body = record.SerializeAsString();
-  ASSERT(body.size() + sizeof(LeaseHeader) <= kBytesMax);
-  const LeaseHeader header{
-      .magic = kMagic, .size = static_cast<uint32_t>(body.size()), .crc = Crc32c(AsBytes(body))};
   // What a crash left behind.
   if (const Err err = device_->Remove(kNewName); err != Err::kOk && err != Err::kNotFound) {
     return err;
   }
   TRY_ASSIGN(const FileHandle file, device_->Create(kNewName));
-  const Bytes parts[] = {StructBytes(header), AsBytes(body)};
+  const std::string bytes = EncodeLease(record);
+  const Bytes parts[] = {AsBytes(bytes)};
   Err err = device_->Write(file, 0, parts);
   if (err == Err::kOk) err = device_->Sync(file);
   device_->Close(file);

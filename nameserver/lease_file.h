@@ -13,6 +13,10 @@
 
 namespace hayloft {
 
+// The file's bytes. Decode: kCorrupt for anything but what Encode writes.
+std::string EncodeLease(const pb::LeaseRecord& record);
+Result<pb::LeaseRecord> DecodeLease(Bytes bytes);
+
 class LeaseFile : public Coordinator {
  public:
   LeaseFile(Device* device, Random* random) : device_(device), random_(random) {}

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/codec.h"
+#include "common/io/failpoint.h"
 #include "common/io/files.h"
 #include "common/io/server_start.h"
 #include "common/log.h"
@@ -134,16 +135,20 @@ Err NsShell::OpenStore(NsState* state, std::string* why) {
   }
   Result<std::unique_ptr<LevelDbKv>> kv = LevelDbKv::Open(StorePath(config_));
   if (kv.err() == Err::kBusy) return Refuse(why, config_.data + " is in use by another process");
-  const std::string damaged =
-      "the store in " + config_.data + " is damaged; move the folder away and start with --rebuild";
-  if (!kv.ok()) return Refuse(why, damaged);
+  const auto cannot_use = [&](Err err) {
+    const std::string_view advice =
+        err == Err::kCorrupt ? "; move the folder away and start with --rebuild" : "";
+    return Refuse(why, "the store in " + config_.data + ": " + std::string(ErrMeaning(err)) +
+                           std::string(advice));
+  };
+  if (!kv.ok()) return cannot_use(kv.err());
   kv_ = std::move(kv).value();
   store_ = std::make_unique<NsStore>(kv_.get());
   Result<NsState> loaded = store_->Load();
   if (loaded.err() == Err::kUnsupported) {
     return Refuse(why, "the store in " + config_.data + " was written by a newer version");
   }
-  if (!loaded.ok()) return Refuse(why, damaged);
+  if (!loaded.ok()) return cannot_use(loaded.err());
   *state = std::move(loaded).value();
   const Result<std::string> wanted = ClusterIdOf(config_);
   if (!config_.cluster_id.empty() && (!wanted.ok() || *wanted != state->settings.cluster_id())) {
@@ -197,27 +202,27 @@ void NsShell::WriteLog() {
   if (writing_ || waiting_.empty()) return;
   writing_ = true;
   const Now now = loop_->now();
+  writing_since_ms_ = now.mono_ms;
   const bool renew = now.mono_ms - renewed_ms_ >= kRenewMs;
   if (renew) renewed_ms_ = now.mono_ms;
-  const bool queued =
-      log_->Run([this, renew, begun_ms = now.mono_ms, batch = std::exchange(waiting_, {})] {
-        const uint64_t index = batch.back().index();
-        Err err = store_->Append(batch);
-        if (err == Err::kOk && renew) err = coordinator_->Renew(index);
-        loop_->Post([this, err, index, begun_ms, count = batch.size()] {
-          metrics_.log_batches_total.Add();
-          metrics_.log_records_total.Add(count);
-          OnLogWritten(err, index, begun_ms);
-        });
-      });
+  const bool queued = log_->Run([this, renew, batch = std::exchange(waiting_, {})] {
+    const uint64_t index = batch.back().index();
+    Err err = store_->Append(batch);
+    if (err == Err::kOk && renew) err = coordinator_->Renew(index);
+    loop_->Post([this, err, index, count = batch.size()] {
+      metrics_.log_batches_total.Add();
+      metrics_.log_records_total.Add(count);
+      OnLogWritten(err, index);
+    });
+  });
   ASSERT(queued);  // one batch and one raise at most
 }
 
-void NsShell::OnLogWritten(Err err, uint64_t index, uint64_t begun_ms) {
+void NsShell::OnLogWritten(Err err, uint64_t index) {
   writing_ = false;
   if (err == Err::kNotActive) return End(kExitRoleLost, "another nameserver is active", err);
   if (err != Err::kOk) return End(kExitDisk, "the log cannot be written", err);
-  metrics_.log_sync_ms.Observe(loop_->now().mono_ms - begun_ms);
+  metrics_.log_sync_ms.Observe(loop_->now().mono_ms - writing_since_ms_);
   NsOutbox outbox;
   core_->OnLogSynced(index, &outbox);
   Take(&outbox);
@@ -249,7 +254,8 @@ void NsShell::End(int exit_code, const char* why, Err err) {
 
 std::string NsShell::WhyNotReady() const {
   if (core_ == nullptr || !core_->Active()) return "not active yet";
-  return "";
+  const bool hangs = writing_ && loop_->now().mono_ms - writing_since_ms_ > kDiskStallMs;
+  return hangs ? "the log waits for its disk" : "";
 }
 
 void NsShell::PrintMetrics(MetricsText* out) const {

@@ -82,7 +82,7 @@ class NsShell {
   Err WinRole(const NsState& state, uint64_t* epoch, std::string* why);
   void Take(NsOutbox* outbox);
   void WriteLog();
-  void OnLogWritten(Err err, uint64_t index, uint64_t begun_ms);
+  void OnLogWritten(Err err, uint64_t index);
   void RaiseEpoch(uint64_t above);
   void End(int exit_code, const char* why, Err err);
   std::string WhyNotReady() const;
@@ -103,6 +103,7 @@ class NsShell {
   NsMetrics metrics_;
   std::vector<pb::LogRecord> waiting_;  // for the next batch
   bool writing_ = false;
+  uint64_t writing_since_ms_ = 0;
   uint64_t renewed_ms_ = 0;
   Loop::Handle tick_;
   int exit_code_ = 0;

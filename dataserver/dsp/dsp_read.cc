@@ -10,9 +10,9 @@ namespace hayloft {
 // Where the needle lies and what is known of it. kNotFound, kLost.
 Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   const auto found = blocks_.find(block_id);
-  if (found == blocks_.end()) {
-    return unreadable_blocks_.contains(block_id) ? Err::kNotServing : Err::kNotFound;
-  }
+  // Who does not hold a block cannot say what is not in it: the asker's location may be old, or the
+  // block's file is gone. Only a nameserver knows that a block does not exist.
+  if (found == blocks_.end()) return Err::kNotServing;
   const Block& block = found->second;
   if (file_id.sequence() >= block.needles()) {
     return block.doubtful ? Err::kLost : Err::kNotFound;

@@ -73,8 +73,15 @@ TEST_CASE("dsp_core: a wrong cookie and a sequence never given are the same not 
   CHECK(dsp.SetDelete(wrong, 1) == Err::kNotFound);
   wrong.file_id = FileId::Of(77, 0);
   CHECK(dsp.Read(wrong).err() == Err::kNotFound);
-  wrong.block_id = 6;
-  CHECK(dsp.Read(wrong).err() == Err::kNotFound);
+}
+
+// The asker's location may be old, or somebody deleted the file: 503, never 404.
+TEST_CASE("dsp_core: F30 F68: who does not hold a block says nothing about what is in it") {
+  DspHarness dsp = Started();
+  FileAddress elsewhere = *dsp.Append(5, Photo(10));
+  elsewhere.block_id = 6;
+  CHECK(dsp.Read(elsewhere).err() == Err::kNotServing);
+  CHECK(dsp.SetDelete(elsewhere, 1) == Err::kNotServing);
 }
 
 TEST_CASE("dsp_core: F47: a full block closes, refuses, seals, and serves what it holds") {

@@ -12,6 +12,7 @@
 #include "tests/sim/mem_kv.h"
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_random.h"
+#include "tests/unit/golden.h"
 
 namespace hayloft {
 namespace {
@@ -218,6 +219,24 @@ TEST_CASE("lease_file: each win raises the epoch above all that was heard of, F3
   CHECK_EQ(bench.Acquire(claim).value(), 2);
   claim.epoch_above = 40;
   CHECK_EQ(bench.Acquire(claim).value(), 41);
+}
+
+TEST_CASE("lease_file: the golden bytes are what is written today, and are read") {
+  pb::LeaseRecord record;
+  record.set_identity("0123456789abcdef");
+  record.set_holder(kNode);
+  record.set_epoch(41);
+  record.add_in_sync(kNode);
+  record.set_log_position(1'000);
+  const std::string golden = Golden("lease_v1.hex");
+  CHECK_EQ(ToHex(AsBytes(EncodeLease(record))), ToHex(AsBytes(golden)));
+  const Result<pb::LeaseRecord> read = DecodeLease(AsBytes(golden));
+  REQUIRE(read.ok());
+  CHECK_EQ(read->epoch(), 41);
+  CHECK_EQ(read->log_position(), 1'000);
+  for (size_t size = 0; size < golden.size(); ++size) {
+    CHECK_EQ(DecodeLease(AsBytes(golden).first(size)).err(), Err::kCorrupt);
+  }
 }
 
 TEST_CASE("lease_file: one process at a time") {
