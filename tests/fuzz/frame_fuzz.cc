@@ -1,7 +1,6 @@
 // libFuzzer target: frames from a hostile peer.
 // covers: common/frame.cc CheckFrameHeader
 // covers: common/io/frame_reader.cc
-// covers: common/messages.cc FindMessage
 //
 // Half of the inputs get right checksums first, or nothing behind the magic would ever be reached.
 // Promises: the outcome does not depend on how the bytes were cut, and what comes out is within its

@@ -1,6 +1,6 @@
 // libFuzzer target: the HTTP request parser and the chunked decoder on hostile bytes.
 // covers: gateway/http_parser.cc
-// covers: gateway/sniff.cc
+// covers: client/sniff.cc
 //
 // Beside "no crash" it asserts what the parser promises: the outcome does not depend on where the
 // bytes were cut, and the views of a request lie inside the bytes.

@@ -1,5 +1,4 @@
 // libFuzzer target: the message of each type, behind a sound frame, as a process decodes it.
-// covers: common/messages.cc FindMessage
 // covers: out/gen/common/proto/hayloft.pb.cc _InternalParse
 //
 // Promise: what parses can be written and read again without a change.

@@ -47,6 +47,8 @@ def coverage(out, target, corpus):
     subprocess.run(["llvm-profdata-14", "merge", "-o", data, raw], check=True)
     reached = {}
     for source, functions in decoders(target):
+        if not pathlib.Path(source).exists():
+            sys.exit(f"tests/fuzz/{target}.cc covers {source}, which is no file")
         report = subprocess.run(
             ["llvm-cov-14", "report", "-show-functions", binary, f"-instr-profile={data}", source],
             check=True, capture_output=True, text=True)
