@@ -171,6 +171,11 @@ void NsCore::NoteMark(uint64_t mark, NsOutbox* outbox) {
   }
   PROBE("nameserver_ids_jump");
   next_block_id_ = std::min(mark + kIdJump, kBlockIdMax + 1);
+  // A store that was lost before this one jumped from the same mark, if whoever knows better has
+  // not spoken yet. Its ids lie elsewhere, but for a chance of one in 2^16.
+  if (kBlockIdMax + 1 - next_block_id_ > kIdSpread * kIdsReserved) {
+    next_block_id_ += random_->Below(kIdSpread) * kIdsReserved;
+  }
   LOG_WARN("block_ids_jump", "mark=%llu next=%llu", static_cast<unsigned long long>(mark),
            static_cast<unsigned long long>(next_block_id_));
   pb::LogRecord record;

@@ -54,6 +54,7 @@ class NsCore {
  public:
   static constexpr uint64_t kIdJump = 1 << 20;  // above every mark heard that the log doesn't know
   static constexpr uint64_t kIdsReserved = 1024;  // ids a log record hands out
+  static constexpr uint64_t kIdSpread = 1 << 16;  // a jump's random part, in ranges of that size
 
   NsCore(const NsOptions& options, NsState state, Random* random);
 
