@@ -97,6 +97,9 @@ class HttpConnection {
   // Sends what is in out(), then the payload.
   void Send(Buffer payload, Rest rest);
   void SendAll() { Send({}, Rest::kComplete); }
+  // Makes room in the budget of what readers have not taken, before more is read for this one.
+  // False when it is full; to be tried again.
+  bool ReserveUnsent(uint64_t bytes) { return unsent_.bytes() > 0 || unsent_.TryGrowTo(bytes); }
   // Breaks the answer off so that the client notices: never a short body that looks whole.
   void Reset();
   // Refuses with an answer before any request, and ends.

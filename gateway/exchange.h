@@ -44,7 +44,7 @@ struct DownloadState {
 
 struct Exchange {
   FileAddress address;
-  std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes
+  std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes; NULs without one
   uint64_t began_ms = 0;
   DownloadState download;
   std::unique_ptr<UploadState> upload;

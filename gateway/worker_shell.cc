@@ -177,6 +177,9 @@ void GatewayWorker::Tick() {
   for (const Slot& slot : slots_) {
     if (slot.connection != nullptr) slot.connection->OnTick(now_ms);
   }
+  for (const uint64_t id : std::exchange(starved_, {})) {
+    if (HttpConnection* connection = Find(id)) ReadNextRun(connection);
+  }
   shared_->metrics.upload_memory_bytes.Set(
       static_cast<int64_t>(shared_->upload_memory.used_bytes()));
   shared_->metrics.download_memory_bytes.Set(
@@ -230,6 +233,10 @@ void GatewayWorker::AnswerNoRoute(HttpConnection* connection, const Route& route
 
 void GatewayWorker::AnswerErr(HttpConnection* connection, Err err) {
   ASSERT(err != Err::kOk);
+  if (ErrHttpStatus(err) >= 500) {
+    LOG_WARN("request_failed", "err=%s file=%s action=answer_%d", ErrName(err).data(),
+             LogText(connection->exchange.id()).c_str(), ErrHttpStatus(err));
+  }
   AnswerError(connection,
               {.status = ErrHttpStatus(err), .code = ErrName(err), .message = ErrMeaning(err)});
 }

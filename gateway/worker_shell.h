@@ -147,6 +147,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void AnswerFile(HttpConnection* connection, GetDone&& done);
   void AnswerUnsatisfiable(HttpConnection* connection, uint64_t size);
   void SendFile(HttpConnection* connection, const NeedleHead& head, Buffer payload, bool partial);
+  void ReadNextRun(HttpConnection* connection);
   void SendRun(HttpConnection* connection, GetDone&& done);
   void SendPayload(HttpConnection* connection, Buffer payload);
 
@@ -162,6 +163,7 @@ class GatewayWorker : private HttpConnection::Handler {
   std::vector<uint32_t> free_slots_;
   size_t open_connections_ = 0;
   std::vector<std::unique_ptr<UploadState>> spare_uploads_;
+  std::vector<uint64_t> starved_;  // connections whose next run waits for memory
   std::vector<std::unique_ptr<HttpConnection>> closed_;  // destroyed at the end of the turn
   Loop::TurnEnd reap_;
   Loop::Handle tick_;

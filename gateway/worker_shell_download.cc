@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "client/sniff.h"
+#include "common/log.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
@@ -174,6 +175,8 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
   download.end_offset = range.offset + range.length;
   Buffer payload;
   if (!download.head_only) {
+    const uint64_t bytes = IsZstd(*head) ? size : std::min(range.length, kRunBytes);
+    if (!shared_->download_memory.HasRoom(bytes)) return OnGetFailed(connection, Err::kBusy);
     const uint64_t run = IsZstd(*head) ? range.length : std::min(range.length, kRunBytes);
     Result<Buffer> cut = CutPayload(*head, std::move(done), range.offset, run);
     if (!cut.ok()) return OnGetFailed(connection, cut.err());
@@ -234,10 +237,17 @@ void GatewayWorker::SendPayload(HttpConnection* connection, Buffer payload) {
 }
 
 void GatewayWorker::OnSent(HttpConnection* connection) {
-  DownloadState& download = connection->exchange.download;
-  download.step = DownloadState::Step::kNextRun;
+  connection->exchange.download.step = DownloadState::Step::kNextRun;
+  ReadNextRun(connection);
+}
+
+void GatewayWorker::ReadNextRun(HttpConnection* connection) {
+  const DownloadState& download = connection->exchange.download;
   const uint64_t left = download.end_offset - download.next_offset;
   ASSERT(left > 0);
+  if (!connection->ReserveUnsent(std::min(left, kRunBytes))) {
+    return starved_.push_back(connection->id);
+  }
   GetRequest request;
   request.address = connection->exchange.address;
   request.offset = download.next_offset;
@@ -251,6 +261,9 @@ void GatewayWorker::SendRun(HttpConnection* connection, GetDone&& done) {
   Result<Buffer> cut = CutRun(std::move(done), download.next_offset, std::min(left, kRunBytes));
   if (!cut.ok()) {
     shared_->metrics.read_failures_total.Add();
+    LOG_WARN("read_broken_off", "err=%s file=%s offset=%llu action=reset",
+             ErrName(cut.err()).data(), LogText(connection->exchange.id()).c_str(),
+             static_cast<unsigned long long>(download.next_offset));
     return connection->Reset();
   }
   SendPayload(connection, std::move(*cut));
