@@ -81,6 +81,7 @@ void DspCore::SendRegister(NameserverLink* link, Now now, DspOutbox* out) {
   FillSpace(message.mutable_space());
   message.set_disk_state(WireState(read_only_, superblock_.disk_state));
   message.set_promised_epoch(superblock_.promised_epoch);
+  message.set_promised_node(BytesOf(superblock_.promised_node));
   message.set_block_range_end(superblock_.block_range_end);
   message.set_dsp_id(superblock_.dsp_id);
   link->next_call_ms = now.mono_ms + kRetryMs;
