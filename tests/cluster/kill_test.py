@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""kill -9 under load: nothing that was acknowledged is lost (F01 to F05, F08, F10, F60).
+
+    kill_test.py [--seconds N] [--seed N] [test ...]
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+
+from harness import BIN, MODE, Cluster, check, main, wait_until
+from load import Uploaders, check_nothing_lost, killed_by_signal
+
+OPTIONS = argparse.ArgumentParser()
+OPTIONS.add_argument('--seconds', type=float, default=12)
+OPTIONS.add_argument('--seed', type=int, default=None)
+
+# Places in a dsp at which a test build kills itself (common/io/failpoint.h), and what each stands
+# for: no acknowledgement before the sync, recovery of what was written, nothing half made.
+FAILPOINTS = ('dsp_append_received', 'device_write_before', 'device_write_after',
+              'device_sync_before', 'device_sync_after', 'dsp_append_before_reply',
+              'device_create_after', 'device_rename_before', 'device_rename_after',
+              'device_sync_dir_before', 'device_sync_dir_after')
+OFTEN_REACHED = ('device_write_before', 'device_write_after', 'device_sync_before',
+                 'device_sync_after')
+
+
+class Killer:
+    """Ends a random process each second; what no dataserver restarts, `cluster up` does."""
+
+    def __init__(self, cluster, seed):
+        self.cluster = cluster
+        self.choose = random.Random(seed)
+        self.kills = {'dsp': 0, 'dataserver': 0, 'gateway': 0, 'nameserver': 0}
+        self.starter = None
+
+    def kill_one(self):
+        role = self.choose.choice(sorted(self.kills))
+        running = self.cluster.processes(role)
+        if not running:
+            return
+        self.cluster.kill(self.choose.choice(running))
+        self.kills[role] += 1
+        if role != 'dsp' and (self.starter is None or not self.starter.is_alive()):
+            self.starter = threading.Thread(target=self.cluster.up, kwargs={'wanted': None})
+            self.starter.start()
+
+    def run(self, seconds):
+        end = time.monotonic() + seconds
+        due = time.monotonic() + 1
+        while due < end:
+            wait_until(lambda at=due: time.monotonic() >= at, 'a second has passed')
+            self.kill_one()
+            due += 1
+        if self.starter is not None:
+            self.starter.join()
+
+
+def chaos(seconds, seed=None):
+    """Returns what happened, for the report."""
+    seed = seed if seed is not None else random.randrange(1 << 30)
+    print(f'seed {seed}')
+    with Cluster(dataservers=2, disks=2, gateways=2) as cluster:
+        cluster.up()
+        gateways = [p['http'] for p in cluster.processes('gateway')]
+        killer = Killer(cluster, seed)
+        with Uploaders(cluster, os.path.join(cluster.dir, 'up'), gateways=gateways,
+                       seed=seed) as uploaders:
+            killer.run(seconds)
+            before = uploaders.acknowledged()
+            cluster.up()
+            wait_until(lambda: uploaders.acknowledged() >= before + 50,
+                       'uploads go on after the last kill')
+        check_nothing_lost(cluster, uploaders)
+        report = {'seconds': seconds, 'seed': seed, 'kills': killer.kills,
+                  'acknowledged': uploaders.acknowledged(), 'deleted': len(uploaders.deleted),
+                  'refused': uploaders.refused, 'no_answer': uploaders.broken,
+                  'longest_gap_s': round(uploaders.longest_gap_s, 2), 'lost': 0}
+        print(report)
+        check(sum(killer.kills.values()) >= seconds - 2, f'kills happened: {killer.kills}')
+        check(uploaders.acknowledged() > 20 * seconds, f'uploads happened: {report}')
+        return report
+
+
+def test_random_kills_under_load_lose_nothing():
+    """A dsp, dataserver, gateway or nameserver each second."""
+    chaos(ARGUMENTS.seconds, ARGUMENTS.seed)
+
+
+def restart_dataservers(cluster, environment):
+    """Ends dataservers and dsps, and starts them in another environment."""
+    for role in ('dataserver', 'dsp'):
+        for process in cluster.processes(role):
+            cluster.kill(process)
+    cluster.environment = dict(os.environ, **environment)
+    return subprocess.Popen([f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir],
+                            env=cluster.environment, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+
+
+def failpoint_kills(names, kills_each):
+    """Each named place kills its dsp again and again under load. Returns the kills."""
+    total = 0
+    with Cluster(dataservers=1, disks=2) as cluster:
+        cluster.up()
+        with Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=3) as uploaders:
+            for name in names:
+                often = name.startswith('dsp_') or name in OFTEN_REACHED
+                count = random.randrange(1, 40) if often else 2
+                before = killed_by_signal(cluster)
+                with restart_dataservers(cluster, {'HAYLOFT_FAILPOINT': f'{name}:{count}'}) as up:
+                    wait_until(lambda wanted=before + kills_each:
+                               killed_by_signal(cluster) >= wanted, f'{name}:{count} kills')
+                    up.kill()
+                total += killed_by_signal(cluster) - before
+            restart_dataservers(cluster, {}).wait()
+            acknowledged = uploaders.acknowledged()
+            wait_until(lambda: uploaders.acknowledged() >= acknowledged + 20, 'uploads go on')
+        check_nothing_lost(cluster, uploaders)
+        print({'kills': total, 'acknowledged': uploaders.acknowledged()})
+    return total
+
+
+def test_f01_f02_f03_f05_kills_at_failpoints_lose_nothing():
+    """Before and after write and sync, before the answer; test builds only."""
+    if MODE == 'release':
+        print('skipped: a release build has no failpoints')
+        return
+    failpoint_kills(FAILPOINTS, 2)
+
+
+if __name__ == '__main__':
+    ARGUMENTS, REST = OPTIONS.parse_known_args()
+    sys.argv[1:] = REST
+    main([value for name, value in list(globals().items()) if name.startswith('test_')])
