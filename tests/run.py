@@ -43,6 +43,7 @@ TEST = [
                   f'--jobs={os.cpu_count()}'], {}),
     cluster_test('dataserver'),
     cluster_test('commands'),
+    cluster_test('http'),
 ]
 
 # How the steps say how many passed and failed; a step that says neither counts as one.
