@@ -323,7 +323,12 @@ void SimCluster::Judge() {
   }
   constexpr uint64_t kQuietMs = 5'000;  // what is on the way arrives, closes and seals are done
   (void)RunUntil(kQuietMs, [] { return false; });
-  (void)RunUntil(kQuietMs, [this] { return world_.net.Unanswered() == 0 && Settled(); });
+  // A block lies on its disk before its creation is answered: compare when nothing is on the way.
+  constexpr uint64_t kSettleMsMax = 30'000;
+  (void)RunUntil(kSettleMsMax, [this] {
+    return world_.net.Unanswered() == 0 && world_.net.InFlight() == 0 && Settled();
+  });
+  if (world_.net.InFlight() > 0) world_.trace.Fail("calls are under way without an end");
   if (world_.net.Unanswered() > 0) {
     world_.trace.Fail("never answered: %s", world_.net.DescribeUnanswered().c_str());
   }

@@ -62,6 +62,7 @@ class SimNet {
   // Requests that reached a living process and were not answered yet.
   size_t Unanswered() const { return deliveries_.size(); }
   std::string DescribeUnanswered() const;
+  size_t InFlight() const { return flights_.size(); }  // calls whose callers wait
   uint64_t calls() const { return next_flight_ - 1; }
 
  private:
