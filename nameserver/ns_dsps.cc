@@ -94,8 +94,8 @@ void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
     return Reply(request, err, "", outbox);
   }
   const bool refused_often = dsp_id != 0 && work_.at(dsp_id).stale_refusals > 1;
-  const bool obeys_another = !message.promised_node().empty() &&
-                             message.promised_node() != std::string_view(state_.node);
+  const bool obeys_another =
+      !message.promised_node().empty() && message.promised_node() != std::string_view(state_.node);
   if (message.promised_epoch() > state_.epoch ||
       (message.promised_epoch() == state_.epoch && (obeys_another || refused_often))) {
     // It obeys a later nameserver, or another one of the same epoch: that before a rebuild.

@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Disks that are full, fail, are swapped or not there; and that fsync is real.
+
+Faults are injected into running dsps by strace, a full disk is a small tmpfs.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+
+from harness import (BIN, Cluster, alive, check, check_equal, main, random_bytes, run, wait_until)
+from straces import Strace, read_trace
+
+WRITES = 'pwrite64,pwritev,pwritev2'
+SYNCS = 'fdatasync,fsync'
+
+
+def check_fsync_is_real(uploads=100):
+    """For each upload: bytes written, then an fdatasync begins and returns 0, then the answer."""
+    with Cluster(dataservers=1, disks=1) as cluster:
+        cluster.up()
+        pids = [cluster.process('dsp-1-1')['pid'], cluster.process('gateway-1')['pid']]
+        path = os.path.join(cluster.dir, 'trace')
+        ids = []
+        traced = f'trace={WRITES},{SYNCS},write,writev,sendmsg,sendto'
+        with Strace(pids, path, '-e', traced) as trace:
+            for i in range(uploads):
+                body = f'hayloft-mark-{i:05}-'.encode() + random_bytes(200 + i * 170)
+                ids.append(cluster.upload(body)['id'])
+            trace.wait_for(ids[-1])
+        calls = read_trace(path)
+        for i, file_id in enumerate(ids):
+            check_one_upload(calls, f'hayloft-mark-{i:05}-', file_id)
+        syncs = sum(call.name in SYNCS for call in calls)
+        check(syncs >= uploads, f'{syncs} syncs for {uploads} uploads one after the other')
+        return {'uploads': uploads, 'syncs': syncs, 'proven': len(ids)}
+
+
+def check_one_upload(calls, mark, file_id):
+    written = [c for c in calls if c.name in WRITES.split(',') and mark in c.arguments]
+    check_equal(len(written), 1, f'writes of {mark} to a block')
+    answers = [c for c in calls if 'HTTP/1.1 201' in c.arguments and file_id in c.arguments]
+    check_equal(len(answers), 1, f'answers that name {file_id}')
+    block_file = written[0].arguments.split(',')[0]
+    covering = [c for c in calls if c.name in SYNCS and c.arguments.split(',')[0] == block_file and
+                c.order > written[0].ended and c.result == '0' and c.ended < answers[0].order]
+    check(covering, f'a sync of {block_file} between the write of {mark} and its answer')
+
+
+def test_an_answer_comes_after_its_fdatasync():
+    """strace of gateway and dsp, 100 uploads."""
+    check_fsync_is_real()
+
+
+def mounted(folder, size):
+    """A tmpfs of its own at the folder; False where mounting is not allowed."""
+    os.makedirs(folder)
+    return subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder],
+                          check=False, capture_output=True).returncode == 0
+
+
+def test_f22_a_full_disk_refuses_uploads_and_serves_the_rest():
+    """507 on a full tmpfs; reads, deletes and a restart go on; space comes back after it."""
+    with Cluster(dataservers=1, disks=1, sets=['dsp.block_bytes=4194304', 'dsp.pool_files=1',
+                                               'gateway.upload_bytes_max=1000000']) as cluster:
+        disk = os.path.join(cluster.dir, 'dataserver-1', 'disk-1')
+        if not mounted(disk, '48m'):
+            print('skipped: mounting is not allowed here')
+            return
+        try:
+            fill_the_disk(cluster, disk)
+        finally:
+            cluster.down(wanted=None)
+            run('umount', '-l', disk)
+
+
+def fill_the_disk(cluster, disk):
+    cluster.up()
+    files, last = {}, None
+    for i in range(400):
+        body = random_bytes(200_000 + i)
+        status, _, answer = cluster.request('POST', '/v1/files', body)
+        last = status, json.loads(answer)
+        if status == 507:
+            break
+        check(status in (201, 503), lambda: f'upload {i}: {status} {answer[:200]!r}')
+        if status == 201:
+            files[last[1]['id']] = body, last[1]['delete_token']
+    check_equal(last[0], 507, f'status of an upload onto a full disk ({last[1]})')
+    check(len(files) * 200_000 > 20_000_000, f'{len(files)} files found room')
+    file_id, (_, token) = next(iter(files.items()))
+    status, _, _ = cluster.request('DELETE', '/v1/files/' + file_id,
+                                   headers={'Hayloft-Delete-Token': token})
+    check_equal(status, 204, 'DELETE on a full disk')
+    del files[file_id]
+    for round_ in range(2):
+        for other, (body, _) in files.items():
+            check(cluster.download(other) == body, f'{other} on a full disk')
+        check_equal(cluster.request('GET', '/' + file_id)[0], 410, 'the deleted one')
+        if round_ == 0:
+            cluster.kill(cluster.process('dsp-1-1'))
+            wait_until(lambda: not_failed(cluster, 'dsp-1-1'), 'it comes back')
+    check(alive(cluster.process('dsp-1-1')['pid']), 'a full disk is no failed one')
+    check(shutil.disk_usage(disk).free > 0, 'the reserve is kept')
+
+
+def not_failed(cluster, name):
+    """The dsp runs and reads work."""
+    states = {dsp['address']: dsp['state'] for dsp in cluster.status()['dsps']}
+    found = [p for p in cluster.processes('dsp') if p['name'] == name]
+    with contextlib.suppress(OSError):
+        return found and alive(found[0]['pid']) and states.get(found[0]['address']) == 'up' and \
+            cluster.request('GET', '/readyz', address=found[0]['http'])[0] == 200
+    return False
+
+
+def fail_a_disk(calls, error, check_mark=True):
+    """One of two disks fails: uploads go on, its dsp leaves and is not started again."""
+    with Cluster(dataservers=1, disks=2) as cluster:
+        cluster.up()
+        stored = {}
+        for i in range(20):
+            body = random_bytes(5000 + i)
+            stored[cluster.upload(body)['id']] = body
+        victim = cluster.process('dsp-1-1')
+        trace = os.path.join(cluster.dir, 'trace')
+        with Strace([victim['pid']], trace, '-e', f'trace={calls}',
+                    '-e', f'inject={calls}:error={error}'):
+            for i in range(20):
+                body = random_bytes(9000 + i)
+                stored[cluster.upload(body)['id']] = body
+            if check_mark:
+                wait_until(lambda: not alive(victim['pid']), 'the dsp leaves')
+        with open(trace, encoding='utf-8', errors='replace') as file:
+            check('INJECTED' in file.read(), 'the fault happened')
+        if check_mark:
+            check_marked(cluster, victim, stored, writes_fail=calls == WRITES)
+        return cluster.log('dsp-1-1')
+
+
+def check_marked(cluster, victim, stored, writes_fail):
+    mark = os.path.join(cluster.dir, 'dataserver-1', 'dsp-1-1.failed')
+    wait_until(lambda: os.path.exists(mark), 'the disk is marked as failed')
+    wait_until(lambda: [p['name'] for p in cluster.processes('dsp')] == ['dsp-1-2'],
+               'only the other dsp runs')
+    done = cluster.up()  # not even by `up`, which still succeeds: a write would
+    check('dsp-1-1 is not served (disk_failed)' in done.stderr, f'up says so: {done.stderr!r}')
+    check_equal([p['name'] for p in cluster.processes('dsp')], ['dsp-1-2'], 'dsps after up')
+    if writes_fail:
+        return  # the superblock could not be marked either: the dataserver's mark is all there is
+    os.remove(mark)
+    cluster.up()  # the superblock knows it too
+    wait_until(lambda: os.path.exists(mark), 'the dsp itself refuses')
+    check_read_only(cluster, victim, stored)
+
+
+def check_read_only(cluster, victim, stored):
+    read_only = [f'{BIN}/hayloft-dsp', '--name=dsp-1-1', f'--data={victim["data"]}',
+                 f'--listen={victim["address"]}', f'--admin-listen={victim["http"]}',
+                 f'--cluster-key-file={cluster.dir}/secret', '--read-only',
+                 f'--nameservers={cluster.processes("nameserver")[0]["address"]}',
+                 f'--cluster-id={cluster_id(cluster)}', '--machine=machine-1',
+                 f'--log-file={cluster.dir}/log/read-only.log']
+    with subprocess.Popen(read_only) as process:
+        try:
+            wait_until(lambda: all(cluster.request('GET', '/' + file_id)[2] == body
+                                   for file_id, body in stored.items()),
+                       'all is read, from the failed disk with --read-only')
+        finally:
+            process.terminate()
+
+
+def cluster_id(cluster):
+    with open(os.path.join(cluster.dir, 'options.json'), encoding='utf-8') as file:
+        return json.load(file)['cluster_id']
+
+
+def test_f20_eio_on_write_fails_the_disk_and_nothing_else():
+    """No acknowledgement from it, uploads elsewhere, marked, not started again."""
+    fail_a_disk(WRITES, 'EIO')
+
+
+def test_f21_eio_on_fsync_fails_the_disk_and_is_not_retried():
+    """The process leaves with 74; what it had acknowledged can be read."""
+    fail_a_disk(SYNCS, 'EIO')
+
+
+def test_f24_a_read_only_file_system_keeps_serving_reads():
+    """EROFS: uploads go elsewhere; it is no failed disk."""
+    log = fail_a_disk(WRITES, 'EROFS', check_mark=False)
+    check('disk_read_only' in log, 'the log says so')
+
+
+def test_f50_swapped_disks_are_welcome_and_a_clone_is_refused():
+    """A disk is known by its id, wherever it is; two with one id are not served both."""
+    with Cluster(dataservers=2, disks=1) as cluster:
+        cluster.up()
+        stored = {}
+        for i in range(30):
+            body = random_bytes(5000 + i)
+            stored[cluster.upload(body)['id']] = body
+        cluster.down()
+        first, second = (os.path.join(cluster.dir, f'dataserver-{i}', 'disk-1') for i in (1, 2))
+        os.rename(first, first + '.away')
+        os.rename(second, first)
+        os.rename(first + '.away', second)
+        cluster.up()
+        for file_id, body in stored.items():
+            check(cluster.download(file_id) == body, f'{file_id} after the swap')
+        cluster.down()
+        shutil.move(second, os.path.join(cluster.dir, 'kept'))
+        shutil.copytree(first, second)
+        with subprocess.Popen([f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir],
+                              stderr=subprocess.DEVNULL) as starter:
+            wait_until(lambda: any('registration_refused' in cluster.log(f'dsp-{i}-1')
+                                   for i in (1, 2)), 'one of the two is refused')
+            starter.kill()
+        up = [dsp for dsp in cluster.status()['dsps'] if dsp['state'] == 'up']
+        check_equal(len(up), 1, 'dsps of one disk id that are up')
+        cluster.down()
+        shutil.rmtree(second)
+        shutil.move(os.path.join(cluster.dir, 'kept'), second)
+        cluster.up()
+        for file_id, body in stored.items():
+            check(cluster.download(file_id) == body, f'{file_id} with the right disk again')
+
+
+def test_f51_an_emptied_mount_is_not_formatted_and_up_says_so():
+    """The rest of the cluster starts; the folder stays empty."""
+    with Cluster(dataservers=1, disks=2) as cluster:
+        cluster.up()
+        cluster.down()
+        disk = os.path.join(cluster.dir, 'dataserver-1', 'disk-2')
+        os.rename(disk, disk + '.away')
+        os.mkdir(disk)
+        done = cluster.up()
+        check('dsp-1-2 is not served (configuration)' in done.stderr, f'up: {done.stderr!r}')
+        check_equal(os.listdir(disk), [], 'what was written into the empty folder')
+        cluster.upload(random_bytes(1000))
+        os.rmdir(disk)
+        os.rename(disk + '.away', disk)
+        cluster.up()
+        check_equal(len([d for d in cluster.status()['dsps'] if d['state'] == 'up']), 2, 'dsps up')
+
+
+def test_s18_no_secret_in_logs_or_on_command_lines():
+    """Neither the cluster's key nor a delete token."""
+    with Cluster() as cluster:
+        cluster.up()
+        told = cluster.upload(random_bytes(1000))
+        cluster.request('DELETE', '/v1/files/' + told['id'],
+                        headers={'Hayloft-Delete-Token': told['delete_token']})
+        with open(os.path.join(cluster.dir, 'secret'), encoding='utf-8') as file:
+            secrets = [file.read().strip(), told['delete_token']]
+        texts = [cluster.log(p['name']) for p in cluster.processes()]
+        for process in cluster.processes():
+            with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:
+                texts.append(file.read())
+        for secret in secrets:
+            check(not any(re.search(re.escape(secret), text) for text in texts), 'a secret shows')
+
+
+if __name__ == '__main__':
+    main([value for name, value in list(globals().items()) if name.startswith('test_')])
