@@ -133,11 +133,7 @@ class DiskMaker {
   const std::string metadata_ = EncodeMetadata(Metadata());
 };
 
-}  // namespace
-}  // namespace hayloft
-
-int main(int argc, char** argv) {
-  using namespace hayloft;
+int Main(int argc, char** argv) {
   Id16 cluster_id;
   if (argc != 5 || !FromHex(argv[2], cluster_id)) {
     std::fprintf(stderr, "usage: make_disk DIR CLUSTER_ID IMAGES UNSEALED_BLOCKS\n");
@@ -154,3 +150,8 @@ int main(int argc, char** argv) {
   std::fprintf(stderr, "make_disk: %s\n", std::string(ErrName(err)).c_str());
   return 1;
 }
+
+}  // namespace
+}  // namespace hayloft
+
+int main(int argc, char** argv) { return hayloft::Main(argc, argv); }
