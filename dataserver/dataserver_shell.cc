@@ -260,7 +260,7 @@ void Dataserver::SendProbes() {
     if (dsp.process.pid == 0 || dsp.probe != nullptr || now_ms < dsp.probe_at_ms) continue;
     // Until it answers for the first time it is asked more often: it may be waited for.
     dsp.probe_at_ms = now_ms + (supervisor_->answers(i) ? kProbeMs : kTickMs);
-    const HttpRequest request{
+    const HttpCallRequest request{
         .address = dsp.admin_listen, .path = "/metrics", .timeout_ms = kProbeTimeoutMs};
     dsp.probe = std::make_unique<HttpCall>(loop_, request, [this, i](HttpAnswer answer) {
       dsps_[i].probe.reset();

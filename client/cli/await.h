@@ -23,7 +23,7 @@ T Await(Loop* loop, const Start& start) {
   return std::move(*result);
 }
 
-inline HttpAnswer AwaitHttp(Loop* loop, const HttpRequest& request) {
+inline HttpAnswer AwaitHttp(Loop* loop, const HttpCallRequest& request) {
   std::optional<HttpCall> call;
   return Await<HttpAnswer>(loop, [&](auto done) {
     call.emplace(loop, request, [done](HttpAnswer answer) { done(std::move(answer)); });

@@ -310,7 +310,7 @@ bool Starter::Ready(std::string* waiting_for) {
   if (!writable || up + retired_.size() < dsps) return false;
   for (const PlannedProcess& process : plan_) {
     *waiting_for = process.name;
-    const HttpRequest request{.address = process.listen, .path = "/readyz"};
+    const HttpCallRequest request{.address = process.listen, .path = "/readyz"};
     if (process.role == "gateway" && AwaitHttp(session_->loop(), request).status != 200) {
       return false;
     }

@@ -42,6 +42,29 @@ std::string FolderOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+// The failure that errno tells of.
+Err Failure(std::string* why) {
+  const int number = errno;
+  if (why != nullptr) *why = ErrnoText(number);
+  return ErrOfErrno(number);
+}
+
+Result<UniqueFd> LockFile(const std::string& path, int how, std::string* why) {
+  for (;;) {
+    UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    if (!fd.valid()) return Failure(why);
+    while (flock(fd.get(), how) != 0) {
+      if (errno == EWOULDBLOCK) return Err::kBusy;
+      if (errno != EINTR) return Failure(why);
+    }
+    if (IsSameFile(fd.get(), path)) return fd;  // else who had it before us removed it
+  }
+}
+
+}  // namespace
+
+std::string ErrnoText(int number) { return std::generic_category().message(number); }
+
 Err WriteAll(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t wrote = write(fd, text.data(), text.size());
@@ -52,41 +75,32 @@ Err WriteAll(int fd, std::string_view text) {
   return Err::kOk;
 }
 
-Result<UniqueFd> LockFile(const std::string& path, int how) {
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (!fd.valid()) return ErrOfErrno(errno);
-  while (flock(fd.get(), how) != 0) {
-    if (errno == EWOULDBLOCK) return Err::kBusy;
-    if (errno != EINTR) return ErrOfErrno(errno);
-  }
-  return fd;
-}
-
-}  // namespace
-
-Result<std::string> ReadWholeFile(const std::string& path, uint64_t size_bytes_max) {
+Result<std::string> ReadWholeFile(const std::string& path, uint64_t size_bytes_max,
+                                  std::string* why) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return ErrOfErrno(errno);
+  if (!fd.valid()) return Failure(why);
   std::string text;
   char part[16384];  // not by st_size: files of /proc say 0
   for (;;) {
     const ssize_t got = read(fd.get(), part, sizeof(part));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ErrOfErrno(errno);
+    if (got < 0) return Failure(why);
     if (got == 0) return text;
     text.append(part, static_cast<size_t>(got));
-    if (text.size() > size_bytes_max) return Err::kTooLarge;
+    if (text.size() <= size_bytes_max) continue;
+    if (why != nullptr) *why = "larger than " + std::to_string(size_bytes_max) + " bytes";
+    return Err::kTooLarge;
   }
 }
 
-Err ReplaceFile(const std::string& path, std::string_view text, unsigned mode) {
+Err ReplaceFile(const std::string& path, std::string_view text, unsigned mode, std::string* why) {
   const std::string beside = path + ".new";
-  UniqueFd fd(open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
-  if (!fd.valid()) return ErrOfErrno(errno);
-  TRY(WriteAll(fd.get(), text));
-  if (fsync(fd.get()) != 0) return ErrOfErrno(errno);
-  if (rename(beside.c_str(), path.c_str()) != 0) return ErrOfErrno(errno);
-  return SyncFolder(FolderOf(path));
+  const UniqueFd fd(open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd.valid() || WriteAll(fd.get(), text) != Err::kOk || fsync(fd.get()) != 0 ||
+      rename(beside.c_str(), path.c_str()) != 0 || SyncFolder(FolderOf(path)) != Err::kOk) {
+    return Failure(why);
+  }
+  return Err::kOk;
 }
 
 Err MakeFolders(const std::string& path) {
@@ -103,6 +117,13 @@ bool IsFolder(const std::string& path) {
 bool FileExists(const std::string& path) {
   struct stat info {};
   return stat(path.c_str(), &info) == 0;
+}
+
+bool IsSameFile(int fd, const std::string& path) {
+  struct stat one {
+  }, other{};
+  return fstat(fd, &one) == 0 && stat(path.c_str(), &other) == 0 && one.st_dev == other.st_dev &&
+         one.st_ino == other.st_ino;
 }
 
 Result<std::vector<std::string>> ListFolder(const std::string& path) {
@@ -132,13 +153,13 @@ std::string AbsolutePath(const std::string& path) {
   return text.front() == '/' ? text : std::filesystem::absolute(text).string();
 }
 
-Result<FileLock> FileLock::Take(const std::string& path) {
-  TRY_ASSIGN(UniqueFd fd, LockFile(path, LOCK_EX));
+Result<FileLock> FileLock::Take(const std::string& path, std::string* why) {
+  TRY_ASSIGN(UniqueFd fd, LockFile(path, LOCK_EX, why));
   return FileLock(std::move(fd));
 }
 
 Result<FileLock> FileLock::TryTake(const std::string& path) {
-  TRY_ASSIGN(UniqueFd fd, LockFile(path, LOCK_EX | LOCK_NB));
+  TRY_ASSIGN(UniqueFd fd, LockFile(path, LOCK_EX | LOCK_NB, /*why=*/nullptr));
   return FileLock(std::move(fd));
 }
 

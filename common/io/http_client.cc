@@ -34,7 +34,7 @@ HostPort SplitAddress(const std::string& address) {
 
 }  // namespace
 
-HttpCall::HttpCall(Loop* loop, const HttpRequest& request, std::function<void(HttpAnswer)> done)
+HttpCall::HttpCall(Loop* loop, const HttpCallRequest& request, std::function<void(HttpAnswer)> done)
     : loop_(loop), done_(std::move(done)) {
   timeout_ = loop->After(request.timeout_ms, [this] { FinishSoon(); });
   Send(request);
@@ -45,7 +45,7 @@ HttpCall::~HttpCall() {
   if (connection_ != nullptr) evhttp_connection_free(connection_);
 }
 
-void HttpCall::Send(const HttpRequest& request) {
+void HttpCall::Send(const HttpCallRequest& request) {
   const HostPort to = SplitAddress(request.address);
   if (to.port == 0) return FinishSoon();
   connection_ = evhttp_connection_base_new(loop_->base(), nullptr, to.host.c_str(), to.port);

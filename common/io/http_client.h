@@ -15,7 +15,7 @@ struct evhttp_request;
 
 namespace hayloft {
 
-struct HttpRequest {
+struct HttpCallRequest {
   std::string address{};  // IP:PORT
   std::string path{"/"};
   std::string content_type{};
@@ -32,14 +32,14 @@ struct HttpAnswer {
 // inside of `done`.
 class HttpCall {
  public:
-  HttpCall(Loop* loop, const HttpRequest& request, std::function<void(HttpAnswer)> done);
+  HttpCall(Loop* loop, const HttpCallRequest& request, std::function<void(HttpAnswer)> done);
   ~HttpCall();
   HttpCall(const HttpCall&) = delete;  // libevent holds its address
   HttpCall& operator=(const HttpCall&) = delete;
 
  private:
   static void OnAnswer(evhttp_request* request, void* self);
-  void Send(const HttpRequest& request);
+  void Send(const HttpCallRequest& request);
   void FinishSoon();
 
   Loop* const loop_;

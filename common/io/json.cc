@@ -47,10 +47,35 @@ Result<Json> FromNlohmann(const nlohmann::ordered_json& from, int depth) {
   return Err::kCorrupt;
 }
 
+// Bytes of the UTF-8 character at the front of `text`, 0 when there is none: a byte out of place, a
+// longer form than needed, half of a surrogate pair, or above U+10FFFF.
+size_t Utf8Length(std::string_view text) {
+  const auto byte = [text](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  const size_t length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (first < 0xc2 || first > 0xf4) return 0;
+  const unsigned least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+  const unsigned most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+  if (byte(1) < least || byte(1) > most) return 0;
+  for (size_t i = 2; i < length; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  }
+  return length;
+}
+
+// File names are any bytes: what is not UTF-8 becomes U+FFFD, byte by byte.
 void DumpText(std::string_view text, std::string* out) {
   out->push_back('"');
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
+  for (size_t i = 0, length = 1; i < text.size(); i += length) {
+    length = Utf8Length(text.substr(i));
+    const char c = text[i];
+    if (length == 0) {
+      length = 1;
+      *out += "\xef\xbf\xbd";
+    } else if (c == '"' || c == '\\') {
       out->push_back('\\');
       out->push_back(c);
     } else if (static_cast<unsigned char>(c) < 0x20) {
@@ -58,7 +83,7 @@ void DumpText(std::string_view text, std::string* out) {
       std::snprintf(escaped, sizeof(escaped), "\\u%04x", static_cast<unsigned>(c));
       *out += escaped;
     } else {
-      out->push_back(c);
+      out->append(text.substr(i, length));
     }
   }
   out->push_back('"');

@@ -80,8 +80,11 @@ Result<ProcessId> Spawn(const std::vector<std::string>& argv, const std::string&
 int RunToEnd(const std::vector<std::string>& argv) {
   ASSERT(!argv.empty());
   const std::vector<char*> pointers = Pointers(argv);
+  const UniqueFd null_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (!null_fd.valid()) return -1;
   const pid_t pid = fork();
   if (pid == 0) {
+    if (dup2(null_fd.get(), 1) < 0) _exit(kExitNotRun);
     execv(pointers[0], pointers.data());
     _exit(kExitNotRun);
   }

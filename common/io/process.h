@@ -34,8 +34,8 @@ struct ChildExit {
 Result<ProcessId> Spawn(const std::vector<std::string>& argv, const std::string& log_file,
                         const std::function<Err(const ProcessId&)>& record);
 
-// Runs argv to its end with our own stdout and stderr; -1 when it could not be started or was
-// killed.
+// Runs argv to its end with our own stderr; what it prints is dropped, as our stdout is for our own
+// result. -1 when it could not be started or was killed.
 int RunToEnd(const std::vector<std::string>& argv);
 
 // The name of a process that runs now; pid 0 when there is none. A zombie does not run.

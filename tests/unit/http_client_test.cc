@@ -44,7 +44,7 @@ struct Server {
   Loop::Handle accepting_, reading_;
 };
 
-HttpAnswer Ask(Loop* loop, const HttpRequest& request) {
+HttpAnswer Ask(Loop* loop, const HttpCallRequest& request) {
   HttpAnswer result{.status = -1, .body = ""};
   std::unique_ptr<HttpCall> call;
   call = std::make_unique<HttpCall>(loop, request, [&](HttpAnswer answer) {
@@ -90,7 +90,7 @@ TEST_CASE("http_client: a call that is destroyed calls nobody") {
   Loop loop;
   Server server(&loop, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
   bool called = false;
-  auto call = std::make_unique<HttpCall>(&loop, HttpRequest{.address = server.address_},
+  auto call = std::make_unique<HttpCall>(&loop, HttpCallRequest{.address = server.address_},
                                          [&](HttpAnswer) { called = true; });
   call.reset();
   CHECK_EQ(Ask(&loop, {.address = server.address_, .path = "/"}).status, 200);

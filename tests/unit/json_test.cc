@@ -41,5 +41,26 @@ TEST_CASE("json: what is not exactly one value is refused") {
   CHECK_EQ(Json::Parse(std::string(100, '[') + std::string(100, ']')).err(), Err::kTooLarge);
 }
 
+TEST_CASE("json: bytes that are not UTF-8 become U+FFFD, what is stays as it is") {
+  const std::string good = "a\u00e9\u20ac\U0001f600\ud7ff\ue000\U0010ffff";
+  CHECK_EQ(Json(good).Dump(), "\"" + good + "\"");
+  const std::string mark = "\xef\xbf\xbd";
+  const std::pair<std::string, std::string> cases[] = {
+      {"caf\xe9.png", "caf" + mark + ".png"},           // Latin-1
+      {"\x80", mark},                                   // a byte out of place
+      {"\xc0\xaf", mark + mark},                        // longer than needed
+      {"\xe0\x9f\xbf", mark + mark + mark},             // the same
+      {"\xed\xa0\x80", mark + mark + mark},             // half of a surrogate pair
+      {"\xf4\x90\x80\x80", mark + mark + mark + mark},  // above U+10FFFF
+      {"\xe2\x82", mark + mark},                        // cut off
+      {"\xe2\x82z", mark + mark + "z"},
+  };
+  for (const auto& [bytes, wanted] : cases) {
+    const Json json = Json().Set(bytes, bytes);
+    CHECK_EQ(json.Dump(), "{\"" + wanted + "\":\"" + wanted + "\"}");
+    CHECK(Json::Parse(json.Dump()).ok());
+  }
+}
+
 }  // namespace
 }  // namespace hayloft

@@ -112,5 +112,35 @@ TEST_CASE("files: a lock has one holder and ends with it") {
   CHECK(FileLock::TryTake(folder.path + "/lock").ok());
 }
 
+TEST_CASE("files: a lock whose file its holder removed is taken on the file that is there then") {
+  TempFolder folder;
+  const std::string path = folder.path + "/lock";
+  {
+    const auto held = FileLock::Take(path);
+    REQUIRE(held.ok());
+    REQUIRE_EQ(unlink(path.c_str()), 0);
+  }
+  const auto held = FileLock::Take(path);
+  REQUIRE(held.ok());
+  CHECK(FileExists(path));
+  CHECK_EQ(FileLock::TryTake(path).err(), Err::kBusy);
+}
+
+TEST_CASE("files: a failure is told in the system's words") {
+  TempFolder folder;
+  std::string why;
+  CHECK_EQ(ReadWholeFile(folder.path + "/none", 10, &why).err(), Err::kNotFound);
+  CHECK_EQ(why, "No such file or directory");
+  CHECK_FALSE(ReadWholeFile(folder.path, 10, &why).ok());
+  CHECK_EQ(why, "Is a directory");
+  CHECK_EQ(ReplaceFile(folder.path + "/none/file", "x", 0644, &why), Err::kNotFound);
+  CHECK_EQ(why, "No such file or directory");
+  CHECK_EQ(FileLock::Take(folder.path + "/none/lock", &why).err(), Err::kNotFound);
+  CHECK_EQ(why, "No such file or directory");
+  REQUIRE_EQ(ReplaceFile(folder.path + "/long", "12345"), Err::kOk);
+  CHECK_EQ(ReadWholeFile(folder.path + "/long", 4, &why).err(), Err::kTooLarge);
+  CHECK_EQ(why, "larger than 4 bytes");
+}
+
 }  // namespace
 }  // namespace hayloft
