@@ -263,7 +263,8 @@ int RunBench(int argc, const char* const* argv) {
   const Program program{.name = "hayloft bench",
                         .role = "",
                         .about = "Load on a running cluster; verifies every byte that it reads.",
-                        .rows = Joined(common.Rows(), bench.Rows())};
+                        .rows = Joined(common.Rows(), bench.Rows()),
+                        .fault = [&] { return common.Fault(); }};
   if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
   const std::vector<std::string> gateways =
       bench.gateways.empty() ? GatewaysOf(common.dir) : SplitList(bench.gateways);

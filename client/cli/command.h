@@ -25,7 +25,10 @@ inline constexpr int kExitUsage = 2;
 
 struct CommandOptions {
   HAYLOFT_OPTIONS(HAYLOFT_COMMAND_OPTIONS)
+  std::string Fault() const;  // empty: fine
 };
+
+bool IsAddress(const std::string& text);  // IP:PORT
 
 // The rows of two tables behind each other.
 inline OptionRows Joined(OptionRows first, OptionRows second) {
@@ -37,6 +40,9 @@ inline int Complain(const std::string& text, int exit_code = kExitFailed) {
   std::fprintf(stderr, "hayloft: %s\n", text.c_str());
   return exit_code;
 }
+
+// Prints what the nameservers know of the cluster.
+int PrintStatus(const CommandOptions& options);
 
 int RunPut(int argc, const char* const* argv);
 int RunGet(int argc, const char* const* argv);

@@ -80,7 +80,7 @@ int Run(bool undelete, int argc, const char* const* argv) {
       .rows = Joined(deletion.common.Rows(), deletion.options.Rows()),
       .fault = [&]() -> std::string {
         const bool either = arguments.empty() != deletion.options.manifest.empty();
-        return either ? "" : "name either ids or a manifest";
+        return either ? deletion.common.Fault() : "name either ids or a manifest";
       },
       .arguments = &arguments,
       .arguments_help = "ID..."};

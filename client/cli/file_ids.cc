@@ -30,9 +30,12 @@ std::optional<std::vector<FileToken>> CollectFiles(const std::vector<std::string
     if (!add(id, token, "")) return std::nullopt;
   }
   if (manifest.empty()) return files;
-  const auto lines = ReadManifest(manifest);
-  if (!lines.ok()) return Complain("cannot read the manifest " + manifest), std::nullopt;
-  for (const ManifestLine& line : *lines) {
+  std::string why;
+  const Result<Manifest> read = ReadManifest(manifest, &why);
+  if (!read.ok()) {
+    return Complain("cannot read the manifest " + manifest + ": " + why), std::nullopt;
+  }
+  for (const ManifestLine& line : read->lines) {
     if (!add(line.id, line.token, line.path)) return std::nullopt;
   }
   return files;

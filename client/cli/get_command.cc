@@ -7,6 +7,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/session.h"
 #include "common/io/files.h"
+#include "common/io/json.h"
 #include "common/limits.h"
 
 namespace hayloft {
@@ -79,7 +80,11 @@ int Getter::Run(std::vector<FileToken> files) {
   pipeline.Run([this](Pipeline::Done done) { return StartNext(done); });
   const size_t got = progress_->done();
   progress_.reset();
-  if (!get_.verify.empty()) std::printf("%zu files are as they were\n", got);
+  if (!get_.verify.empty() && common_.json) {
+    std::printf("%s\n", Json().Set("verified", got).Set("failed", failed_).Dump().c_str());
+  } else if (!get_.verify.empty()) {
+    std::printf("%zu files are as they were\n", got);
+  }
   if (failed_ > 0)
     return files_.size() == 1 ? kExitFailed : Complain(std::to_string(failed_) + " files failed");
   return kExitFine;
@@ -131,13 +136,22 @@ std::string Getter::Deliver(const FileToken& file, Bytes raw) {
     path += "/" + name;
     if (MakeFolders(path.substr(0, path.rfind('/'))) != Err::kOk) return "cannot make its folder";
   }
-  const Err err = ReplaceFile(path, AsText(raw));
-  return err == Err::kOk ? "" : "cannot write " + path + ": " + Describe(err);
+  std::string why;
+  if (ReplaceFile(path, AsText(raw), 0644, &why) != Err::kOk) {
+    return "cannot write " + path + ": " + why;
+  }
+  if (common_.json) {
+    Json json;
+    json.Set("id", ToText(file.address)).Set("path", path).Set("size", raw.size());
+    std::printf("%s\n", json.Dump().c_str());
+  }
+  return "";
 }
 
 std::string Getter::Compare(const FileToken& file, Bytes raw) {
-  const Result<std::string> original = ReadWholeFile(get_.verify + "/" + file.path, kFileBytesMax);
-  if (!original.ok()) return "its original cannot be read: " + Describe(original.err());
+  std::string why;
+  const auto original = ReadWholeFile(get_.verify + "/" + file.path, kFileBytesMax, &why);
+  if (!original.ok()) return "its original cannot be read: " + why;
   return *original == AsText(raw) ? "" : "differs from its original";
 }
 
@@ -156,7 +170,10 @@ int RunGet(int argc, const char* const* argv) {
   const auto fault = [&]() -> std::string {
     if (arguments.empty() == get.manifest.empty()) return "name either ids or a manifest";
     if (!get.verify.empty() && get.manifest.empty()) return "--verify needs --manifest";
-    return "";
+    const bool to_stdout = get.output.empty() || get.output == "-";
+    if (common.json && to_stdout && get.verify.empty()) return "--json needs -o FILE or FOLDER";
+    if (!get.dsp.empty() && !IsAddress(get.dsp)) return "--dsp: " + get.dsp + " is not IP:PORT";
+    return common.Fault();
   };
   const Program program{.name = "hayloft get",
                         .role = "",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "client/cli/command.h"
+#include "common/log.h"
 #include "common/version.h"
 
 namespace hayloft {
@@ -52,7 +53,17 @@ size_t MoveLeadingOptions(std::vector<const char*>* line) {
   return 1;
 }
 
+// Output that did not arrive is a failure, whatever the command made of it.
+int AfterOutput(int exit_code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code;
+  const int failed = Complain("cannot write to standard output");
+  return exit_code == kExitFine ? failed : exit_code;
+}
+
 int Main(int argc, const char* const* argv) {
+  // Commands say themselves what went wrong; what their client notes on its way is for servers.
+  SetLogSink([](LogLevel, std::string_view line) { Complain(std::string(line)); },
+             LogLevel::kError);
   std::vector<const char*> line(argv, argv + argc);
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--version" || first == "version") {
@@ -73,4 +84,4 @@ int Main(int argc, const char* const* argv) {
 }  // namespace
 }  // namespace hayloft
 
-int main(int argc, char** argv) { return hayloft::Main(argc, argv); }
+int main(int argc, char** argv) { return hayloft::AfterOutput(hayloft::Main(argc, argv)); }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -14,6 +15,7 @@ namespace hayloft {
 namespace {
 
 constexpr uint64_t kManifestBytesMax = uint64_t{4} << 30;
+constexpr std::string_view kFolderMark = "# ";
 constexpr std::array<std::pair<char, char>, 3> kEscapes = {
     {{'\t', 't'}, {'\n', 'n'}, {'\\', '\\'}}};
 
@@ -45,6 +47,14 @@ Result<std::string> Unescape(std::string_view text) {
   return out;
 }
 
+std::string FolderLine(const std::string& folder) {
+  return std::string(kFolderMark) + Escape(folder) + "\n";
+}
+
+bool IsFolderLine(std::string_view line) {
+  return line.starts_with(kFolderMark) && line.find('\t') == std::string_view::npos;
+}
+
 }  // namespace
 
 std::string FormatManifestLine(const ManifestLine& line) {
@@ -53,57 +63,78 @@ std::string FormatManifestLine(const ManifestLine& line) {
 
 Result<ManifestLine> ParseManifestLine(std::string_view text) {
   const size_t first = text.find('\t');
-  const size_t second = first == std::string_view::npos ? first : text.find('\t', first + 1);
-  if (second == std::string_view::npos) return Err::kCorrupt;
+  if (first == std::string_view::npos) return Err::kCorrupt;
+  const size_t second = std::min(text.find('\t', first + 1), text.size());
   TRY_ASSIGN(std::string path, Unescape(text.substr(0, first)));
   return ManifestLine{.path = std::move(path),
                       .id = std::string(text.substr(first + 1, second - first - 1)),
-                      .token = std::string(text.substr(second + 1))};
+                      .token = std::string(text.substr(std::min(second + 1, text.size())))};
 }
 
-Result<std::vector<ManifestLine>> ReadManifest(const std::string& path) {
-  TRY_ASSIGN(const std::string text, ReadWholeFile(path, kManifestBytesMax));
-  std::vector<ManifestLine> lines;
-  for (size_t start = 0;;) {
-    const size_t end = text.find('\n', start);
-    if (end == std::string::npos) return lines;
-    TRY_ASSIGN(ManifestLine line,
-               ParseManifestLine(std::string_view(text).substr(start, end - start)));
-    lines.push_back(std::move(line));
-    start = end + 1;
-  }
-}
-
-Result<ManifestWriter> ManifestWriter::Open(const std::string& path) {
-  const Result<std::string> text = ReadWholeFile(path, kManifestBytesMax);
-  if (!text.ok() && text.err() != Err::kNotFound) return text.err();
-  UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (!fd.valid()) return Err::kConfig;
-  if (text.ok()) {
-    const size_t whole = text->rfind('\n') + 1;  // 0 when there is no newline
-    if (whole < text->size() && ftruncate(fd.get(), static_cast<off_t>(whole)) != 0) {
-      return Err::kIo;
+Result<Manifest> ParseManifest(std::string_view text, std::string* why) {
+  Manifest manifest;
+  for (size_t number = 1; !text.empty(); ++number) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const bool is_folder = IsFolderLine(line);
+    const auto folder = is_folder ? Unescape(line.substr(kFolderMark.size())) : Err::kCorrupt;
+    auto file = ParseManifestLine(line);
+    if (folder.ok()) {
+      manifest.folders.push_back(*folder);
+    } else if (file.ok()) {
+      manifest.lines.push_back(std::move(file).value());
+    } else {
+      *why = "line " + std::to_string(number) + " is not: path TAB id TAB token";
+      return Err::kCorrupt;
     }
   }
+  return manifest;
+}
+
+Result<Manifest> ReadManifest(const std::string& path, std::string* why) {
+  TRY_ASSIGN(const std::string text, ReadWholeFile(path, kManifestBytesMax, why));
+  return ParseManifest(text, why);
+}
+
+Result<ManifestWriter> ManifestWriter::Open(const std::string& path,
+                                            const std::vector<std::string>& folders,
+                                            std::vector<ManifestLine>* stored, std::string* why) {
+  UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!fd.valid()) return *why = ErrnoText(errno), Err::kConfig;
+  const Result<std::string> text = ReadWholeFile(path, kManifestBytesMax, why);
+  if (!text.ok()) return Err::kConfig;
+  std::string header;
+  for (const std::string& folder : folders) header += FolderLine(folder);
+  const size_t whole = text->rfind('\n') + 1;  // 0 when there is no newline
+  Result<Manifest> manifest = ParseManifest(std::string_view(*text).substr(0, whole), why);
+  if (!manifest.ok()) return Err::kConfig;
+  if (whole == 0 && !header.starts_with(*text)) return *why = "it is none", Err::kConfig;
+  if (whole > 0 && manifest->folders != folders) {
+    *why = "it is not of " + folders.front() + "; its first line says of which folder";
+    return Err::kConfig;
+  }
+  if (whole < text->size() && ftruncate(fd.get(), static_cast<off_t>(whole)) != 0) {
+    return *why = ErrnoText(errno), Err::kConfig;
+  }
+  if (whole == 0 && WriteAll(fd.get(), header) != Err::kOk) {
+    return *why = ErrnoText(errno), Err::kConfig;
+  }
+  *stored = std::move(manifest->lines);
   return ManifestWriter(std::move(fd));
 }
 
-void ManifestWriter::Add(const ManifestLine& line) {
-  pending_ += FormatManifestLine(line);
+Err ManifestWriter::Add(const ManifestLine& line) {
   ++unsynced_;
+  return WriteAll(fd_.get(), FormatManifestLine(line));
 }
 
 Err ManifestWriter::Sync() {
-  if (unsynced_ == 0) return Err::kOk;
-  while (!pending_.empty()) {
-    const ssize_t wrote = write(fd_.get(), pending_.data(), pending_.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return errno == ENOSPC ? Err::kFull : Err::kIo;
-    pending_.erase(0, static_cast<size_t>(wrote));
-  }
-  if (fdatasync(fd_.get()) != 0) return Err::kIo;
+  if (unsynced_ > 0 && fdatasync(fd_.get()) != 0) return Err::kIo;
   unsynced_ = 0;
   return Err::kOk;
 }
+
+bool ManifestWriter::IsFile(const std::string& path) const { return IsSameFile(fd_.get(), path); }
 
 }  // namespace hayloft

@@ -1,14 +1,14 @@
 // `hayloft put FILE... | -` and `hayloft put -r DIR --manifest OUT.tsv`.
 
-#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
-#include <filesystem>
 #include <set>
 
 #include "client/cli/manifest.h"
 #include "client/cli/pipeline.h"
 #include "client/cli/progress.h"
 #include "client/cli/session.h"
+#include "client/cli/sources.h"
 #include "client/prepare.h"
 #include "client/sniff.h"
 #include "common/io/files.h"
@@ -33,11 +33,6 @@ struct PutOptions {
 
 constexpr size_t kManifestBatch = 256;
 
-struct Source {
-  std::string name;  // as the user is told
-  std::string path;  // to read from
-};
-
 // What is known of a file that is on its way.
 struct Sent {
   std::string name;
@@ -54,13 +49,15 @@ class Putter {
 
  private:
   bool FindSources(const std::vector<std::string>& arguments);
-  bool FindInFolder(const std::string& folder);
   bool OpenManifest();
   std::optional<uint64_t> StartNext(const Pipeline::Done& done);
   Result<PutRequest> Prepare(Buffer&& raw, Sent* sent);
   void OnPut(const Sent& sent, const PutDone& done);
   void Print(const ManifestLine& line, const Sent& sent);
+  void WriteDown(const ManifestLine& line);
   void SyncManifest();
+  // Going on would store files whose ids are lost.
+  [[noreturn]] static void GiveUp(const std::string& why) { std::exit(Complain(why)); }
   void Fail(const std::string& name, const std::string& why) {
     ++failed_;
     Complain(name + ": " + why);
@@ -70,7 +67,7 @@ class Putter {
   const PutOptions& put_;
   std::unique_ptr<Session> session_;
   std::optional<ManifestWriter> manifest_;
-  std::vector<Source> sources_;
+  Sources sources_;
   std::optional<Progress> progress_;
   Hasher hasher_;
   SystemRandom random_;
@@ -84,62 +81,53 @@ int Putter::Run(const std::vector<std::string>& arguments) {
   if (session_->key() == nullptr) {
     Complain("without the cluster's key (--cluster-key-file) files get no delete token");
   }
-  progress_.emplace("put", sources_.size());
+  progress_.emplace("put", sources_.files.size());
   Pipeline pipeline(session_->loop(), put_.in_flight);
   pipeline.Run([this](Pipeline::Done done) { return StartNext(done); });
   SyncManifest();
   progress_.reset();
-  if (failed_ > 0) return Complain(std::to_string(failed_) + " files were not stored");
+  if (failed_ > 0) return Complain(std::to_string(failed_) + " were not stored; see above");
   return kExitFine;
 }
 
 bool Putter::FindSources(const std::vector<std::string>& arguments) {
-  for (const std::string& argument : arguments) {
-    if (put_.recursive) {
-      if (!FindInFolder(argument)) return Complain(argument + " is no readable folder"), false;
-    } else {
-      sources_.push_back({.name = argument, .path = argument == "-" ? "/dev/stdin" : argument});
-    }
+  sources_ = put_.recursive ? FindInFolders(arguments) : FindFiles(arguments);
+  const std::string twice = put_.recursive ? NameHeldTwice(sources_.files) : "";
+  if (!twice.empty()) {
+    return Complain("two of the folders have a file " + twice + "; put them one at a time"), false;
+  }
+  for (const std::string& complaint : sources_.unreadable) {
+    ++failed_;
+    Complain(complaint);
   }
   return true;
-}
-
-// Regular files in the order of their names, so that two runs do the same; links are left out, as
-// they may lead out of the folder or to a file that is there already.
-bool Putter::FindInFolder(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::recursive_directory_iterator it(folder, error), end;
-  const size_t first = sources_.size();
-  for (; !error && it != end; it.increment(error)) {
-    if (it->is_symlink(error) || !it->is_regular_file(error)) continue;
-    const std::string path = it->path().string();
-    sources_.push_back({.name = it->path().lexically_relative(folder).string(), .path = path});
-  }
-  std::sort(sources_.begin() + static_cast<std::ptrdiff_t>(first), sources_.end(),
-            [](const Source& a, const Source& b) { return a.name < b.name; });
-  return !error;
 }
 
 bool Putter::OpenManifest() {
   if (put_.manifest.empty()) return true;
-  Result<ManifestWriter> writer = ManifestWriter::Open(put_.manifest);
-  const auto lines = ReadManifest(put_.manifest);
-  if (!writer.ok() || !lines.ok()) {
-    return Complain("cannot use the manifest " + put_.manifest), false;
+  std::vector<ManifestLine> lines;
+  std::string why;
+  auto writer = ManifestWriter::Open(put_.manifest, sources_.folders, &lines, &why);
+  if (!writer.ok()) {
+    return Complain("cannot use the manifest " + put_.manifest + ": " + why), false;
   }
   manifest_.emplace(std::move(writer).value());
   std::set<std::string> stored;
-  for (const ManifestLine& line : *lines) stored.insert(line.path);
-  std::erase_if(sources_, [&](const Source& source) { return stored.contains(source.name); });
+  for (const ManifestLine& line : lines) stored.insert(line.path);
+  stored.erase("-");  // another standard input each time
+  std::erase_if(sources_.files, [&](const Source& source) {
+    return stored.contains(source.name) || manifest_->IsFile(source.path);
+  });
   return true;
 }
 
 std::optional<uint64_t> Putter::StartNext(const Pipeline::Done& done) {
-  while (next_ < sources_.size()) {
-    const Source& source = sources_[next_++];
-    const Result<std::string> bytes = ReadWholeFile(source.path, kFileBytesMax);
+  while (next_ < sources_.files.size()) {
+    const Source& source = sources_.files[next_++];
+    std::string why;
+    const Result<std::string> bytes = ReadWholeFile(source.path, kFileBytesMax, &why);
     if (!bytes.ok()) {
-      Fail(source.name, Describe(bytes.err()));
+      Fail(source.name, IsFolder(source.path) ? "it is a folder; use -r" : why);
       continue;
     }
     Sent sent;
@@ -183,30 +171,35 @@ void Putter::OnPut(const Sent& sent, const PutDone& done) {
   const ClusterKey* key = session_->key();
   if (key != nullptr) line.token = MakeDeleteToken(*key, done.address, sent.nonce);
   progress_->Add(sent.size);
-  if (!manifest_.has_value()) return Print(line, sent);
-  manifest_->Add(line);
-  if (manifest_->unsynced() >= kManifestBatch) SyncManifest();
+  manifest_.has_value() ? WriteDown(line) : Print(line, sent);
 }
 
 void Putter::Print(const ManifestLine& line, const Sent& sent) {
-  if (!common_.json) {
-    std::fputs(FormatManifestLine(line).c_str(), stdout);
-  } else {
+  std::string text = FormatManifestLine(line);
+  if (common_.json) {
     Json json;
     json.Set("path", line.path).Set("id", line.id).Set("url", "/" + line.id);
     json.Set("size", sent.size).Set("sha1", ToHex(sent.sha1));
     json.Set("content_type", sent.content_type).Set("duplicate", false);
     json.Set("delete_token", line.token);
-    std::printf("%s\n", json.Dump().c_str());
+    text = json.Dump() + "\n";
   }
-  std::fflush(stdout);
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
+  GiveUp("cannot write to standard output: " + ErrnoText(errno) + "; " + line.path +
+         " was stored as " + line.id);
+}
+
+void Putter::WriteDown(const ManifestLine& line) {
+  if (manifest_->Add(line) != Err::kOk) {
+    GiveUp("cannot write the manifest " + put_.manifest + ": " + ErrnoText(errno) + "; " +
+           line.path + " was stored as " + line.id);
+  }
+  if (manifest_->unsynced() >= kManifestBatch) SyncManifest();
 }
 
 void Putter::SyncManifest() {
   if (!manifest_.has_value() || manifest_->Sync() == Err::kOk) return;
-  // Going on would store files whose ids are lost.
-  Complain("cannot write the manifest " + put_.manifest);
-  std::exit(kExitFailed);
+  GiveUp("cannot write the manifest " + put_.manifest + ": " + ErrnoText(errno));
 }
 
 }  // namespace
@@ -225,7 +218,7 @@ int RunPut(int argc, const char* const* argv) {
       .role = "",
       .about = "Stores files: prints path, id and delete token of each.",
       .rows = std::move(rows),
-      .fault = [&] { return arguments.empty() ? "name a file, a folder or -" : ""; },
+      .fault = [&] { return arguments.empty() ? "name a file, a folder or -" : common.Fault(); },
       .arguments = &arguments,
       .arguments_help = "FILE... or -"};
   if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;

@@ -6,6 +6,7 @@
 #include "common/io/files.h"
 #include "common/io/process.h"
 #include "common/io/server_start.h"
+#include "common/io/socket_address.h"
 
 namespace hayloft {
 
@@ -53,6 +54,15 @@ std::string KeyFileOfServer(const std::string& address) {
 }
 
 }  // namespace
+
+bool IsAddress(const std::string& text) { return ParseSocketAddress(text).ok(); }
+
+std::string CommandOptions::Fault() const {
+  for (const std::string& address : SplitList(cluster)) {
+    if (!IsAddress(address)) return "--cluster: " + address + " is not IP:PORT";
+  }
+  return {};
+}
 
 std::string ClusterFolder(const std::string& dir) {
   if (!dir.empty()) return AbsolutePath(dir);

@@ -57,7 +57,7 @@ int RunStat(int argc, const char* const* argv) {
                         .role = "",
                         .about = "What is known of a file, and where it lies.",
                         .rows = common.Rows(),
-                        .fault = [&] { return arguments.empty() ? "name an id" : ""; },
+                        .fault = [&] { return arguments.empty() ? "name an id" : common.Fault(); },
                         .arguments = &arguments,
                         .arguments_help = "ID..."};
   if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;

@@ -1,5 +1,6 @@
 // `hayloft status`: asks all nameservers at once and prints what the active one knows.
 
+#include <algorithm>
 #include <cinttypes>
 
 #include "client/cli/session.h"
@@ -77,26 +78,35 @@ void PrintForPeople(const Json& json) {
 
 }  // namespace
 
-int RunStatus(int argc, const char* const* argv) {
-  CommandOptions common;
-  const Program program{.name = "hayloft status",
-                        .role = "",
-                        .about = "Nameservers, dsps, blocks and files of the cluster.",
-                        .rows = common.Rows()};
-  if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
-  const std::unique_ptr<Session> session = Session::Open(common);
+int PrintStatus(const CommandOptions& options) {
+  const std::unique_ptr<Session> session = Session::Open(options);
   if (session == nullptr) return kExitFailed;
   const auto all = Await<StatusDone>(session->loop(),
                                      [&](auto done) { session->client()->Status(kAskMs, done); });
   const pb::ClusterStatusReply* best = Best(all);
-  if (best == nullptr) return Complain("no nameserver answers");
+  if (best == nullptr) {
+    const bool denied = std::all_of(all.nameservers.begin(), all.nameservers.end(),
+                                    [](const auto& one) { return one.err == Err::kDenied; });
+    return Complain(denied ? "the cluster key is wrong" : "no nameserver answers");
+  }
   const Json json = ToJson(all, *best);
-  if (common.json) {
+  if (options.json) {
     std::printf("%s", json.Dump(/*pretty=*/true).c_str());
   } else {
     PrintForPeople(json);
   }
   return kExitFine;
+}
+
+int RunStatus(int argc, const char* const* argv) {
+  CommandOptions common;
+  const Program program{.name = "hayloft status",
+                        .role = "",
+                        .about = "Nameservers, dsps, blocks and files of the cluster.",
+                        .rows = common.Rows(),
+                        .fault = [&] { return common.Fault(); }};
+  if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
+  return PrintStatus(common);
 }
 
 }  // namespace hayloft

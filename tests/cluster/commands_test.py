@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The command line and HTTP side by side, on one cluster of two dsps."""
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.parse
@@ -27,7 +29,8 @@ def write_files(folder, count, seed=1):
 
 def read_manifest(path):
     with open(path, encoding='utf-8') as file:
-        return {line.split('\t')[0]: line.rstrip('\n').split('\t')[1:] for line in file}
+        return {line.split('\t')[0]: line.rstrip('\n').split('\t')[1:] for line in file
+                if '\t' in line}
 
 
 def test_up_tells_what_runs_and_is_idempotent():
@@ -211,6 +214,99 @@ def test_put_get_and_rm_of_a_folder_by_manifest():
         wait_until(lambda: cluster.status()['files']['live'] == 300, 'status counts the files')
         cluster.hayloft('rm', '--manifest', manifest)
         wait_until(lambda: cluster.status()['files']['deleted'] == 300, 'and the deleted ones')
+
+
+def test_put_to_a_place_that_takes_no_output_fails():
+    """/dev/full as stdout or manifest: exit 1, and the id of what was stored is told."""
+    with Cluster() as cluster:
+        cluster.up()
+        path = os.path.join(cluster.dir, 'one')
+        with open(path, 'wb') as file:
+            file.write(b'one')
+        stored = cluster.hayloft('put', path).stdout.split('\t')[1]
+        for words in (['put', path], ['put', '--json', path], ['get', stored], ['stat', stored],
+                      ['status'], ['status', '--json'], ['put', '--help']):
+            with open('/dev/full', 'wb') as full:
+                done = subprocess.run([f'{BIN}/hayloft', *words, '--dir', cluster.dir], stdout=full,
+                                      stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+            check_equal(done.returncode, 1, f'exit code of {words}')
+            if words[-1] == path:
+                file_id = done.stderr.split('was stored as ')[1].strip()
+                check_equal(cluster.download(file_id), b'one', 'the id that was told')
+
+
+def test_put_takes_no_file_for_another():
+    """Folders with the same names in them, another folder's manifest, the manifest itself."""
+    with Cluster() as cluster:
+        cluster.up()
+        one, two = os.path.join(cluster.dir, 'in-1'), os.path.join(cluster.dir, 'in-2')
+        write_files(one, 3, seed=1)
+        write_files(two, 3, seed=2)
+        manifest = os.path.join(one, 'm.tsv')
+        done = cluster.hayloft('put', '-r', one, two, wanted=1)
+        check('two of the folders have a file 0/a b0.png' in done.stderr, done.stderr)
+        for _ in range(2):
+            cluster.hayloft('put', '-r', one, '--manifest', manifest)
+            check_equal(len(read_manifest(manifest)), 3, 'the manifest is not in itself')
+        done = cluster.hayloft('put', '-r', two, '--manifest', manifest, wanted=1)
+        check('it is not of ' + two in done.stderr, done.stderr)
+        check_equal(len(read_manifest(manifest)), 3, 'lines of the refused put')
+        with open(manifest, 'rb+') as file:  # as an editor may leave it; then without its token
+            file.truncate(os.path.getsize(manifest) - 1)
+        done = cluster.hayloft('get', '--manifest', manifest, '--verify', one)
+        check_equal(done.stdout, '3 files are as they were\n', 'verify')
+        path, (file_id, _) = list(read_manifest(manifest).items())[0]
+        bare = os.path.join(cluster.dir, 'bare.tsv')
+        with open(bare, 'w', encoding='utf-8') as file:
+            file.write(f'{path}\t{file_id}')
+        done = cluster.hayloft('get', '--json', '--manifest', bare, '--verify', one)
+        check_equal(json.loads(done.stdout), {'verified': 1, 'failed': 0}, 'get without tokens')
+        cluster.hayloft('rm', '--manifest', bare, wanted=1)
+
+
+def test_what_is_wrong_with_a_local_file_is_said_in_the_systems_words():
+    """Absent, a folder; and what `get --json` prints."""
+    with Cluster() as cluster:
+        cluster.up()
+        absent = os.path.join(cluster.dir, 'absent')
+        for words, wanted in ((['put', absent], absent + ': No such file or directory'),
+                              (['put', cluster.dir], 'it is a folder; use -r'),
+                              (['put', '-r', absent], absent + ': No such file or directory'),
+                              (['rm', '--manifest', absent], absent + ': No such file or dir')):
+            done = cluster.hayloft(*words, wanted=None)
+            check(done.returncode != 0 and wanted in done.stderr, f'{words}: {done.stderr!r}')
+            check('cookie' not in done.stderr, done.stderr)
+        name = os.fsencode(cluster.dir) + b'/caf\xe9'
+        with open(name, 'wb') as file:
+            file.write(b'image')
+        told = json.loads(run(f'{BIN}/hayloft', 'put', '--json', '--dir', cluster.dir,
+                              os.fsdecode(name)).stdout)
+        check(told['path'].endswith('/caf\ufffd'), told['path'])
+        out = os.path.join(cluster.dir, 'out')
+        done = cluster.hayloft('get', '--json', told['id'], '-o', out)
+        check_equal(json.loads(done.stdout), {'id': told['id'], 'path': out, 'size': 5}, 'get')
+        cluster.hayloft('get', '--json', told['id'], wanted=2)
+
+
+def test_addresses_and_keys_that_are_wrong_are_said_to_be():
+    """No retries against an address that is none; a wrong key is no dead cluster."""
+    with Cluster() as cluster:
+        cluster.up()
+        nameserver = cluster.processes('nameserver')[0]['address']
+        for words in (('get', '--dsp', 'garbage', 'A' * 18), ('status', '--cluster', 'localhost:1'),
+                      ('put', '--cluster', nameserver + ',x', '-'), ('stat', '--cluster', ':', 'A'),
+                      ('cluster', 'status', '--cluster', 'x'),
+                      ('cluster', 'down', '--cluster', nameserver)):
+            done = run(f'{BIN}/hayloft', *words, wanted=2, timeout=5)
+            check_equal(done.stderr.count('\n'), 1, f'lines of {done.stderr!r}')
+        key = os.path.join(cluster.dir, 'other-key')
+        with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), 'w', encoding='ascii') as file:
+            file.write('k' * 64)
+        done = cluster.hayloft('status', '--cluster-key-file', key, wanted=1)
+        check_equal(done.stderr, 'hayloft: the cluster key is wrong\n', 'status')
+        for words in (('status',), ('cluster', 'status')):
+            done = run(f'{BIN}/hayloft', *words, '--json', '--cluster', nameserver, '--dir', '/no')
+            check_equal(json.loads(done.stdout)['nameservers'][0]['address'], nameserver, words)
 
 
 def test_put_goes_on_after_a_kill():
