@@ -8,12 +8,9 @@ namespace hayloft {
 
 int RunCluster(int argc, const char* const* argv) {
   ClusterUpOptions up;
-  std::string dir;
+  CommandOptions common;
   std::vector<std::string> arguments;
-  OptionRows rows = up.cluster.Rows();
-  rows.push_back(
-      {.name = "dir", .help = "folder of the cluster (run)", .field = &dir, .max = 4096});
-  rows.push_back({.name = "json", .help = "print JSON", .field = &up.json});
+  OptionRows rows = Joined(common.Rows(), up.cluster.Rows());
   rows.push_back({.name = "rebuild",
                   .help = "a nameserver whose folder is lost starts from the dsps' reports",
                   .field = &up.rebuild});
@@ -26,7 +23,11 @@ int RunCluster(int argc, const char* const* argv) {
     const bool one = arguments.size() == 1;
     const bool known =
         one && (arguments[0] == "up" || arguments[0] == "down" || arguments[0] == "status");
-    return known ? "" : "say up, down or status";
+    if (!known) return "say up, down or status";
+    if (!common.cluster.empty() && arguments[0] != "status") {
+      return "--cluster is for status; " + arguments[0] + " needs the folder, --dir";
+    }
+    return common.Fault();
   };
   const Program program{
       .name = "hayloft cluster",
@@ -37,7 +38,10 @@ int RunCluster(int argc, const char* const* argv) {
       .arguments = &arguments,
       .arguments_help = "up|down|status"};
   if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
-  up.cluster.dir = ClusterFolder(dir);
+  // What runs in a folder is known only there; of a cluster elsewhere, what its nameservers know.
+  if (!common.cluster.empty()) return PrintStatus(common);
+  up.cluster.dir = ClusterFolder(common.dir);
+  up.json = common.json;
   if (arguments[0] == "up") return ClusterUp(up);
   return arguments[0] == "down" ? ClusterDown(up.cluster.dir, up.json)
                                 : ClusterStatus(up.cluster.dir, up.json);

@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "client/cli/cluster.h"
+#include "client/cli/command.h"
 #include "common/io/cluster_file.h"
 #include "common/io/files.h"
 #include "common/io/json.h"
@@ -61,21 +62,26 @@ Entries WithRole(const Entries& all, std::initializer_list<const char*> roles) {
   return found;
 }
 
+void PrintNoProcesses() {
+  std::printf("%s", Json().Set("processes", Json::Array()).Dump(/*pretty=*/true).c_str());
+}
+
 }  // namespace
 
 int ClusterDown(const std::string& dir, bool json) {
   const std::string folder = AbsolutePath(dir);
   const ClusterFile file(folder + "/cluster.json");
-  if (!IsFolder(folder)) {
-    std::fprintf(stderr, "hayloft: there is no cluster in %s\n", folder.c_str());
-    return 0;
+  // A folder that is none of ours gets no lock file either.
+  if (!FileExists(folder + "/options.json") && !FileExists(folder + "/cluster.json")) {
+    (void)Complain("there is no cluster in " + folder);
+    if (json) PrintNoProcesses();
+    return kExitFine;
   }
-  const Result<FileLock> lock = FileLock::Take(folder + "/up.lock");
+  std::string why;
+  const Result<FileLock> lock = FileLock::Take(folder + "/up.lock", &why);
+  if (!lock.ok()) return Complain("cannot lock " + folder + "/up.lock: " + why);
   Result<Entries> entries = file.Read();
-  if (!lock.ok() || !entries.ok()) {
-    std::fprintf(stderr, "hayloft: cannot read %s/cluster.json\n", folder.c_str());
-    return 1;
-  }
+  if (!entries.ok()) return Complain("cannot read " + folder + "/cluster.json");
   // Gateways first, so that no upload meets a dsp that is gone; dataservers before dsps, because
   // they would start them again. They end their own: what is left after them was orphaned.
   bool all_gone = End(WithRole(*entries, {"gateway", "dataserver"}), kDataserverMs);
@@ -83,12 +89,10 @@ int ClusterDown(const std::string& dir, bool json) {
   if (!entries.ok()) return 1;
   all_gone = End(WithRole(*entries, {"dsp", "nameserver"}), kOthersMs) && all_gone;
   if (!all_gone || file.Change([](Entries* all) { all->clear(); }) != Err::kOk) {
-    std::fprintf(stderr, "hayloft: not everything could be stopped, see %s/cluster.json\n",
-                 folder.c_str());
-    return 1;
+    return Complain("not everything could be stopped, see " + folder + "/cluster.json");
   }
   if (json) {
-    std::printf("%s", Json().Set("processes", Json::Array()).Dump(/*pretty=*/true).c_str());
+    PrintNoProcesses();
   } else {
     std::printf("stopped; the data stays in %s\n", folder.c_str());
   }
@@ -98,8 +102,7 @@ int ClusterDown(const std::string& dir, bool json) {
 int ClusterStatus(const std::string& dir, bool json) {
   const Result<ClusterState> state = LoadClusterState(dir);
   if (!state.ok()) {
-    std::fprintf(stderr, "hayloft: there is no cluster in %s\n", dir.c_str());
-    return 1;
+    return Complain("there is no cluster in " + dir);
   }
   const Result<Entries> entries = ClusterFile(state->Path("cluster.json")).Read();
   if (!entries.ok()) return 1;

@@ -180,6 +180,18 @@ std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterStat
   return {};
 }
 
+std::string GatewayPortFault(const ClusterState& state) {
+  std::set<uint32_t> own;
+  for (const auto& [listener, port] : state.ports) own.insert(port);
+  for (uint32_t i = 0; i < state.gateways; ++i) {
+    const uint32_t port = state.port + i;
+    if (!own.contains(port) && PortIsFree(port)) continue;
+    return "gateway-" + std::to_string(i + 1) + ": port " + std::to_string(port) +
+           " is in use; choose another with --port";
+  }
+  return {};
+}
+
 bool ChoosePorts(ClusterState* state) {
   std::set<uint32_t> taken;
   for (const auto& [name, port] : state->ports) taken.insert(port);

@@ -73,6 +73,10 @@ Err SaveClusterState(const ClusterState& state);
 // Returns the complaint, empty when all is well.
 std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterState* state);
 
+// The complaint when the port of a gateway is another's, empty when all are free. REQUIRES: no
+// gateway of this cluster runs.
+std::string GatewayPortFault(const ClusterState& state);
+
 // Chooses a free port for each listener that has none yet. False when no port is free.
 bool ChoosePorts(ClusterState* state);
 

@@ -2,6 +2,7 @@
 // from there.
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -54,8 +55,10 @@ class Starter {
   int Run();
 
  private:
+  bool StartAll(const std::string& lock_path);
   bool LoadOrCreate();
   bool CheckSettings();
+  bool KeepSettings();
   bool MakeStores();
   bool MakeStore(const PlannedProcess& process);
   bool StartMissing();
@@ -75,39 +78,57 @@ class Starter {
   ClusterState state_;
   std::map<std::string, std::string> old_set_;
   std::vector<PlannedProcess> plan_;
-  std::vector<std::pair<std::string, ProcessId>> started_;    // by us, now
+  std::vector<std::pair<std::string, ProcessId>> running_;    // when we started what was missing
   std::vector<std::pair<std::string, std::string>> retired_;  // dsps, and why
   std::unique_ptr<Session> session_;
 };
 
 int Starter::Run() {
   const std::string dir = AbsolutePath(options_.cluster.dir);
-  if (MakeFolders(dir + "/log") != Err::kOk) return Fail("cannot make the folder " + dir), 1;
-  const Result<FileLock> lock = FileLock::Take(dir + "/up.lock");
-  if (!lock.ok()) return Fail("cannot write in " + dir), 1;
-  if (!LoadOrCreate() || !CheckSettings() || !MakeStores() || !StartMissing() ||
-      !WaitUntilReady()) {
-    return 1;
+  state_.dir = dir;
+  const std::string lock_path = state_.Path("up.lock");
+  const bool had_folder = IsFolder(dir);
+  if (MakeFolders(dir) != Err::kOk) return Complain("cannot make the folder " + dir);
+  if (!StartAll(lock_path)) {
+    if (!had_folder) (void)rmdir(dir.c_str());  // it is not empty if anything was done
+    return kExitFailed;
   }
+  // Waiting changes nothing, so that a `down` need not wait with us.
+  if (!WaitUntilReady()) return kExitFailed;
   SayWhatIsUp();
-  return options_.samples && !UploadSamples(session_->loop(), state_) ? 1 : 0;
+  if (!options_.samples) return kExitFine;
+  const Result<FileLock> lock = FileLock::Take(lock_path);  // two of us would upload them twice
+  return lock.ok() && UploadSamples(session_->loop(), state_) ? kExitFine : kExitFailed;
+}
+
+// All that changes the folder, under its lock. Before the settings are kept nothing of it stays.
+bool Starter::StartAll(const std::string& lock_path) {
+  std::string why;
+  const Result<FileLock> lock = FileLock::Take(lock_path, &why);
+  if (!lock.ok()) return Fail("cannot lock " + lock_path + ": " + why);
+  if (!LoadOrCreate() || !CheckSettings()) {
+    (void)unlink((ConfigPath() + ".trial").c_str());  // it may not be there
+    if (!FileExists(state_.Path("options.json"))) (void)unlink(lock_path.c_str());
+    return false;
+  }
+  return KeepSettings() && MakeStores() && StartMissing();
 }
 
 bool Starter::LoadOrCreate() {
   Result<ClusterState> stored = LoadClusterState(options_.cluster.dir);
-  if (stored.err() == Err::kCorrupt) return Fail("options.json is damaged");
-  const bool is_new = !stored.ok();
+  const bool is_new = stored.err() == Err::kNotFound;
+  if (!is_new && !stored.ok()) return Fail("options.json is damaged or cannot be read");
   if (!is_new) state_ = std::move(stored).value();
-  state_.dir = AbsolutePath(options_.cluster.dir);
   old_set_ = state_.set;
   if (is_new) state_.cluster_id = RandomHex(16);
-  const std::string complaint = ApplyOptions(options_.cluster, !is_new, &state_);
+  const bool gateway_runs = RoleRuns("gateway");
+  // Nothing rests on the gateways' ports, other than on those of dsps: they may move.
+  if (!gateway_runs && options_.cluster.port != 0) state_.port = options_.cluster.port;
+  std::string complaint = ApplyOptions(options_.cluster, !is_new, &state_);
+  if (!complaint.empty()) return Fail(complaint);
+  if (!gateway_runs) complaint = GatewayPortFault(state_);
   if (!complaint.empty()) return Fail(complaint);
   if (!ChoosePorts(&state_)) return Fail("no free port is left");
-  if (!FileExists(state_.Path("secret")) &&
-      ReplaceFile(state_.Path("secret"), RandomHex(32) + "\n", 0600) != Err::kOk) {
-    return Fail("cannot write " + state_.Path("secret"));
-  }
   plan_ = state_.Plan();
   return true;
 }
@@ -136,6 +157,16 @@ bool Starter::CheckSettings() {
       return Fail(process.role + " does not take its options; nothing was done");
     }
   }
+  return true;
+}
+
+bool Starter::KeepSettings() {
+  if (MakeFolders(state_.Path("log")) != Err::kOk) return Fail("cannot make " + state_.Path("log"));
+  if (!FileExists(state_.Path("secret")) &&
+      ReplaceFile(state_.Path("secret"), RandomHex(32) + "\n", 0600) != Err::kOk) {
+    return Fail("cannot write " + state_.Path("secret"));
+  }
+  const std::string trial = ConfigPath() + ".trial";
   const bool stored =
       std::rename(trial.c_str(), ConfigPath().c_str()) == 0 && SaveClusterState(state_) == Err::kOk;
   return stored || Fail("cannot write options.json");
@@ -223,7 +254,10 @@ bool Starter::StartMissing() {
     const ProcessEntry* entry = FindEntry(*entries, process.name);
     if (entry == nullptr || !IsRunning(entry->id)) {
       if (!Start(process)) return false;
-    } else if (process.role == "dataserver") {
+      continue;
+    }
+    running_.emplace_back(process.name, entry->id);
+    if (process.role == "dataserver") {
       (void)Signal(entry->id, SIGUSR1);  // look again at disks that were given up
     }
   }
@@ -255,7 +289,7 @@ bool Starter::Start(const PlannedProcess& process) {
   };
   const Result<ProcessId> id = Spawn(argv, state_.LogPath(process.name), record);
   if (!id.ok()) return Fail("cannot start " + process.name + ": " + Describe(id.err()));
-  started_.emplace_back(process.name, *id);
+  running_.emplace_back(process.name, *id);
   return true;
 }
 
@@ -268,7 +302,7 @@ bool Starter::WaitUntilReady() {
   const uint64_t end_ms = SystemMonotonicMs() + kReadyMs;
   std::string waiting_for = "the first answer";
   while (!Ready(&waiting_for)) {
-    for (const auto& [name, id] : started_) {
+    for (const auto& [name, id] : running_) {
       if (IsRunning(id)) continue;
       return Fail(name + " ended: " + LastLine(state_.LogPath(name)));
     }

@@ -125,10 +125,10 @@ bool UploadSamples(Loop* loop, const ClusterState& state) {
     const size_t end = std::min(urls->find('\n', start), urls->size());
     const std::string url = urls->substr(start, end - start);
     start = end + 1;
-    const HttpAnswer answer =
-        AwaitHttp(loop, {.address = gateway, .path = url.substr(url.rfind('/'))});
-    if (answer.status != 200) return Fail("read of the sample " + url, answer);
-    std::printf("%s\n", url.c_str());
+    const std::string path = url.substr(url.rfind('/'));  // the port may have changed since
+    const HttpAnswer answer = AwaitHttp(loop, {.address = gateway, .path = path});
+    if (answer.status != 200) return Fail("read of the sample " + path, answer);
+    std::printf("http://%s%s\n", gateway.c_str(), path.c_str());
   }
   return true;
 }

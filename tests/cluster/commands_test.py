@@ -91,7 +91,7 @@ def test_f53_set_passes_options_and_checks_them_first():
             done = cluster.up('--set', wrong, wanted=1)
             check(wrong.split('.')[1].split('=')[0].replace('_', '-') in
                   done.stderr.replace('_', '-'), f'the option is named: {done.stderr!r}')
-            check(not os.path.exists(os.path.join(cluster.dir, 'dataserver-1')), 'nothing made')
+            check_equal((done.stdout, os.listdir(cluster.dir)), ('', []), 'nothing is left')
         cluster.up()
         status, _, body = cluster.request('POST', '/v1/files', b'x' * 1001)
         check_equal((status, json.loads(body)['error']), (413, 'too_large'), 'over the option')
@@ -111,26 +111,67 @@ def test_up_gives_the_terminal_back():
         check(time.monotonic() - start < 30, 'the pipe was closed')
 
 
-def test_f53_a_port_in_use_is_one_line_and_the_rest_is_left_alone():
-    """The gateway's port is taken: up says so and fails."""
-    with Cluster() as cluster:
-        with subprocess.Popen(['python3', '-m', 'http.server', str(cluster.port), '--bind',
-                               '127.0.0.1'], stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL) as other:
-            try:
-                def taken():
-                    try:
-                        return cluster.request('GET', '/')[0] == 200
-                    except OSError:
-                        return False
-                wait_until(taken, 'the other server runs')
-                done = cluster.up(wanted=1)
-                check('gateway-1' in done.stderr, f'who: {done.stderr!r}')
-                check(str(cluster.port) in done.stderr, f'which port: {done.stderr!r}')
-            finally:
-                other.terminate()
+@contextlib.contextmanager
+def listening(port):
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(('127.0.0.1', port))
+        listener.listen()
+        yield
+
+
+def test_f53_a_port_in_use_is_one_line_and_nothing_is_done():
+    """A gateway's port is taken: up says so first. While no gateway runs the port may change."""
+    with Cluster(gateways=2) as cluster:
+        with listening(cluster.port + 1):
+            done = cluster.up(wanted=1)
+            check_equal(done.stderr, f'hayloft: gateway-2: port {cluster.port + 1} is in use; '
+                        'choose another with --port\n', 'the complaint')
+            check_equal(os.listdir(cluster.dir), [], 'what is left in the folder')
         cluster.up()
-        cluster.upload(b'after all')
+        file_id = cluster.upload(b'after all')['id']
+        cluster.down()
+        with listening(cluster.port):
+            cluster.up(wanted=1)
+            check_equal(cluster.processes(), [], 'nothing was started')
+            cluster.port = free_port()
+            cluster.gateway = f'127.0.0.1:{cluster.port}'
+            cluster.shape[-1] = cluster.port
+            cluster.up()
+        check_equal(cluster.download(file_id), b'after all', 'by the new port')
+
+
+def test_down_of_a_folder_that_holds_no_cluster_writes_nothing():
+    """Exit 0, a line that says so, and not even a lock file."""
+    with Cluster() as cluster:
+        for folder in (cluster.dir, '/nowhere/at/all'):
+            done = run(f'{BIN}/hayloft', 'cluster', 'down', '--json', '--dir', folder)
+            check('there is no cluster in ' + folder in done.stderr, f'said: {done.stderr!r}')
+            check_equal(json.loads(done.stdout), {'processes': []}, 'what runs')
+        check_equal(os.listdir(cluster.dir), [], 'what is in the folder')
+
+
+def test_down_does_not_wait_for_an_up_that_waits():
+    """A gateway that never gets ready holds up `up`, but not `down`."""
+    with Cluster() as cluster:
+        cluster.up()
+        cluster.kill(cluster.process('gateway-1'), signal.SIGSTOP)
+        words = [f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as up:
+            wait_until(lambda: is_waiting(up.pid), 'up waits for the cluster')
+            start = time.monotonic()
+            cluster.down()
+            check(time.monotonic() - start < 32, 'down did not wait for up')
+            check_equal(up.wait(timeout=30), 1, 'exit code of up')
+            check(' ended: ' in up.stderr.read(), 'up says why it gave up')
+
+
+def is_waiting(pid):
+    """Whether a process has sockets: `up` opens its first when nothing is left to be started."""
+    with contextlib.suppress(OSError):
+        return any(os.readlink(f'/proc/{pid}/fd/{fd}').startswith('socket:')
+                   for fd in os.listdir(f'/proc/{pid}/fd'))
+    return False
 
 
 def test_a_file_by_http_and_by_command():
