@@ -22,7 +22,7 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   /* client -> dsp */                                        \
   X(kAppend, 0x10, kClient, 64 << 10, kFileBytesMax)         \
   X(kReplicaAppend, 0x11, kReplica, 64 << 10, kFileBytesMax) \
-  X(kRead, 0x12, kClient, 4096, kFileBytesMax)               \
+  X(kRead, 0x12, kClient, 16 << 10, kFileBytesMax)           \
   X(kStat, 0x13, kClient, 64 << 10, 0)                       \
   X(kSetDelete, 0x14, kControl, 4096, 0)                     \
   /* nameserver -> dsp */                                    \

@@ -26,6 +26,9 @@ struct LevelDbOptions {
   int open_files_max = 64;
   // Reads all of the store when it is opened. For stores whose damage must be known at the start.
   bool read_all = true;
+  // Writes all of it anew when it is closed, so that damage of the log shows at the next start. Not
+  // for a store that nothing rests on and that may be large: a stop has 10 s.
+  bool settle_at_close = true;
 };
 
 class LevelDbKv : public Kv {

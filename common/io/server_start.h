@@ -19,7 +19,8 @@ Result<std::string> ReadClusterKey(const std::string& path, std::string* why);
 // One line "NAME: cause" on stderr.
 void SayFault(const std::string& name, const std::string& why);
 
-inline constexpr int kExitConfig = 78;  // EX_CONFIG: nothing was touched
-inline constexpr int kExitDisk = 74;    // EX_IOERR: the disk failed
+inline constexpr int kExitConfig = 78;     // EX_CONFIG: nothing was touched
+inline constexpr int kExitDisk = 74;       // EX_IOERR: the disk failed
+inline constexpr int kExitTemporary = 75;  // EX_TEMPFAIL: a full disk, no descriptors; try again
 
 }  // namespace hayloft

@@ -146,7 +146,10 @@ class Scanner {
 
 Result<ScanResult> ScanBlock(Device* device, const ScanTarget& target) {
   ASSERT(target.file.valid());
-  return Scanner(device, target).Run();
+  TRY_ASSIGN(const uint64_t size, device->Size(target.file));
+  ScanTarget within = target;
+  within.limit = std::min(target.limit, size);
+  return Scanner(device, within).Run();
 }
 
 DenseOffsets FillGaps(const ScanResult& scan, uint32_t needles_min) {

@@ -19,7 +19,7 @@ struct ScanTarget {
   FileHandle file;
   uint64_t block_id = 0;
   uint64_t life = 0;
-  uint64_t limit = 0;  // bytes of the file that may hold needles
+  uint64_t limit = 0;  // bytes that may hold needles; a shorter file ends earlier
 };
 
 struct ScannedNeedle {
@@ -34,8 +34,7 @@ struct ScanResult {
   uint64_t end = 0;                   // behind the last intact one, or where needles begin
   uint32_t damaged = 0;               // heads that hold, with data that does not
   uint32_t repeated = 0;              // sequences met a second time; the first stays
-  // A needle cannot be read at the moment (EIO): it is damaged for this scan, and counted in both.
-  uint32_t unreadable = 0;
+  uint32_t unreadable = 0;            // pages that cannot be read at the moment (EIO)
 };
 
 // kIo only when nothing of the file can be read. Reads in windows of 1 MiB; blocks.

@@ -155,6 +155,7 @@ Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
       DeleteRecord record;
       std::memcpy(&record, bytes.data() + at, sizeof(record));
       if (DeleteRecordIntact(record, log_id_, at)) {
+        if (record.kind != kDeleteKindCounter) return Err::kUnsupported;  // a later version's
         damaged_ += std::exchange(unsound, 0);
         end_ = page + kPageBytes;
         (void)state->Raise({.block_id = record.block_id,  // an older record repeats what is known

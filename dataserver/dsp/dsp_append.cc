@@ -57,7 +57,8 @@ Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& req
   if (kFirstNeedleOffset + needle_bytes + FooterBytesMax(1) > superblock_.block_bytes) {
     return Err::kTooLarge;
   }
-  if (stats_.append_queue_bytes + size > options_.append_queue_bytes) return Err::kBusy;
+  const bool waits = stats_.append_queue_bytes > 0;  // a lone append is taken whatever its size
+  if (waits && stats_.append_queue_bytes + size > options_.append_queue_bytes) return Err::kBusy;
   // The transport has checked the payload against its CRC, which for one piece is the piece's.
   if (PieceCount(size) == 1) {
     return request.payload_crc == message.piece_crcs(0) ? Err::kOk : Err::kCorrupt;
@@ -156,7 +157,6 @@ void DspCore::OnCommitDone(Block* block, Err err, Now now, DspOutbox* out) {
     }
     block->committing.clear();
     BeginClose(block, block->block_epoch + 1, out);
-    if (err != Err::kFull) FailDisk(err, "appending", out);
     return FinishCloseIfIdle(block, out);
   }
   if (!IsMutant(Mutant::kAckBeforeSync)) PublishCommit(block, out);
@@ -206,7 +206,7 @@ void DspCore::FinishCloseIfIdle(Block* block, DspOutbox* out) {
                            .block_epoch = block->block_epoch,
                            .end = block->end,
                            .needles = block->needles()};
-  if (!Writable()) return OnCloseDone(block, Err::kReadOnly, out);
+  if (!Writable()) return OnCloseDone(block, out);
   std::vector<IoStep> steps(2);
   steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = kCloseOffset};
   steps[0].owned.push_back(Buffer::CopyOf(AsBytes(EncodeCloseRecord(record, block->life))));
@@ -217,12 +217,9 @@ void DspCore::FinishCloseIfIdle(Block* block, DspOutbox* out) {
 
 // The close record is not what keeps appends out (a start closes whatever was open): when it cannot
 // be written, the block is closed all the same.
-void DspCore::OnCloseDone(Block* block, Err err, DspOutbox* out) {
+void DspCore::OnCloseDone(Block* block, DspOutbox* out) {
   ASSERT(block != nullptr);
   ASSERT(block->committing.empty());
-  if (err != Err::kOk && err != Err::kReadOnly && err != Err::kFull) {
-    FailDisk(err, "closing a block", out);
-  }
   block->state = pb::BLOCK_CLOSED;
   for (const ReplyToken& token : block->close_waiters) {
     ReplyInfo(token, MessageType::kCloseBlock, *block, out);

@@ -78,6 +78,7 @@ void DspCore::OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out) 
   steps.push_back({.op = IoStep::Op::kRename, .name = from, .target = name});
   steps.push_back({.op = IoStep::Op::kSyncDir});
   creating_.insert(message.block_id());
+  job.temporary = from;
   (void)Issue(std::move(job), IoLane::kCommit, std::move(steps), out);  // the job has its own token
 }
 
@@ -86,8 +87,7 @@ void DspCore::OnCreateDone(PendingJob&& job, JobDone&& done, Now, DspOutbox* out
   if (done.err != Err::kOk) {
     Reply(job.token, MessageType::kCreateBlock, done.err, out);
     if (job.file.valid()) out->closes.push_back(job.file);
-    if (done.err != Err::kFull) FailDisk(done.err, "creating a block", out);
-    return;
+    return Discard(job.temporary, out);
   }
   Block& block = blocks_[job.block_id];
   block.id = job.block_id;
@@ -176,7 +176,8 @@ void DspCore::OnSealScanned(Block* block, JobDone&& done, DspOutbox* out) {
   footer.lost = dense.lost;
   footer.digest = DigestOf(*done.scan);
   footer.offsets = std::move(dense.offsets);
-  const uint64_t footer_offset = PageCeil(footer.data_end);
+  // Behind all that was ever committed: what reads damaged today stays where it is.
+  const uint64_t footer_offset = PageCeil(std::max(footer.data_end, block->end));
   const std::string encoded = EncodeFooter(footer);
   std::vector<IoStep> steps(4);
   steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = footer_offset};
@@ -203,9 +204,7 @@ void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
   Block* block = FindBlock(job.block_id);
   ASSERT(block != nullptr);
   if (err != Err::kOk) {
-    RefuseSeal(block, err, out);
-    if (err != Err::kFull) FailDisk(err, "sealing a block", out);
-    return;
+    return RefuseSeal(block, err, out);
   }
   block->sealing = false;
   block->sealed_index =
@@ -245,20 +244,29 @@ void DspCore::FillPool(DspOutbox* out) {
   steps.push_back({.op = IoStep::Op::kSync});
   steps.push_back({.op = IoStep::Op::kRename, .name = temporary, .target = name});
   steps.push_back({.op = IoStep::Op::kSyncDir});
-  (void)Issue({.kind = PendingJob::Kind::kPool, .number = next_pool_number_++}, IoLane::kBackground,
-              std::move(steps), out);  // one at a time
+  (void)Issue(
+      {.kind = PendingJob::Kind::kPool, .temporary = temporary, .number = next_pool_number_},
+      IoLane::kBackground, std::move(steps), out);  // one at a time
 }
 
-// A pool file that cannot be made is no failure of what anybody asked for; and should the disk be
-// failing, the next commit will say so.
-void DspCore::OnPoolDone(const PendingJob& job, const JobDone& done) {
+void DspCore::OnPoolDone(const PendingJob& job, const JobDone& done, DspOutbox* out) {
   pool_filling_ = false;
   if (done.err == Err::kOk) {
     pool_.push_back({.number = job.number, .file = done.file});
+    next_pool_number_ = job.number + 1;
     return;
   }
   pool_retry_ms_ = now_mono_ms_ + kPoolRetryMs;
-  LOG_WARN("pool_file_failed", "err=%s", ErrName(done.err).data());
+  Discard(job.temporary, out);
+}
+
+// Gives back the space of a file that a failed job left: it would be missing from the reserve.
+void DspCore::Discard(const std::string& name, DspOutbox* out) {
+  if (!Writable()) return;
+  std::vector<IoStep> steps;
+  steps.push_back({.op = IoStep::Op::kRemove, .name = name});
+  (void)Issue({.kind = PendingJob::Kind::kCleanup}, IoLane::kBackground, std::move(steps),
+              out);  // nothing waits for it
 }
 
 }  // namespace hayloft

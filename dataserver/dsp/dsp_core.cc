@@ -49,12 +49,13 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
   auto node = jobs_.extract(done.id);
   ASSERT(!node.empty());
   PendingJob& job = node.mapped();
+  if (done.err != Err::kOk) JudgeFailure(job.kind, done, out);
   Block* block = FindBlock(job.block_id);
   switch (job.kind) {
     case PendingJob::Kind::kCommit:
       return OnCommitDone(block, done.err, now, out);
     case PendingJob::Kind::kClose:
-      return OnCloseDone(block, done.err, out);
+      return OnCloseDone(block, out);
     case PendingJob::Kind::kCreate: {
       return OnCreateDone(std::move(job), std::move(done), now, out);
     }
@@ -63,24 +64,21 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
     case PendingJob::Kind::kSealWrite:
       return OnSealWritten(std::move(job), done.err, out);
     case PendingJob::Kind::kPool:
-      return OnPoolDone(job, done);
+      return OnPoolDone(job, done, out);
     case PendingJob::Kind::kDeletes:
       return OnDeletesDone(done.err, now, out);
     case PendingJob::Kind::kDeleteRewrite: {
       delete_job_ = false;
       if (done.err == Err::kOk) {
         out->closes.push_back(delete_log_.Replaced(done.file));
-      } else if (done.err == Err::kFull) {  // the long log goes on, in the reserve
+      } else {  // the long log goes on, in the reserve
         delete_rewrite_after_ms_ = now.mono_ms + kRewriteRetryMs;
-      } else {
-        return FailDisk(done.err, "rewriting the delete log", out);
       }
       return StartDeleteCommit(now, out);
     }
-    case PendingJob::Kind::kSuperblock: {
-      if (done.err != Err::kOk) FailDisk(done.err, "writing the superblock", out);
+    case PendingJob::Kind::kSuperblock:
+    case PendingJob::Kind::kCleanup:
       return;
-    }
   }
 }
 
@@ -127,23 +125,39 @@ void DspCore::StoreSuperblock(DspOutbox* out) {
               SuperblockSteps(superblock_files_, &superblock_), out);  // nobody asks for its id
 }
 
-// After a write or sync failed nobody knows what the disk holds: it is never written again. A full
-// or read-only file system is no such failure, and is told apart by the callers.
-void DspCore::FailDisk(Err err, const char* doing, DspOutbox* out) {
-  if (err == Err::kReadOnly) {
-    if (superblock_.disk_state == DiskState::kHealthy) {
-      superblock_.disk_state = DiskState::kReadOnly;
-      LOG_ERROR("disk_read_only", "doing=%s action=serve_reads", LogText(doing).c_str());
-      Hurry();
-    }
+// After a change or a sync failed nobody knows what the disk holds: it is never written again. A
+// full disk, or a lack of descriptors or memory, costs only the job that met it; the superblock is
+// overwritten in place, so that it can meet neither.
+void DspCore::JudgeFailure(PendingJob::Kind kind, const JobDone& done, DspOutbox* out) {
+  const int what = static_cast<int>(kind);
+  if (done.err == Err::kReadOnly && superblock_.disk_state == DiskState::kHealthy) {
+    superblock_.disk_state = DiskState::kReadOnly;
+    LOG_ERROR("disk_read_only", "job=%d action=serve_reads", what);
+    Hurry();
+    return AbandonWrites(out);
+  }
+  const bool failed = done.disk_failed || kind == PendingJob::Kind::kSuperblock;
+  if (!failed || done.err == Err::kReadOnly) {
+    LOG_WARN("job_failed", "job=%d err=%s", what, ErrName(done.err).data());
     return;
   }
   if (superblock_.disk_state == DiskState::kFailed) return;
-  LOG_ERROR("disk_failed", "doing=%s err=%s action=stop_writing", LogText(doing).c_str(),
-            ErrName(err).data());
+  LOG_ERROR("disk_failed", "job=%d err=%s action=stop_writing", what, ErrName(done.err).data());
   superblock_.disk_state = DiskState::kFailed;
   StoreSuperblock(out);  // the last write, best effort: other sectors may still take it
   out->disk_failed = true;
+  AbandonWrites(out);
+}
+
+// Answers whatever waits to be written: none of it ever will.
+void DspCore::AbandonWrites(DspOutbox* out) {
+  ASSERT(!Writable());
+  for (auto& [id, block] : blocks_) {
+    if (block.state != pb::BLOCK_OPEN) continue;
+    BeginClose(&block, block.block_epoch + 1, out);
+    FinishCloseIfIdle(&block, out);
+  }
+  if (!delete_job_) StartDeleteCommit({.mono_ms = now_mono_ms_}, out);  // which refuses them
 }
 
 void DspCore::Reply(const ReplyToken& token, MessageType type, Err err, DspOutbox* out) {

@@ -105,12 +105,14 @@ class DspCore {
       kDeletes,
       kDeleteRewrite,
       kSuperblock,
+      kCleanup,  // of a file that a failed job left
     };
     Kind kind = Kind::kSuperblock;
     uint64_t block_id = 0;
     ReplyToken token{};               // kCreate
     BlockHeader header{};             // kCreate
     FileHandle file{};                // kCreate: the pool file used, if one was
+    std::string temporary{};          // kCreate, kPool: the file's name until all is done
     std::vector<uint32_t> offsets{};  // kSealWrite
     uint64_t data_end = 0;            // kSealWrite
     uint32_t lost = 0;                // kSealWrite
@@ -151,6 +153,7 @@ class DspCore {
   bool TakeFooter(Device* device, Kv* kv, uint64_t size, Block* block);
   void RememberFooter(std::string_view encoded, uint64_t size, const Block& block, Kv* kv);
   Err TakeScan(Device* device, uint64_t size, Block* block);
+  Err SettleClosed(Device* device, Block* block);
   void AdoptFooter(const Footer& footer, Block* block);
 
   // dsp_append.cc
@@ -163,7 +166,7 @@ class DspCore {
   void PublishCommit(Block* block, DspOutbox* out);
   void BeginClose(Block* block, uint64_t block_epoch, DspOutbox* out);
   void FinishCloseIfIdle(Block* block, DspOutbox* out);
-  void OnCloseDone(Block* block, Err err, DspOutbox* out);
+  void OnCloseDone(Block* block, DspOutbox* out);
 
   // dsp_read.cc
   void OnRead(const RpcRequest& request, Now now, DspOutbox* out);
@@ -185,7 +188,7 @@ class DspCore {
   void OnSealWritten(PendingJob&& job, Err err, DspOutbox* out);
   void RefuseSeal(Block* block, Err err, DspOutbox* out);
   void FillPool(DspOutbox* out);
-  void OnPoolDone(const PendingJob& job, const JobDone& done);
+  void OnPoolDone(const PendingJob& job, const JobDone& done, DspOutbox* out);
   uint64_t UsableBytes() const;
 
   // dsp_report.cc
@@ -204,7 +207,9 @@ class DspCore {
   // dsp_core.cc
   Err Promise(uint64_t epoch, const std::string& node, uint64_t block_range_end, DspOutbox* out);
   void StoreSuperblock(DspOutbox* out);
-  void FailDisk(Err err, const char* doing, DspOutbox* out);
+  void JudgeFailure(PendingJob::Kind kind, const JobDone& done, DspOutbox* out);
+  void AbandonWrites(DspOutbox* out);
+  void Discard(const std::string& name, DspOutbox* out);
   void Reply(const ReplyToken& token, MessageType type, Err err, DspOutbox* out);
   void ReplyInfo(const ReplyToken& token, MessageType type, const Block& block, DspOutbox* out);
   uint64_t Issue(PendingJob pending, IoLane lane, std::vector<IoStep> steps, DspOutbox* out);

@@ -1,4 +1,6 @@
 // hayloft-dsp: the process of one disk.
+#include <unistd.h>
+
 #include <csignal>
 
 #include "common/io/log_sink.h"
@@ -43,6 +45,10 @@ int Main(int argc, const char* const* argv) {
       loop.Run();
       exit_code = shell.exit_code();
       LOG_INFO("stopped", "code=%d", exit_code);
+      if (exit_code == kExitDisk) {  // whoever waits for that disk may wait for ever
+        StopLog();
+        _exit(exit_code);
+      }
     } else {
       LOG_ERROR("not_started", "cause=\"%s\"", LogText(why).c_str());
       SayFault("hayloft-dsp", why);

@@ -84,7 +84,6 @@ void DspCore::OnSetDelete(const RpcRequest& request, DspOutbox* out) {
 
 void DspCore::OnReadDone(ReadDone&& done, Now now, DspOutbox* out) {
   now_mono_ms_ = now.mono_ms;
-  ASSERT(done.err != Err::kBusy);  // the shell has asked again with a thread that may block
   if (done.err == Err::kCorrupt || done.err == Err::kIo) {
     ++stats_.needles_corrupt;
     LOG_WARN("needle_unreadable", "block=%llu sequence=%u offset_bytes=%llu err=%s",
@@ -123,6 +122,11 @@ void DspCore::QueueDelete(const ReadJob& job, Now now, DspOutbox* out) {
 // operation of the same file may be under way, and its value must be durable first.
 void DspCore::StartDeleteCommit(Now now, DspOutbox* out) {
   ASSERT(!delete_job_);
+  if (!Writable()) {
+    for (const WaitingDelete& waiting : std::exchange(waiting_deletes_, {})) {
+      Reply(waiting.token, MessageType::kSetDelete, Err::kReadOnly, out);
+    }
+  }
   if (waiting_deletes_.empty()) return;
   if (now.mono_ms >= delete_rewrite_after_ms_ &&
       delete_log_.NeedsRewrite(deletes_, options_.delete_log_rewrite_bytes)) {
@@ -161,8 +165,7 @@ void DspCore::OnDeletesDone(Err err, Now now, DspOutbox* out) {
     ++stats_.deletes;
   }
   committing_deletes_.clear();
-  if (err == Err::kFull) delete_log_.TakeBackAppend();
-  if (err != Err::kOk && err != Err::kFull) FailDisk(err, "logging deletes", out);
+  if (err != Err::kOk) delete_log_.TakeBackAppend();
   StartDeleteCommit(now, out);
 }
 

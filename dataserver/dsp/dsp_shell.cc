@@ -13,6 +13,17 @@ namespace {
 
 constexpr uint64_t kTickMs = 100;
 constexpr size_t kReadQueueMax = 4096;  // beyond it reads are answered kBusy
+// What stands in for LevelDB where it cannot be opened or must not be written: nothing rests on it.
+class NoKv : public Kv {
+ public:
+  Result<std::string> Get(std::string_view) override { return Err::kNotFound; }
+  Err Write(std::span<const Change>, bool) override { return Err::kOk; }
+  Err Scan(std::string_view,
+           const std::function<bool(std::string_view, std::string_view)>&) override {
+    return Err::kOk;
+  }
+};
+
 constexpr size_t kJobQueueMax = 65536;  // the core bounds what it has under way far below
 
 Err ConfigFault(std::string* why, std::string text) {
@@ -130,26 +141,34 @@ Err DspShell::OpenDisk(std::string* why) {
 }
 
 Err DspShell::StartCore(std::string* why) {
-  Result<LevelDbKv::Opened> opened = LevelDbKv::OpenOrQuarantine(config_.data + "/leveldb");
+  OpenFastStart();
+  core_ = std::make_unique<DspCore>(CoreOptions(), &random_);
+  const Err err = core_->Start(device_.get(), kv_.get(), loop_->now());
+  if (err == Err::kReadOnly || err == Err::kIo) {
+    exit_code_ = kExitDisk;
+    return ConfigFault(why, config_.data + " has failed; --read-only serves what it holds");
+  }
+  if (err == Err::kFull || err == Err::kBusy) exit_code_ = kExitTemporary;
+  if (err != Err::kOk) return ConfigFault(why, StartFault(err, config_.data));
+  const Result<SpaceInfo> space = device_->Space();
+  if (space.ok()) space_ = *space;
+  return Err::kOk;
+}
+
+void DspShell::OpenFastStart() {
+  kv_ = std::make_unique<NoKv>();
+  if (config_.read_only) return;
+  Result<LevelDbKv::Opened> opened = LevelDbKv::OpenOrQuarantine(
+      config_.data + "/leveldb", {.settle_at_close = false});
   if (!opened.ok()) {
-    return ConfigFault(why, config_.data + "/leveldb: " + std::string(ErrMeaning(opened.err())));
+    LOG_WARN("fast_start_unusable", "err=%s action=do_without", ErrName(opened.err()).data());
+    return;
   }
   if (!opened->set_aside.empty()) {
     LOG_WARN("fast_start_damaged", "set_aside=%s action=rebuild_from_footers",
              LogText(opened->set_aside).c_str());
   }
   kv_ = std::move(opened->kv);
-  core_ = std::make_unique<DspCore>(CoreOptions(), &random_);
-  const Err err = core_->Start(device_.get(), kv_.get(), loop_->now());
-  if (err == Err::kReadOnly || err == Err::kIo) {
-    exit_code_ = kExitDisk;
-    return ConfigFault(why,
-                       config_.data + " is marked as failed; --read-only serves what it holds");
-  }
-  if (err != Err::kOk) return ConfigFault(why, StartFault(err, config_.data));
-  const Result<SpaceInfo> space = device_->Space();
-  if (space.ok()) space_ = *space;
-  return Err::kOk;
 }
 
 DspOptions DspShell::CoreOptions() const {
@@ -169,11 +188,13 @@ DspOptions DspShell::CoreOptions() const {
 }
 
 void DspShell::OnRequest(RpcRequest&& request) {
-  if (stopping_ && request.type == MessageType::kAppend) {
+  const bool writes = request.type != MessageType::kRead && request.type != MessageType::kStat;
+  if (stopping_ && writes) {  // else a stop would never end under load
     RpcReply reply;
     reply.token = request.token;
     reply.type = request.type;
-    reply.err = Err::kClosed;  // the next start closes the block anyway
+    // The next start closes every block: the append's client goes to another one.
+    reply.err = request.type == MessageType::kAppend ? Err::kClosed : Err::kUnavailable;
     return server_->Reply(std::move(reply));
   }
   if (request.type == MessageType::kAppend) FAILPOINT("dsp_append_received");
@@ -236,6 +257,7 @@ void DspShell::StartRead(ReadJob job) {
   const uint64_t id = next_read_id_++;
   auto running = std::make_unique<RunningRead>();
   running->job = std::move(done.job);
+  running->begun_ms = loop_->now().mono_ms;
   RunningRead* work = running.get();
   const bool taken = readers_->Run([this, work, id] {
     work->done = ReadNeedle(device_.get(), std::move(work->job), /*cached_only=*/false);
@@ -248,6 +270,7 @@ void DspShell::StartRead(ReadJob job) {
 void DspShell::OnReadDone(uint64_t id) {
   auto node = reads_.extract(id);
   ASSERT(!node.empty());
+  read_progress_ms_ = loop_->now().mono_ms;
   DspOutbox out;
   core_->OnReadDone(std::move(node.mapped()->done), loop_->now(), &out);
   Take(&out);
@@ -272,14 +295,19 @@ void DspShell::RefreshSpace() {
   });
 }
 
+// How long commits, or reads that wait for the disk, have made no progress. The background lane may
+// take long over one job.
 uint64_t DspShell::DiskIdleMs() {
-  uint64_t oldest_ms = UINT64_MAX;
+  uint64_t commit_ms = UINT64_MAX;
   for (const auto& [id, running] : jobs_) {
-    if (running->job.lane == IoLane::kCommit) oldest_ms = std::min(oldest_ms, running->begun_ms);
+    if (running->job.lane == IoLane::kCommit) commit_ms = std::min(commit_ms, running->begun_ms);
   }
-  if (oldest_ms == UINT64_MAX) return 0;
+  uint64_t read_ms = UINT64_MAX;
+  for (const auto& [id, running] : reads_) read_ms = std::min(read_ms, running->begun_ms);
+  if (commit_ms != UINT64_MAX) commit_ms = std::max(commit_ms, commit_progress_ms_);
+  if (read_ms != UINT64_MAX) read_ms = std::max(read_ms, read_progress_ms_);
   const uint64_t now_ms = loop_->now().mono_ms;
-  return now_ms - std::min(now_ms, std::max(oldest_ms, commit_progress_ms_));
+  return now_ms - std::min({now_ms, commit_ms, read_ms});
 }
 
 void DspShell::Stop() {

@@ -73,10 +73,12 @@ class DspShell {
   struct RunningRead {
     ReadJob job;
     ReadDone done;
+    uint64_t begun_ms = 0;
   };
 
   Err OpenDisk(std::string* why);
   Err StartCore(std::string* why);
+  void OpenFastStart();
   DspOptions CoreOptions() const;
   void OnRequest(RpcRequest&& request);
   void Take(DspOutbox* out);
@@ -95,7 +97,7 @@ class DspShell {
   std::string cluster_key_;
   SystemRandom random_;
   std::unique_ptr<PosixDevice> device_;
-  std::unique_ptr<LevelDbKv> kv_;
+  std::unique_ptr<Kv> kv_;
   std::unique_ptr<DspCore> core_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<RpcClient> client_;
@@ -107,6 +109,7 @@ class DspShell {
   SpaceInfo space_;
   bool space_asked_ = false;
   uint64_t commit_progress_ms_ = 0;  // when a job of the commit lane last finished
+  uint64_t read_progress_ms_ = 0;    // when a read that waited for the disk last finished
   uint64_t cached_reads_ = 0;
   uint64_t blocking_reads_ = 0;
   bool stopping_ = false;

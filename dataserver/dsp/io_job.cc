@@ -34,10 +34,16 @@ Err WriteZeros(const IoStep& step, FileHandle file, Device* device) {
   return Err::kOk;
 }
 
-Err OpenInto(Result<FileHandle> opened, JobDone* done) {
-  if (!opened.ok()) return opened.err();
-  done->file = *opened;
+Err CreateInto(Result<FileHandle> created, JobDone* done) {
+  if (!created.ok()) return created.err();
+  done->file = *created;
   return Err::kOk;
+}
+
+bool IsDiskFailure(IoStep::Op op, Err err) {
+  if (err == Err::kReadOnly || op == IoStep::Op::kScan) return false;
+  const bool sync = op == IoStep::Op::kSync || op == IoStep::Op::kSyncDir;
+  return sync || (err != Err::kFull && err != Err::kBusy);
 }
 
 Err Scan(const ScanTarget& target, Device* device, JobDone* done) {
@@ -51,9 +57,7 @@ Err RunStep(const IoStep& step, Device* device, Kv* kv, JobDone* done) {
   const FileHandle file = step.file.valid() ? step.file : done->file;
   switch (step.op) {
     case IoStep::Op::kCreate:
-      return OpenInto(device->Create(step.name), done);
-    case IoStep::Op::kOpen:
-      return OpenInto(device->Open(step.name), done);
+      return CreateInto(device->Create(step.name), done);
     case IoStep::Op::kWrite:
       return WriteOwned(step, file, device);
     case IoStep::Op::kWriteZeros:
@@ -93,6 +97,7 @@ JobDone RunJob(const IoJob& job, Device* device, Kv* kv) {
   for (const IoStep& step : job.steps) {
     done.err = RunStep(step, device, kv, &done);
     if (done.err == Err::kOk) continue;
+    done.disk_failed = IsDiskFailure(step.op, done.err);
     if (done.file.valid()) device->Close(done.file);  // a file that a failed job opened is nobody's
     done.file = FileHandle{};
     break;

@@ -24,7 +24,6 @@ enum class IoLane : uint8_t {
 struct IoStep {
   enum class Op : uint8_t {
     kCreate,      // name; later steps without a file of their own work on the new one
-    kOpen,        // name; likewise
     kWrite,       // owned, at offset
     kWriteZeros,  // [offset, offset + size), synced now and then
     kSync,
@@ -37,7 +36,7 @@ struct IoStep {
     kScan,     // scan_target; the result is in JobDone
   };
   Op op = Op::kSync;
-  FileHandle file{};  // invalid: the one that this job created or opened
+  FileHandle file{};  // invalid: the one that this job created
   std::string name{};
   std::string target{};
   uint64_t offset = 0;
@@ -56,7 +55,10 @@ struct IoJob {
 struct JobDone {
   uint64_t id = 0;
   Err err = Err::kOk;  // of the first step that failed; later ones were not begun
-  FileHandle file{};   // that the job created or opened, if any
+  // Nobody knows what the disk holds now: EIO of a change, or a sync that failed, whatever its
+  // errno. A full disk, or a lack of descriptors or memory, before any sync is none of that.
+  bool disk_failed = false;
+  FileHandle file{};  // that the job created, if any
   std::unique_ptr<ScanResult> scan{};
 };
 

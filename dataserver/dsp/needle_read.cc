@@ -9,8 +9,11 @@ namespace hayloft {
 
 namespace {
 
-// Enough for the head of nearly every needle; a head of 60 MiB with 8 KiB of metadata takes 12 KiB.
+// Enough for the head of every needle, also of 60 MiB with 8 KiB of metadata.
 constexpr uint64_t kHeadReadBytes = 12 << 10;
+static_assert(sizeof(NeedleHeader) + kFileBytesMax / kPieceBytes * sizeof(le32) +
+                  kMetadataBytesMax <=
+              kHeadReadBytes);
 constexpr uint64_t kOneReadBytes = kPieceBytes + kHeadReadBytes;
 
 // Bytes wanted of the stored data, as whole pieces and as asked.
@@ -30,13 +33,7 @@ class NeedleReader {
     const uint64_t available = job_.span.next - job_.span.offset;
     bytes_ = Buffer(FirstReadBytes(available));
     TRY(Read(job_.span.offset, bytes_.mutable_bytes()));
-    Result<NeedleHead> head = Check();
-    if (!head.ok() && bytes_.size() < available && bytes_.size() < kHeadReadBytes * 2) {
-      // The head was longer than the first read.
-      bytes_ = Buffer(std::min(available, kHeadReadBytes * 2));
-      TRY(Read(job_.span.offset, bytes_.mutable_bytes()));
-      head = Check();
-    }
+    const Result<NeedleHead> head = Check();
     if (!head.ok()) return head.err();
     if (head->needle_bytes > available) return Err::kCorrupt;
     if (head->file_id() != job_.file_id) return Err::kNotFound;

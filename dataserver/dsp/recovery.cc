@@ -25,7 +25,14 @@ Err DspCore::Start(Device* device, Kv* kv, Now now) {
   } else {
     TRY(delete_log_.Load(device, kv, random_->Next64(), &deletes_));
   }
-  return RecoverFiles(device, kv);
+  const Err err = RecoverFiles(device, kv);
+  if (err == Err::kIo && !read_only_) {
+    // As when a running dsp fails: the next start must not believe what the page cache still shows.
+    superblock_.disk_state = DiskState::kFailed;
+    (void)RunJob({.steps = SuperblockSteps(superblock_files_, &superblock_)}, device, kv)
+        .err;  // best effort
+  }
+  return err;
 }
 
 Err DspCore::LoadOwnSuperblock(Device* device) {
@@ -69,9 +76,11 @@ Err DspCore::RecoverFiles(Device* device, Kv* kv) {
       unreadable_blocks_.insert(*block_id);
       LOG_ERROR("block_unreadable", "block=%llu err=%s action=leave_it",
                 static_cast<unsigned long long>(*block_id), ErrName(err).data());
+      if (block.file.valid()) device->Close(block.file);
       continue;
     }
     TRY(err);
+    if (block.state != pb::BLOCK_SEALED && !read_only_) TRY(SettleClosed(device, &block));
     block.deleted = deletes_.DeletedIn(block.id);
     blocks_.emplace(block.id, std::move(block));
   }
@@ -173,7 +182,6 @@ Err DspCore::TakeScan(Device* device, uint64_t size, Block* block) {
       const ScanResult scan,
       ScanBlock(device,
                 {.file = block->file, .block_id = block->id, .life = block->life, .limit = limit}));
-  if (!read_only_) TRY(device->Sync(block->file));
   const DenseOffsets dense = FillGaps(scan, close.needles);
   if (dense.lost > 0) {
     PROBE("recovery_found_lost_needles");
@@ -184,14 +192,24 @@ Err DspCore::TakeScan(Device* device, uint64_t size, Block* block) {
   block->block_epoch = close.block_epoch;
   block->lost = dense.lost;
   block->doubtful = scan.unreadable > 0;
-  block->end = PageCeil(scan.end);
+  block->end = std::min(std::max(PageCeil(scan.end), close.end), PageCeil(limit));
   block->open_index = std::make_unique<OpenIndex>();
   for (uint32_t offset : dense.offsets) {
     block->open_index->Add(uint64_t{offset} * kNeedleAlign);
   }
-  if (closed || read_only_) return Err::kOk;
-  close.end = block->end;
-  close.needles = block->needles();
+  block->close_issued = closed;
+  return Err::kOk;
+}
+
+// Makes durable what the scan found, before anybody hears of it, and the close itself. An error
+// here is the disk's.
+Err DspCore::SettleClosed(Device* device, Block* block) {
+  TRY(device->Sync(block->file));
+  if (std::exchange(block->close_issued, false)) return Err::kOk;  // recorded already
+  const CloseRecord close{.block_id = block->id,
+                          .block_epoch = block->block_epoch,
+                          .end = block->end,
+                          .needles = block->needles()};
   if (IsMutant(Mutant::kReuseSequence)) {
     block->state = pb::BLOCK_OPEN;
     block->next_sequence = close.needles > 0 ? close.needles - 1 : 0;

@@ -340,3 +340,57 @@ TEST_CASE("dsp_core: F19: a block with a page that cannot be read now is not sea
   CHECK(dsp.Seal(5) == Err::kOk);
   CHECK(*dsp.Read(first) == photo);
 }
+
+// With the head of the largest file, or with much metadata, the reply broke its own bound, and each
+// GET killed the dsp.
+TEST_CASE("dsp_core: the head of any needle fits into the reply that carries it") {
+  const uint64_t head_bytes = NeedleHeadBytes(kFileBytesMax, kMetadataBytesMax);
+  CHECK(head_bytes + 64 <=
+        FindMessage(static_cast<uint16_t>(MessageType::kRead))->message_bytes_max);
+  CHECK(head_bytes + 64 <=
+        FindMessage(static_cast<uint16_t>(MessageType::kStat))->message_bytes_max);
+}
+
+// The scan took the end of a file that sealing had cut for pages that cannot be read.
+TEST_CASE("dsp_core: F30: a sealed block whose footer is damaged is sealed again") {
+  DspHarness dsp = Started();
+  const std::string photo = Photo(3000);
+  const FileAddress address = *dsp.Append(5, photo);
+  REQUIRE(dsp.Close(5) == Err::kOk);
+  REQUIRE(dsp.Seal(5) == Err::kOk);
+  const std::string file = dsp.device().FileImage(BlockFileName(5));
+  dsp.device().FlipBit(BlockFileName(5), file.size() - 1);
+  dsp.kv().Wipe();
+  REQUIRE(dsp.Start() == Err::kOk);
+  CHECK(dsp.core().blocks().at(5).state == pb::BLOCK_CLOSED);
+  CHECK(dsp.Seal(5) == Err::kOk);
+  CHECK(dsp.core().blocks().at(5).lost == 0);
+  CHECK(*dsp.Read(address) == photo);
+}
+
+TEST_CASE("dsp_core: F21: after a failed sync nothing more is written or acknowledged") {
+  DspHarness dsp = Started();
+  REQUIRE(dsp.Create(6) == Err::kOk);
+  const FileAddress address = *dsp.Append(6, Photo(100));
+  const uint64_t first = dsp.SendSetDelete(address, 1);
+  const uint64_t second = dsp.SendSetDelete(address, 3);
+  const uint64_t append = dsp.SendAppend(6, Photo(100));
+  const uint64_t waiting = dsp.SendAppend(6, Photo(100));
+  dsp.device().FailNextSync();
+  dsp.RunJobs();
+  CHECK(dsp.disk_failed());
+  CHECK(dsp.Reply(first).err == Err::kIo);
+  CHECK(dsp.Reply(second).err == Err::kReadOnly);
+  CHECK(dsp.Reply(waiting).err == Err::kClosed);
+  (void)dsp.Reply(append);  // was under way; either answer is honest
+  CHECK(dsp.jobs() == 0);
+}
+
+TEST_CASE("dsp_core: F23: a lack of descriptors costs a block's creation, not the disk") {
+  DspHarness dsp = Started();
+  dsp.device().FailNextWrite(Err::kBusy);
+  CHECK(dsp.Create(6) == Err::kBusy);
+  CHECK_FALSE(dsp.disk_failed());
+  CHECK_FALSE(dsp.device().Exists(BlockFileName(6) + ".tmp"));  // its space is given back
+  CHECK(dsp.Create(7) == Err::kOk);
+}

@@ -115,7 +115,7 @@ TEST_CASE(
   };
   CHECK_EQ(with([](FrameHeader* h) { h->message_size = 0; }), Err::kOk);
   CHECK_EQ(with([](FrameHeader* h) { h->message_size = 4096; }), Err::kOk);
-  CHECK_EQ(with([](FrameHeader* h) { h->message_size = 4097; }), Err::kTooLarge);
+  CHECK_EQ(with([](FrameHeader* h) { h->message_size = (16 << 10) + 1; }), Err::kTooLarge);
   CHECK_EQ(with([](FrameHeader* h) { h->message_size = UINT32_MAX; }), Err::kTooLarge);
   CHECK_EQ(with([](FrameHeader* h) { h->payload_size = kFileBytesMax; }), Err::kOk);
   CHECK_EQ(with([](FrameHeader* h) { h->payload_size = kFileBytesMax + 1; }), Err::kTooLarge);
