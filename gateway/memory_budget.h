@@ -63,6 +63,8 @@ class MemoryCharge {
   void Clear() {
     if (bytes_ > 0) budget_->Release(std::exchange(bytes_, 0));
   }
+  // Hands the charge over to the caller, who releases it from the budget later.
+  uint64_t Detach() { return std::exchange(bytes_, 0); }
   uint64_t bytes() const { return bytes_; }
 
  private:

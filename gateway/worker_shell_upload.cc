@@ -22,7 +22,8 @@ constexpr uint64_t kCopies = 2;
 HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
   const std::string_view encoding = request.Value(HttpField::kContentEncoding);
   const std::string_view type = request.Value(HttpField::kContentType);
-  if (!encoding.empty() && !EqualsNoCase(encoding, "identity")) {
+  const bool several = request.Count(HttpField::kContentEncoding) > 1;
+  if (several || (!encoding.empty() && !EqualsNoCase(encoding, "identity"))) {
     return {415, "Files are taken as they are, without a Content-Encoding."};
   }
   if (EqualsNoCase(type.substr(0, 10), "multipart/")) {
@@ -133,7 +134,10 @@ void GatewayWorker::StoreUpload(HttpConnection* connection) {
     EndUpload(connection);
     return AnswerErr(connection, put.err());
   }
-  client_.Put(std::move(*put), [this, id = connection->id](PutDone&& done) {
+  // The bytes live as long as the put, whatever becomes of the connection.
+  const uint64_t held = upload->charge.Detach();
+  client_.Put(std::move(*put), [this, held, id = connection->id](PutDone&& done) {
+    shared_->upload_memory.Release(held);
     HttpConnection* waiting = Find(id);
     if (waiting != nullptr) OnStored(waiting, done);
   });

@@ -24,6 +24,14 @@ TEST_CASE("prepare: text is compressed where it pays, and comes back") {
   CHECK_EQ(AsText(raw->bytes()), text);
 }
 
+// Each range of a compressed file decodes all of it, on a loop that others wait for (S07).
+TEST_CASE("prepare: a large file is stored as it is, whatever its type") {
+  const std::string text((1 << 20) + 1, 'x');
+  Result<PutRequest> put = PreparePut(UploadOf(text, "text/plain"));
+  REQUIRE(put.ok());
+  CHECK_EQ(put->encoding, Encoding::kIdentity);
+}
+
 TEST_CASE("prepare: types that are compressed already are stored as they are") {
   const std::string text(10'000, 'x');
   Result<PutRequest> put = PreparePut(UploadOf(text, "image/jpeg"));
