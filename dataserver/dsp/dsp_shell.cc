@@ -158,8 +158,8 @@ Err DspShell::StartCore(std::string* why) {
 void DspShell::OpenFastStart() {
   kv_ = std::make_unique<NoKv>();
   if (config_.read_only) return;
-  Result<LevelDbKv::Opened> opened = LevelDbKv::OpenOrQuarantine(
-      config_.data + "/leveldb", {.settle_at_close = false});
+  Result<LevelDbKv::Opened> opened =
+      LevelDbKv::OpenOrQuarantine(config_.data + "/leveldb", {.settle_at_close = false});
   if (!opened.ok()) {
     LOG_WARN("fast_start_unusable", "err=%s action=do_without", ErrName(opened.err()).data());
     return;
