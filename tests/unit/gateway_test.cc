@@ -112,6 +112,8 @@ TEST_CASE("gateway: 100 Continue is sent when the body will be taken, and only t
   CHECK_EQ(
       gateway.Connect().Ask(post + "Content-Length: 5\r\nContent-Encoding: gzip\r\n\r\n").status,
       415);
+  const std::string twice = "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n\r\n";
+  CHECK_EQ(gateway.Connect().Ask(post + "Content-Length: 5\r\n" + twice).status, 415);
   CHECK_EQ(gateway.cluster.files(), 2);
 }
 
