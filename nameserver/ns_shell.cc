@@ -207,7 +207,9 @@ void NsShell::WriteLog() {
   if (renew) renewed_ms_ = now.mono_ms;
   const bool queued = log_->Run([this, renew, batch = std::exchange(waiting_, {})] {
     const uint64_t index = batch.back().index();
+    FAILPOINT("nameserver_log_append_before");
     Err err = store_->Append(batch);
+    FAILPOINT("nameserver_log_append_after");
     if (err == Err::kOk && renew) err = coordinator_->Renew(index);
     loop_->Post([this, err, index, count = batch.size()] {
       metrics_.log_batches_total.Add();
