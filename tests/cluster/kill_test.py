@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 under load: nothing that was acknowledged is lost (F01 to F05, F08, F10, F60).
 
-    kill_test.py [--seconds N] [--seed N] [test ...]
+    kill_test.py [--seconds N] [--seed N] [--kills N] [test ...]
 """
 
 import argparse
@@ -18,6 +18,7 @@ from load import Uploaders, check_nothing_lost, killed_by_signal
 OPTIONS = argparse.ArgumentParser()
 OPTIONS.add_argument('--seconds', type=float, default=12)
 OPTIONS.add_argument('--seed', type=int, default=None)
+OPTIONS.add_argument('--kills', type=int, default=2, help='at each failpoint')
 
 # Places in a dsp at which a test build kills itself (common/io/failpoint.h), and what each stands
 # for: no acknowledgement before the sync, recovery of what was written, nothing half made.
@@ -130,7 +131,7 @@ def test_f01_f02_f03_f05_kills_at_failpoints_lose_nothing():
     if MODE == 'release':
         print('skipped: a release build has no failpoints')
         return
-    failpoint_kills(FAILPOINTS, 2)
+    failpoint_kills(FAILPOINTS, ARGUMENTS.kills)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,274 @@
+"""Parts of the soak that measure: disk reads, memory of the index, starts, group commit, load."""
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+
+from harness import (BIN, TOP, Cluster, alive, check, check_equal, metric, random_bytes, run,
+                     wait_until)
+from soak_promises import figure, make, manifest_ids
+
+MILLION = 1_000_000
+
+
+def at_most(name, value, target):
+    return figure(name, value, f'<= {target}', value <= target)
+
+
+def at_least(name, value, target):
+    return figure(name, value, f'>= {target}', value >= target)
+
+
+# --- one disk read an image ---------------------------------------------------------------------
+def disk_stat_of(folder):
+    """/sys/block/DEV/stat of the disk under a folder."""
+    number = os.stat(folder).st_dev
+    link = os.path.realpath(f'/sys/dev/block/{os.major(number)}:{os.minor(number)}')
+    if os.path.exists(os.path.join(link, 'partition')):
+        link = os.path.dirname(link)
+    return os.path.join(link, 'stat')
+
+
+def reads_of(stat):
+    with open(stat, encoding='utf-8') as file:
+        return int(file.read().split()[0])
+
+
+def drop_caches():
+    run('sync')
+    with open('/proc/sys/vm/drop_caches', 'w', encoding='utf-8') as file:
+        file.write('3\n')
+
+
+def one_read():
+    """1,000 cold GETs over 20,000 images after drop_caches (needs root)."""
+    with Cluster(dataservers=1, disks=1) as cluster:
+        cluster.up()
+        source = os.path.join(cluster.dir, 'in')
+        os.mkdir(source)
+        sizes = random.Random(1)
+        for i in range(20_000):
+            with open(os.path.join(source, str(i)), 'wb') as file:
+                file.write(random_bytes(min(60_000, 1 + int(sizes.lognormvariate(9.0, 1.2)))))
+        manifest = os.path.join(cluster.dir, 'm.tsv')
+        cluster.hayloft('put', '-r', source, '--manifest', manifest, timeout=900)
+        ids = list(manifest_ids(manifest).values())
+        random.shuffle(ids)
+        check_equal(len(ids), 20_000, 'images')
+        stat, rounds = disk_stat_of(cluster.dir), []
+        for round_ in range(3):  # the disk is shared: the least disturbed round counts
+            drop_caches()
+            mine = ids[round_ * 1100:(round_ + 1) * 1100]
+            for file_id in mine[:100]:  # bring the programs themselves back into memory
+                cluster.download(file_id)
+            before = reads_of(stat)
+            for file_id in mine[100:]:
+                cluster.download(file_id)
+            rounds.append(reads_of(stat) - before)
+        return [at_most(f'disk reads of 1,000 cold GETs, least of {rounds}', min(rounds), 1050),
+                at_least('disk reads, so that they were cold', min(rounds), 900)]
+
+
+# --- a million images on one dsp ----------------------------------------------------------------
+class BigDisk:
+    """A cluster of one dsp whose disk was made with a million images, their bytes left out."""
+
+    def __init__(self, unsealed):
+        self.cluster = Cluster(dataservers=1, disks=1)
+        self.unsealed = unsealed
+
+    def __enter__(self):
+        cluster = self.cluster
+        check_equal(make('out/release/bench/make_disk').returncode, 0, 'build of make_disk')
+        cluster.up()
+        self.empty_kib = self.resident_kib()
+        cluster.down()
+        disk = os.path.join(cluster.dir, 'dataserver-1', 'disk-1')
+        shutil.rmtree(disk)
+        os.mkdir(disk)
+        with open(os.path.join(cluster.dir, 'options.json'), encoding='utf-8') as file:
+            cluster_id = json.load(file)['cluster_id']
+        run(f'{TOP}/out/release/bench/make_disk', disk, cluster_id, MILLION, self.unsealed,
+            timeout=600)
+        self.disk = disk
+        return self
+
+    def __exit__(self, *error):
+        self.cluster.__exit__(*error)
+
+    def resident_kib(self):
+        pid = self.cluster.process('dsp-1-1')['pid']
+        with open(f'/proc/{pid}/status', encoding='utf-8') as file:
+            return int(re.search(r'VmRSS:\s+(\d+)', file.read())[1])
+
+    def metrics(self):
+        address = self.cluster.process('dsp-1-1')['http']
+        return self.cluster.request('GET', '/metrics', address=address)[2].decode()
+
+    def start_seconds(self):
+        """From the start of the dsp's process until it says that its disk is ready."""
+        self.cluster.up()
+        pid = self.cluster.process('dsp-1-1')['pid']
+        with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+            ticks = int(file.read().rpartition(')')[2].split()[19])
+        with open('/proc/uptime', encoding='utf-8') as file:
+            booted = time.time() - float(file.read().split()[0])
+        started = booted + ticks / os.sysconf('SC_CLK_TCK')
+        stamp = re.findall(r'(\S+)Z I started ', self.cluster.log('dsp-1-1'))[-1]
+        whole, _, milli = stamp.partition('.')
+        ready = time.mktime(time.strptime(whole, '%Y-%m-%dT%H:%M:%S')) - time.timezone
+        return round(ready + int(milli) / 1000 - started, 2)
+
+    def kill_dsp_and_server(self):
+        for role in ('dataserver', 'dsp'):
+            for process in self.cluster.processes(role):
+                self.cluster.kill(process)
+        wait_until(lambda: not any(alive(p['pid']) for p in self.cluster.processes('dsp')), 'dead')
+
+
+def index():
+    """Memory of the index with 1,000,000 images of 16 KB mean, by /metrics and by RSS."""
+    figures = []
+    for unsealed in (0, 24):
+        with BigDisk(unsealed) as big:
+            big.start_seconds()
+            text = big.metrics()
+            grown = (big.resident_kib() - big.empty_kib) * 1024
+            sealed, unsealed_count = (metric(text, f'hayloft_dsp_needles_{kind}')
+                                      for kind in ('sealed', 'open'))
+            check_equal(sealed + unsealed_count, MILLION, 'images')
+            sealed_bytes, open_bytes = (metric(text, f'hayloft_dsp_index_{kind}_bytes')
+                                        for kind in ('sealed', 'open'))
+            if unsealed == 0:
+                each = sealed_bytes / sealed
+                figures += [at_most('bytes an image in sealed blocks', round(each, 3), 1.9),
+                            at_most('growth of RSS an image, less that',
+                                    round(abs(grown / MILLION - each), 3), 1.5)]
+            elif unsealed_count:
+                figures.append(at_most('bytes an image in blocks that are not sealed',
+                                       round(open_bytes / unsealed_count, 3), 5))
+    return figures + open_index()
+
+
+def open_index():
+    """The same of blocks that really take appends."""
+    with Cluster(dataservers=1, disks=1) as cluster:
+        cluster.up()
+        cluster.hayloft('bench', '--seconds', 1, '--preload', 5000, '--size', 1000, '--json')
+        address = cluster.process('dsp-1-1')['http']
+        text = cluster.request('GET', '/metrics', address=address)[2].decode()
+        each = metric(text, 'hayloft_dsp_index_open_bytes') / metric(text,
+                                                                     'hayloft_dsp_needles_open')
+        return [at_most('bytes an image in open blocks', round(each, 3), 5)]
+
+
+def quick_start():
+    """A dsp with 1,000,000 images is ready soon after a clean stop, a kill, a lost LevelDB."""
+    figures = []
+    with BigDisk(unsealed=2) as big:
+        big.start_seconds()
+        wait_until(lambda: metric(big.metrics(), 'hayloft_dsp_blocks_closed') == 0, 'all sealed')
+        big.cluster.down()
+        figures.append(at_most('s to start after a clean stop', big.start_seconds(), 0.5))
+        big.cluster.hayloft('bench', '--seconds', 2, '--json')
+        big.kill_dsp_and_server()
+        figures.append(at_most('s to start after kill -9', big.start_seconds(), 3.0))
+        big.cluster.down()
+        shutil.rmtree(os.path.join(big.disk, 'leveldb'))
+        figures.append(at_most('s to start without LevelDB', big.start_seconds(), 3.0))
+        check_equal(metric(big.metrics(), 'hayloft_dsp_needles_sealed') >= MILLION, True, 'images')
+    return figures
+
+
+# --- load ---------------------------------------------------------------------------------------
+def bench(cluster, *words, core=None):
+    pinned = ['taskset', '-c', str(core)] if core is not None else []
+    done = run(*pinned, f'{BIN}/hayloft', 'bench', '--json', '--dir', cluster.dir, *words,
+               timeout=600)
+    return json.loads(done.stdout)
+
+
+def syncs_of(cluster):
+    address = cluster.process('dsp-1-1')['http']
+    text = cluster.request('GET', '/metrics', address=address)[2].decode()
+    found = re.search(r'^hayloft_dsp_(commits|syncs)_total (\d+)', text, re.M)
+    return int(found[2]) if found else None
+
+
+def group_commit():
+    """64 uploaders of 16 KiB against one, gateway and dsp on core 0, the load on core 1."""
+    check(os.cpu_count() >= 2, 'two cores are there')
+    with Cluster(dataservers=1, disks=1, sets=['gateway.loops=1']) as cluster:
+        cluster.up()
+        for process in cluster.processes():
+            run('taskset', '-a', '-c', '-p', 0, process['pid'])
+        bench(cluster, '--seconds', 2, '--size', 16384, core=1)  # warm up
+        ones, manys, per_sync = [], [], []
+        for _ in range(3):
+            one = bench(cluster, '--seconds', 5, '--size', 16384, '--concurrency', 1, core=1)
+            before = syncs_of(cluster)
+            many = bench(cluster, '--seconds', 5, '--size', 16384, '--concurrency', 64, core=1)
+            after = syncs_of(cluster)
+            ones.append(round(one['uploads']['per_s']))
+            manys.append(round(many['uploads']['per_s']))
+            if before is not None:
+                per_sync.append(round(many['uploads']['count'] / max(1, after - before), 1))
+        one, many = sorted(ones)[1], sorted(manys)[1]
+        return [at_least(f'images a second, 64 uploaders, median of {manys}', many, 10_000),
+                at_least(f'times one uploader, median of {ones}', round(many / one, 1), 4),
+                figure('images a sync, 64 uploaders', per_sync, 'stated', True)]
+
+
+def mixed():
+    """hayloft bench, 64 connections, 90 % reads of a mix of sizes; every byte is compared."""
+    with Cluster(dataservers=3, disks=2) as cluster:
+        cluster.up()
+        report = bench(cluster, '--seconds', 30, '--read-percent', 90, '--preload', 20_000)
+        return [figure('wrong bytes', report['mismatches'], 0, report['mismatches'] == 0),
+                figure('errors', report['reads']['errors'] + report['uploads']['errors'], 0,
+                       report['reads']['errors'] + report['uploads']['errors'] == 0),
+                figure('reads a second, p50 and p99 in us',
+                       [round(report['reads']['per_s']), report['reads']['p50_us'],
+                        report['reads']['p99_us']], 'stated', True)]
+
+
+def connections():
+    """2,000 connections on one gateway, all served; what they cost."""
+    script = os.path.join(TOP, 'tests', 'cluster', 'http_test.py')
+    done = run(script, 'test_two_thousand_connections', wanted=None, timeout=300)
+    found = re.search(r'2,000 connections: (\d+) KiB more', done.stdout)
+    return [figure('exit code', done.returncode, 0, done.returncode == 0),
+            at_most('KiB of memory for 2,000 connections',
+                    int(found[1]) if found else -1, 128 << 10)]
+
+
+def benchmarks():
+    """Google Benchmark for append, read, index, parse, frame."""
+    done = make('bench', timeout=900)
+    with open(os.path.join(TOP, 'out', 'bench.txt'), 'w', encoding='utf-8') as file:
+        file.write(done.stdout)
+    count = len(re.findall(r'^BM_', done.stdout, re.M))
+    return [figure('exit code', done.returncode, 0, done.returncode == 0),
+            at_least('benchmarks run, see out/bench.txt', count, 5)]
+
+
+def build():
+    """A full release build without a compiler cache."""
+    folder = os.path.join(TOP, 'out', 'clone')
+    shutil.rmtree(folder, ignore_errors=True)
+    run('git', 'clone', '-q', TOP, folder)
+    start = time.monotonic()
+    done = subprocess.run(['make', '-C', folder, f'-j{os.cpu_count()}', 'all'], check=False,
+                          capture_output=True, env=dict(os.environ, CCACHE_DISABLE='1'))
+    seconds = round(time.monotonic() - start)
+    shutil.rmtree(folder)
+    return [figure('exit code', done.returncode, 0, done.returncode == 0),
+            at_most(f's for a release build on {os.cpu_count()} cores', seconds, 240)]
+
+
+PARTS = {part.__name__: part for part in (one_read, index, quick_start, group_commit, mixed,
+                                          connections, benchmarks, build)}
