@@ -44,6 +44,10 @@ TEST = [
     cluster_test('dataserver'),
     cluster_test('commands'),
     cluster_test('http'),
+    cluster_test('restart'),
+    cluster_test('disk'),
+    cluster_test('kill'),
+    cluster_test('kill', 'asan'),
 ]
 
 # How the steps say how many passed and failed; a step that says neither counts as one.
