@@ -173,6 +173,7 @@ Err NsShell::WinRole(const NsState& state, uint64_t* epoch, std::string* why) {
   switch (won.err()) {
     case Err::kOk:
       *epoch = won.value();
+      written_index_ = state.last_index;
       return Err::kOk;
     case Err::kExists:
       return Refuse(why, "another nameserver holds " + folder);
@@ -210,6 +211,7 @@ void NsShell::WriteLog() {
     FAILPOINT("nameserver_log_append_before");
     Err err = store_->Append(batch);
     FAILPOINT("nameserver_log_append_after");
+    if (err == Err::kOk) written_index_ = index;
     if (err == Err::kOk && renew) err = coordinator_->Renew(index);
     loop_->Post([this, err, index, count = batch.size()] {
       metrics_.log_batches_total.Add();
@@ -231,11 +233,13 @@ void NsShell::OnLogWritten(Err err, uint64_t index) {
 }
 
 void NsShell::RaiseEpoch(uint64_t above) {
-  const LeaseClaim claim{.node = core_->state().node,
-                         .log_position = core_->state().last_index,
-                         .epoch_above = above,
-                         .force = false};
-  const bool queued = log_->Run([this, claim] {
+  LeaseClaim claim;
+  claim.node = core_->state().node;
+  claim.epoch_above = above;
+  const bool queued = log_->Run([this, claim]() mutable {
+    // What is on the disk, not what the core has made and nobody has written: after a crash the log
+    // could not reach that position, and this node would be refused as outdated.
+    claim.log_position = written_index_;
     const Result<uint64_t> won = coordinator_->Acquire(claim);
     loop_->Post([this, won] {
       if (!won.ok()) return End(kExitRoleLost, "a higher epoch could not be won", won.err());

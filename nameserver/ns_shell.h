@@ -104,6 +104,7 @@ class NsShell {
   std::vector<pb::LogRecord> waiting_;  // for the next batch
   bool writing_ = false;
   uint64_t writing_since_ms_ = 0;
+  uint64_t written_index_ = 0;  // last record on the disk; the log's thread's once that runs
   uint64_t renewed_ms_ = 0;
   Loop::Handle tick_;
   int exit_code_ = 0;
