@@ -11,6 +11,7 @@
 
 #include "common/codec.h"
 #include "common/io/files.h"
+#include "common/io/leveldb_env.h"
 #include "common/log.h"
 
 namespace hayloft {
@@ -45,9 +46,11 @@ Err ErrOf(const leveldb::Status& status) {
   return Err::kIo;
 }
 
+// What is read is read once, at a start: kept blocks would be memory that nobody asks for again.
 leveldb::ReadOptions CheckedReads() {
   leveldb::ReadOptions options;
   options.verify_checksums = true;
+  options.fill_cache = false;
   return options;
 }
 
@@ -125,6 +128,7 @@ Err LevelDbKv::OpenStore() {
   if (LostItsHead(path_)) return Err::kCorrupt;
   TRY(CheckClosed(path_));
   leveldb::Options options;
+  options.env = PreadEnv();
   options.create_if_missing = true;
   options.paranoid_checks = true;
   options.block_cache = cache_.get();
@@ -215,9 +219,7 @@ Err LevelDbKv::Scan(
     const std::function<bool(std::string_view key, std::string_view value)>& visit) {
   const std::shared_lock<std::shared_mutex> lock(mutex_);
   if (db_ == nullptr) return Err::kFull;
-  leveldb::ReadOptions options = CheckedReads();
-  options.fill_cache = false;
-  const std::unique_ptr<leveldb::Iterator> it(db_->NewIterator(options));
+  const std::unique_ptr<leveldb::Iterator> it(db_->NewIterator(CheckedReads()));
   for (it->Seek(SliceOf(prefix)); it->Valid(); it->Next()) {
     if (!ViewOf(it->key()).starts_with(prefix)) break;
     if (!visit(ViewOf(it->key()), ViewOf(it->value()))) break;
