@@ -33,7 +33,7 @@ double ThreadCpuUs() {
 class ReadServer {
  public:
   explicit ReadServer(size_t payload_bytes) : image_(payload_bytes) {
-    std::memset(image_.data(), 0x5a, image_.size());
+    std::memset(image_.mutable_bytes().data(), 0x5a, image_.size());
     image_crc_ = Crc32c(image_.bytes());
     server_.OnRequest([this](RpcRequest&& request) { Answer(std::move(request)); });
     std::string why;
@@ -61,7 +61,7 @@ class ReadServer {
     server_.Reply(RpcReply{.token = request.token,
                            .type = request.type,
                            .message = reply.SerializeAsString(),
-                           .payload = Buffer::CopyOf(image_.bytes()),
+                           .payload = image_.Share(),
                            .payload_crc = image_crc_,
                            .payload_crc_known = true});
   }

@@ -123,7 +123,7 @@ void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbo
   rpc.address = primary.address();
   rpc.timeout_ms = TimeoutMs(*op, options_.append_timeout_ms, now);
   rpc.message = request.SerializeAsString();
-  rpc.payload = Buffer::CopyOf(put.request.stored.bytes());
+  rpc.payload = put.request.stored.Share();
   if (put.piece_crcs.size() == 1) {
     rpc.payload_crc = put.piece_crcs[0];
     rpc.payload_crc_known = true;

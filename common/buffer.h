@@ -1,5 +1,7 @@
-// Bytes with one owner, not zeroed: what carries an image from a socket to a disk and back without
-// a copy.
+// The bytes of an image on their way from a socket to a disk and back, without a copy.
+//
+// Filled by whoever made it, then only read: by then several may hold it (the attempts of one
+// upload, the replicas that it goes to, answers to several readers), on any thread.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +18,11 @@ class Buffer {
  public:
   Buffer() = default;
   // Contents are undefined. Callers have compared `size` with its bound before.
-  explicit Buffer(size_t size) : data_(size > 0 ? new uint8_t[size] : nullptr), size_(size) {}
+  explicit Buffer(size_t size)
+      : data_(size > 0 ? std::make_shared_for_overwrite<uint8_t[]>(size) : nullptr), size_(size) {}
   static Buffer CopyOf(Bytes bytes) {
     Buffer buffer(bytes.size());
-    if (!bytes.empty()) std::memcpy(buffer.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(buffer.mutable_bytes().data(), bytes.data(), bytes.size());
     return buffer;
   }
   Buffer(Buffer&& other) noexcept
@@ -32,12 +35,23 @@ class Buffer {
     size_ = std::exchange(other.size_, 0);
     return *this;
   }
-  uint8_t* data() { return data_.get() + begin_; }
+  // The same bytes, held once more. Named, because a copy by accident would hide a lifetime.
+  Buffer Share() const {
+    Buffer other;
+    other.data_ = data_;
+    other.begin_ = begin_;
+    other.size_ = size_;
+    return other;
+  }
   const uint8_t* data() const { return data_.get() + begin_; }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   Bytes bytes() const { return {data(), size_}; }
-  MutableBytes mutable_bytes() { return {data(), size_}; }
+  // Only while nobody else holds the bytes.
+  MutableBytes mutable_bytes() {
+    ASSERT(data_.use_count() <= 1);
+    return {data_.get() + begin_, size_};
+  }
   // Keeps only [begin, begin + size) of what it holds; nothing is copied or freed.
   void Narrow(size_t begin, size_t size) {
     ASSERT(begin <= size_);
@@ -47,7 +61,7 @@ class Buffer {
   }
 
  private:
-  std::unique_ptr<uint8_t[]> data_;
+  std::shared_ptr<uint8_t[]> data_;
   size_t begin_ = 0;
   size_t size_ = 0;
 };

@@ -119,8 +119,8 @@ Buffer CompressIfWorthIt(Bytes raw) {
   const size_t worth = raw.size() - raw.size() / 10;
   if (worth < 64) return {};
   Buffer out(worth);  // too small for a result that is not worth it: zstd stops early
-  const size_t size = ZSTD_compressCCtx(CompressContext(), out.data(), out.size(), raw.data(),
-                                        raw.size(), kZstdLevel);
+  const size_t size = ZSTD_compressCCtx(CompressContext(), out.mutable_bytes().data(), out.size(),
+                                        raw.data(), raw.size(), kZstdLevel);
   if (ZSTD_isError(size) != 0) return {};
   out.Narrow(0, size);
   return out;
@@ -129,8 +129,8 @@ Buffer CompressIfWorthIt(Bytes raw) {
 Result<Buffer> Decompress(Bytes stored, uint64_t raw_size) {
   ASSERT(raw_size <= kFileBytesMax);
   Buffer raw(raw_size);
-  const size_t size = ZSTD_decompressDCtx(DecompressContext(), raw.data(), raw.size(),
-                                          stored.data(), stored.size());
+  const size_t size = ZSTD_decompressDCtx(DecompressContext(), raw.mutable_bytes().data(),
+                                          raw.size(), stored.data(), stored.size());
   if (ZSTD_isError(size) != 0 || size != raw_size) return Err::kCorrupt;
   return raw;
 }

@@ -280,7 +280,8 @@ bool HttpConnection::SendSome() {
   const size_t out_sent = std::min(sent_, out_.size());
   const size_t payload_sent = sent_ - out_sent;
   iovec parts[2] = {{out_.data() + out_sent, out_.size() - out_sent},
-                    {payload_.data() + payload_sent, payload_.size() - payload_sent}};
+                    {const_cast<uint8_t*>(payload_.data()) + payload_sent,  // sendmsg only reads
+                     payload_.size() - payload_sent}};
   const bool skip_out = parts[0].iov_len == 0;
   msghdr message{};
   message.msg_iov = skip_out ? &parts[1] : parts;

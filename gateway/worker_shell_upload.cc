@@ -14,9 +14,6 @@ namespace {
 constexpr uint64_t kFirstRoomBytes = 64 << 10;  // most images fit, and then no byte is moved again
 constexpr size_t kSpareUploadsMax = 64;
 
-// A put's bytes exist twice while they are sent: here and in the RPC's queue.
-constexpr uint64_t kCopies = 2;
-
 // What is wrong with an upload as far as its head shows, so that a client which waits for "100
 // Continue" need not send its body in vain. Status 0: nothing.
 HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
@@ -46,7 +43,7 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
   const HttpFault fault = HeadFault(request, size_bytes_max);
   if (fault.status != 0) return RefuseUpload(connection, fault.status, fault.reason);
   const uint64_t expected = request.has_content_length ? request.content_length : 1;
-  if (!shared_->upload_memory.HasRoom(kCopies * expected)) {
+  if (!shared_->upload_memory.HasRoom(expected)) {
     shared_->metrics.upload_memory_refused_total.Add();
     return RefuseUpload(connection, 503, "The memory for uploads is taken; try again later.");
   }
@@ -86,9 +83,10 @@ bool GatewayWorker::GrowUpload(UploadState* upload, uint64_t size) {
   if (size <= upload->raw.size()) return true;
   const uint64_t wish = std::max({size, kFirstRoomBytes, 2 * uint64_t{upload->raw.size()}});
   const uint64_t room = std::min(wish, upload->size_max);
-  if (!upload->charge.TryGrowTo(kCopies * room)) return false;
+  if (!upload->charge.TryGrowTo(room)) return false;
   Buffer larger(room);
-  if (upload->size > 0) std::memcpy(larger.data(), upload->raw.data(), upload->size);
+  if (upload->size > 0)
+    std::memcpy(larger.mutable_bytes().data(), upload->raw.data(), upload->size);
   upload->raw = std::move(larger);
   return true;
 }
@@ -104,7 +102,7 @@ void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
     shared_->metrics.upload_memory_refused_total.Add();
     return RefuseUpload(connection, 503, "The memory for uploads is taken; try again later.");
   }
-  std::memcpy(upload->raw.data() + upload->size, piece.data(), piece.size());
+  std::memcpy(upload->raw.mutable_bytes().data() + upload->size, piece.data(), piece.size());
   upload->size = size;
   upload->hasher.Update(piece);
 }

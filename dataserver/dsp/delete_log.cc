@@ -37,7 +37,7 @@ Kv::Change KvChange(uint64_t block_id, const DeleteEntry& entry) {
 Buffer EncodePages(const std::vector<DeleteChange>& changes, uint64_t log_id, uint64_t offset) {
   const size_t pages = (changes.size() + kDeleteRecordsPerPage - 1) / kDeleteRecordsPerPage;
   Buffer out(pages * kPageBytes);
-  std::memset(out.data(), 0, out.size());
+  std::memset(out.mutable_bytes().data(), 0, out.size());
   for (size_t i = 0; i < changes.size(); ++i) {
     const size_t at =
         i / kDeleteRecordsPerPage * kPageBytes + i % kDeleteRecordsPerPage * sizeof(DeleteRecord);
@@ -48,7 +48,7 @@ Buffer EncodePages(const std::vector<DeleteChange>& changes, uint64_t log_id, ui
     record.changed_ms = changes[i].entry.changed_ms;
     record.kind = kDeleteKindCounter;
     SealDeleteRecord(&record, log_id, offset + at);
-    std::memcpy(out.data() + at, &record, sizeof(record));
+    std::memcpy(out.mutable_bytes().data() + at, &record, sizeof(record));
   }
   return out;
 }

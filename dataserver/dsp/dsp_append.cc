@@ -98,7 +98,7 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
   }
   block->commit_end = PageCeil(offset);
   Buffer padding(block->commit_end - offset);
-  if (!padding.empty()) std::memset(padding.data(), 0, padding.size());
+  if (!padding.empty()) std::memset(padding.mutable_bytes().data(), 0, padding.size());
   parts.push_back(std::move(padding));
   std::vector<IoStep> steps(1);
   steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = block->end};

@@ -119,7 +119,7 @@ void SimNet::Send(uint64_t number, const RpcCall& call) {
   request.token.connection = flight.from_life;
   request.type = call.type;
   request.message = call.message;
-  request.payload = Buffer::CopyOf(call.payload.bytes());
+  request.payload = call.payload.Share();
   request.payload_crc = Crc32c(call.payload.bytes());
   const uint64_t deadline_us = events_->now_us() + uint64_t{call.timeout_ms} * 1000;
   events_->After(Delay(), [this, number, to = flight.to, life = flight.to_life, deadline_us,

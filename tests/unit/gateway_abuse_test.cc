@@ -218,12 +218,12 @@ TEST_CASE("gateway: a reader that never reads is reset, and its memory comes bac
 TEST_CASE("gateway: uploads beyond their memory get 503 and are not waited for (F56)") {
   GatewayFixture gateway([](GatewayConfig* config) {
     config->options.upload_bytes_max = 1 << 20;
-    config->options.upload_memory_bytes = 2 << 20;
+    config->options.upload_memory_bytes = 1'200'000;
   });
   const MemoryBudget& memory = gateway.server.shared().upload_memory;
   RawHttp holder = gateway.Connect();
   CHECK(holder.Send(Upload("Content-Length: 1000000\r\n") + std::string(900'000, 'x')));
-  GatewayFixture::WaitUntil([&] { return memory.used_bytes() >= 1'800'000; });
+  GatewayFixture::WaitUntil([&] { return memory.used_bytes() >= 900'000; });
   const RawAnswer refused =
       gateway.Connect().Ask(Upload("Expect: 100-continue\r\nContent-Length: 500000\r\n"));
   CHECK_EQ(refused.status, 503);

@@ -111,7 +111,8 @@ TEST_CASE("rpc: message and payload of every size come back, over Unix socket an
       RpcCall call = Call(i, pair.server.address(), MessageType::kAppend);
       call.message = std::string(i * 1000, 'm');
       call.payload = Buffer(sizes[i]);
-      for (size_t at = 0; at < sizes[i]; ++at) call.payload.data()[at] = uint8_t(at * 31 + i);
+      for (size_t at = 0; at < sizes[i]; ++at)
+        call.payload.mutable_bytes()[at] = uint8_t(at * 31 + i);
       pair.client.Call(std::move(call));
     }
     REQUIRE(pair.RunUntilAnswered(sizes.size()));
@@ -309,7 +310,7 @@ TEST_CASE("rpc: a full client queue is not read further; replica and control pas
   for (size_t i = 0; i < kAppends; ++i) {
     RpcCall call = Call(i, pair.server.address(), MessageType::kAppend);
     call.payload = Buffer(100'000);
-    std::memset(call.payload.data(), int(i), call.payload.size());
+    std::memset(call.payload.mutable_bytes().data(), int(i), call.payload.size());
     pair.client.Call(std::move(call));
   }
   REQUIRE(RunUntil(&pair.loop, [&] { return pair.server.metrics().paused_total.value() > 0; }));
