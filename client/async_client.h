@@ -34,7 +34,6 @@ class AsyncClient {
   void Status(uint32_t timeout_ms, std::function<void(StatusDone&&)> done);
 
   size_t ops_in_flight() const { return core_.ops_in_flight(); }
-  const RpcClientMetrics& rpc_metrics() const { return rpc_.metrics(); }
 
  private:
   template <typename Done>

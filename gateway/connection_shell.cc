@@ -14,8 +14,11 @@ namespace hayloft {
 
 namespace {
 
-constexpr size_t kPendingBytesMax = 64 << 10;  // pipelined behind the current request
-constexpr int kReadsPerTurnMax = 4;            // then other connections have their turn
+// Of an unfinished head, or pipelined behind the current request. Never more is read, so that this
+// is what a connection can make us hold for nothing.
+constexpr size_t kPendingBytesMax = 40 << 10;
+static_assert(kPendingBytesMax > kHttpHeadBytesMax);
+constexpr int kReadsPerTurnMax = 4;  // then other connections have their turn
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 bool IsRequestId(std::string_view text) {
@@ -39,9 +42,19 @@ HttpConnection::HttpConnection(Shared* shared, UniqueFd fd)
 // --- input
 // ----------------------------------------------------------------------------------------
 
+// What would have to be kept if it all came now is within its bound.
+size_t HttpConnection::ReadBytesMax() const {
+  ASSERT(pending_.size() < kPendingBytesMax);
+  const size_t all = shared_->scratch.size();
+  const size_t room = kPendingBytesMax - pending_.size();
+  if (state_ == State::kLingering) return all;  // thrown away
+  if (state_ != State::kBody || chunked_) return room;
+  return static_cast<size_t>(std::min<uint64_t>(all, body_wire_bytes_left_ + room));
+}
+
 void HttpConnection::OnReadable() {
   for (int round = 0; round < kReadsPerTurnMax; ++round) {
-    const MutableBytes scratch = shared_->scratch;
+    const MutableBytes scratch = shared_->scratch.first(ReadBytesMax());
     const ssize_t got = ::recv(fd_.get(), scratch.data(), scratch.size(), 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got < 0) return Close();

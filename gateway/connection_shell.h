@@ -119,6 +119,7 @@ class HttpConnection {
  private:
   enum class State : uint8_t { kHead, kBody, kAnswering, kSending, kLingering, kClosed };
 
+  size_t ReadBytesMax() const;
   void OnReadable();
   void OnEof();
   void Take(std::string_view bytes);

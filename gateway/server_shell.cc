@@ -25,6 +25,7 @@ Result<SocketAddress> ClaimPort(const SocketAddress& wanted) {
 GatewayServer::GatewayServer(GatewayConfig config)
     : config_(std::move(config)), shared_(config_.options) {
   shared_.client_options = config_.client;
+  shared_.client_options.rpc.metrics = &shared_.rpc_metrics;
   shared_.key = config_.key;
 }
 
@@ -73,6 +74,7 @@ std::string GatewayServer::NotReady(uint64_t now_mono_ms) const {
 void GatewayServer::PrintMetrics(MetricsText* out) const {
   shared_.http_metrics.Print(out);
   shared_.metrics.Print(out);
+  shared_.rpc_metrics.Print(out);
 }
 
 void GatewayServer::Stop(uint64_t patience_ms) {

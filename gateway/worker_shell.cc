@@ -50,6 +50,12 @@ bool ConnectionCount::TryEnter(const in6_addr& peer, const GatewayOptions& optio
   return true;
 }
 
+bool ConnectionCount::TryRefuse() {
+  if (++refused_ <= kRefusalsMax) return true;
+  --refused_;
+  return false;
+}
+
 void ConnectionCount::Leave(const in6_addr& peer) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto entry = by_peer_.find(peer);
@@ -133,7 +139,7 @@ void GatewayWorker::Accept(UniqueFd fd) {
   const bool counted = shared_->connections.TryEnter(peer, shared_->options);
   if (!counted) {
     metrics.refused_total.Add();
-    if (open_connections_ >= shared_->options.connections_max + kRefusalsMax) return;
+    if (!shared_->connections.TryRefuse()) return;
   }
   TuneSocket(fd.get());
   if (free_slots_.empty()) {
@@ -163,7 +169,11 @@ void GatewayWorker::OnClosed(HttpConnection* connection) {
   const auto index = static_cast<uint32_t>(connection->id & UINT32_MAX);
   ASSERT(slots_[index].connection.get() == connection);
   connection->exchange.upload.reset();
-  if (connection->counted) shared_->connections.Leave(connection->peer);
+  if (connection->counted) {
+    shared_->connections.Leave(connection->peer);
+  } else {
+    shared_->connections.LeaveRefused();
+  }
   shared_->http_metrics.connections.Add(-1);
   closed_.push_back(std::move(slots_[index].connection));
   free_slots_.push_back(index);

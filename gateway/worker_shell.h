@@ -57,6 +57,9 @@ class ConnectionCount {
   // False when a bound is met; then nothing is counted.
   bool TryEnter(const in6_addr& peer, const GatewayOptions& options);
   void Leave(const in6_addr& peer);
+  // The same for those that are let in only for their 503.
+  bool TryRefuse();
+  void LeaveRefused() { --refused_; }
 
  private:
   struct Less {
@@ -64,6 +67,7 @@ class ConnectionCount {
   };
   std::mutex mutex_;  // taken once when a connection comes and once when it goes
   uint32_t total_ = 0;
+  std::atomic<uint32_t> refused_{0};
   std::map<in6_addr, uint32_t, Less> by_peer_;
 };
 
@@ -78,6 +82,7 @@ struct GatewayShared {
   ClusterKey key;
   HttpMetrics http_metrics;
   GatewayMetrics metrics;
+  RpcClientMetrics rpc_metrics;
   MemoryBudget upload_memory;
   MemoryBudget download_memory;
   ConnectionCount connections;

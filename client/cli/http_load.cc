@@ -58,7 +58,7 @@ void LoadConnection::Send(std::string_view path, Bytes body) {
   head_.assign(body.empty() ? "GET " : "POST ").append(path).append(" HTTP/1.1\r\nHost: ");
   head_.append(address_).append("\r\n");
   if (!body.empty()) {
-    head_ += "Content-Type: application/octet-stream\r\nContent-Length: ";
+    head_ += "Content-Type: image/png\r\nContent-Length: ";
     head_ += std::to_string(body.size()) + "\r\n";
   }
   head_ += "\r\n";

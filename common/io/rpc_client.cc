@@ -13,6 +13,7 @@ constexpr uint64_t kIdleCheckMs = 5'000;
 RpcClient::RpcClient(Loop* loop, RpcClientOptions options)
     : loop_(loop),
       options_(std::move(options)),
+      metrics_(options_.metrics != nullptr ? options_.metrics : &own_metrics_),
       scratch_(RpcConnection::kScratchBytes),
       deliver_(loop, [this] { DeliverLater(); }) {
   idle_timer_ = loop_->Every(kIdleCheckMs, [this] { DropIdle(); });
@@ -25,12 +26,12 @@ void RpcClient::Call(RpcCall&& call) {
   ASSERT(call.timeout_ms > 0);
   const MessageRow* row = FindMessage(static_cast<uint16_t>(call.type));
   ASSERT(row != nullptr);
-  metrics_.calls_total.Add();
+  metrics_->calls_total.Add();
   std::unique_ptr<RpcPeer>& peer = peers_[static_cast<size_t>(row->queue)][call.address];
   if (peer == nullptr) {
     RpcPeer::Shared shared{.loop = loop_,
                            .options = &options_,
-                           .metrics = &metrics_,
+                           .metrics = metrics_,
                            .scratch = scratch_.mutable_bytes(),
                            .done_now = [this](CallDone&& done) { on_done_(std::move(done)); },
                            .done_later =

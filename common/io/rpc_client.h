@@ -35,7 +35,7 @@ class RpcClient {
   void OnDone(std::function<void(CallDone&&)> fn) { on_done_ = std::move(fn); }
   // REQUIRES: timeout_ms > 0.
   void Call(RpcCall&& call);
-  const RpcClientMetrics& metrics() const { return metrics_; }
+  const RpcClientMetrics& metrics() const { return *metrics_; }
 
  private:
   void Tick();
@@ -45,7 +45,8 @@ class RpcClient {
   Loop* loop_;
   const RpcClientOptions options_;
   std::function<void(CallDone&&)> on_done_;
-  RpcClientMetrics metrics_;
+  RpcClientMetrics own_metrics_;
+  RpcClientMetrics* const metrics_;
   Buffer scratch_;
   std::vector<CallDone> later_;
   Loop::TurnEnd deliver_;

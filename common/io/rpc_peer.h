@@ -15,19 +15,6 @@
 
 namespace hayloft {
 
-struct RpcClientOptions {
-  std::string role{};                        // told to the peer: "gateway", "dsp", "command"
-  std::string cluster_key{};                 // empty: no proof is asked for or given
-  uint32_t in_flight_max = kRpcInFlightMax;  // calls, a connection
-  uint64_t outbox_bytes_max = kRpcOutboxBytesMax;
-  uint32_t connect_ms = kRpcConnectMs;  // with the handshake
-  uint32_t backoff_ms_min = 20;         // doubles at each failure in a row
-  uint32_t backoff_ms_max = 1'000;
-  uint32_t ping_ms = 3'000;   // a silent peer that does not answer a ping in this time is gone
-  uint32_t idle_ms = 60'000;  // an unused connection is closed
-  bool unix_sockets = true;   // towards loopback addresses
-};
-
 #define RPC_CLIENT_METRICS(X)                                                   \
   X(Counter, calls_total, "calls made")                                         \
   X(Counter, timeouts_total, "calls without an answer in time")                 \
@@ -41,6 +28,21 @@ struct RpcClientOptions {
   X(Counter, late_replies_total, "answers that came after their call had ended")
 struct RpcClientMetrics {
   HAYLOFT_METRICS("hayloft_rpc_client_", RPC_CLIENT_METRICS)
+};
+
+struct RpcClientOptions {
+  std::string role{};                        // told to the peer: "gateway", "dsp", "command"
+  std::string cluster_key{};                 // empty: no proof is asked for or given
+  uint32_t in_flight_max = kRpcInFlightMax;  // calls, a connection
+  uint64_t outbox_bytes_max = kRpcOutboxBytesMax;
+  uint32_t connect_ms = kRpcConnectMs;  // with the handshake
+  uint32_t backoff_ms_min = 20;         // doubles at each failure in a row
+  uint32_t backoff_ms_max = 1'000;
+  uint32_t ping_ms = 3'000;   // a silent peer that does not answer a ping in this time is gone
+  uint32_t idle_ms = 60'000;  // an unused connection is closed
+  bool unix_sockets = true;   // towards loopback addresses
+  // Borrowed: several clients of one process count together. Null: each for itself.
+  RpcClientMetrics* metrics = nullptr;
 };
 
 class RpcPeer : private RpcConnection::Handler {

@@ -215,6 +215,33 @@ TEST_CASE("gateway: a reader that never reads is reset, and its memory comes bac
   GatewayFixture::WaitUntil([&] { return shared.download_memory.used_bytes() == 0; });
 }
 
+TEST_CASE("gateway: of what is pipelined behind a slow answer no more than 40 KiB is read (S01)") {
+  GatewayFixture gateway;
+  const std::string id = gateway.UploadId(NoiseBytes(30 << 20));
+  const Counter& received = gateway.server.shared().http_metrics.received_bytes_total;
+  const uint64_t before = received.value();
+  RawHttp reader = gateway.Connect();
+  std::string flood;
+  SUBCASE("in one go") { flood = GatewayFixture::Get("/" + id); }
+  SUBCASE("behind a chunked body") {
+    flood = Upload("Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n0\r\n\r\n" +
+            GatewayFixture::Get("/" + id);
+  }
+  SUBCASE("behind a counted body") {
+    flood = Upload("Content-Length: 5\r\n") + "hello" + GatewayFixture::Get("/" + id);
+  }
+  const std::string behind = GatewayFixture::Get("/healthz");
+  while (flood.size() < 150'000) flood += behind;
+  CHECK(reader.Send(flood));
+  GatewayFixture::WaitUntil([&] { return received.value() - before >= 30'000; });
+  // Another request, answered by each of the loops, shows that they had time to read more.
+  for (int i = 0; i < 20; ++i) {
+    CHECK_EQ(gateway.Connect().Ask(GatewayFixture::Get("/healthz")).status, 200);
+  }
+  const uint64_t others = 20 * GatewayFixture::Get("/healthz").size();
+  CHECK_LT(received.value() - before - others, (40 << 10) + 1'000);
+}
+
 TEST_CASE("gateway: uploads beyond their memory get 503 and are not waited for (F56)") {
   GatewayFixture gateway([](GatewayConfig* config) {
     config->options.upload_bytes_max = 1 << 20;
