@@ -1,5 +1,6 @@
 """Parts of the soak that hold or don't: real images, fsync, kills, sweeps, seeds, fuzzers."""
 
+import glob
 import json
 import os
 import random
@@ -144,6 +145,23 @@ def sweep():
     return figures
 
 
+def races():
+    """ThreadSanitizer: all unit tests, and kills under load; a race ends its process or test."""
+    check_equal(make('MODE=tsan', 'binaries', 'out/tsan/unit').returncode, 0, 'build of MODE=tsan')
+    reports = os.path.join(TOP, 'out', 'tsan', 'race')
+    for old in glob.glob(reports + '.*'):
+        os.remove(old)
+    environment = dict(os.environ, MODE='tsan', TSAN_OPTIONS=f'log_path={reports}')
+    unit = run(f'{TOP}/out/tsan/unit', '-tce=*sweep*,*bit_flip*,*1,000,000*', timeout=3000,
+               wanted=None, env=environment)
+    kill = run(os.path.join(TOP, 'tests', 'cluster', 'kill_test.py'), '--seconds', 30,
+               'test_random_kills_under_load_lose_nothing', env=environment, timeout=600,
+               wanted=None)
+    return [equal('unit tests: exit code', unit.returncode, 0),
+            equal('kills under load: exit code', kill.returncode, 0),
+            equal('reports of races', glob.glob(reports + '.*'), [])]
+
+
 def sim():
     """10,000 seeds without a failure; each of the 8 planted bugs found within 500 seeds."""
     check_equal(make('out/release/sim_test').returncode, 0, 'build of the simulator')
@@ -172,4 +190,5 @@ def fuzz():
         for name, result in summary.items()]
 
 
-PARTS = {part.__name__: part for part in (images, fsync, kills, failpoints, sweep, sim, fuzz)}
+PARTS = {part.__name__: part for part in (images, fsync, kills, failpoints, sweep, races, sim,
+                                        fuzz)}
