@@ -1,7 +1,10 @@
 #include "common/metrics.h"
 
-#include <cinttypes>
-#include <cstdio>
+#include <charconv>
+#include <cmath>
+#include <iterator>
+
+#include "common/check.h"
 
 namespace hayloft {
 
@@ -49,10 +52,19 @@ void MetricsText::Add(const Row& row, const Gauge& gauge, const Labels& labels) 
 }
 
 void MetricsText::AddGauge(const Row& row, double value, const Labels& labels) {
-  Head(row, "gauge");
+  constexpr double kWholeMax = 1e15;  // doubles count without gaps up to there
   char text[32];
-  std::snprintf(text, sizeof(text), "%.6g", value);
-  Sample(last_name_, "", labels, text);
+  const bool whole = std::abs(value) < kWholeMax && std::trunc(value) == value;
+  const std::to_chars_result end =
+      whole ? std::to_chars(text, std::end(text), static_cast<int64_t>(value))
+            : std::to_chars(text, std::end(text), value);  // at most 24 characters
+  ASSERT(end.ec == std::errc());
+  AddGaugeText(row, {text, end.ptr}, labels);
+}
+
+void MetricsText::AddGaugeText(const Row& row, std::string_view value, const Labels& labels) {
+  Head(row, "gauge");
+  Sample(last_name_, "", labels, value);
 }
 
 void MetricsText::Add(const Row& row, const Histogram& histogram, const Labels& labels) {

@@ -16,6 +16,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <concepts>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -74,11 +75,17 @@ class MetricsText {
   void Add(const Row& row, const Counter& counter, const Labels& labels = {});
   void Add(const Row& row, const Gauge& gauge, const Labels& labels = {});
   void Add(const Row& row, const Histogram& histogram, const Labels& labels = {});
-  // For a figure that is computed when it is asked for.
+  // For a figure that is computed when it is asked for: whole numbers exactly, others with as many
+  // digits as tell them from every other double.
   void AddGauge(const Row& row, double value, const Labels& labels = {});
+  template <std::integral Whole>
+  void AddGauge(const Row& row, Whole value, const Labels& labels = {}) {
+    AddGaugeText(row, std::to_string(value), labels);
+  }
   const std::string& text() const { return text_; }
 
  private:
+  void AddGaugeText(const Row& row, std::string_view value, const Labels& labels);
   void Head(const Row& row, std::string_view type);
   void Sample(std::string_view name, std::string_view suffix, const Labels& labels,
               std::string_view value);

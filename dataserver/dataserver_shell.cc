@@ -308,8 +308,8 @@ void Dataserver::PrintMetrics(MetricsText* out) const {
                   supervisor_->state(i) == DspState::kRetired ? 1 : 0, {{"dsp", dsps_[i].name}});
   }
   for (size_t i = 0; i < dsps_.size(); ++i) {
-    out->AddGauge({kPrefix, "dsp_restarts", "starts after the first one"},
-                  static_cast<double>(supervisor_->restarts(i)), {{"dsp", dsps_[i].name}});
+    out->AddGauge({kPrefix, "dsp_restarts", "starts after the first one"}, supervisor_->restarts(i),
+                  {{"dsp", dsps_[i].name}});
   }
 }
 

@@ -272,7 +272,7 @@ void NsShell::PrintMetrics(MetricsText* out) const {
   const pb::ClusterStatusReply status = core_->Status();
   const std::string_view prefix = "hayloft_nameserver_";
   const auto gauge = [&](std::string_view name, std::string_view help, uint64_t value) {
-    out->AddGauge({prefix, name, help}, static_cast<double>(value));
+    out->AddGauge({prefix, name, help}, value);
   };
   gauge("epoch", "its epoch", status.epoch());
   gauge("log_index", "of the last record", core_->state().last_index);

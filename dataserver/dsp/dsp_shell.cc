@@ -327,8 +327,7 @@ void DspShell::EndIfIdle() {
 void DspShell::PrintMetrics(MetricsText* out) {
   const DspStats stats = core_->Stats();
   const auto print = [out](const char* name, const char* help, uint64_t value) {
-    out->AddGauge({.prefix = "hayloft_dsp_", .name = name, .help = help},
-                  static_cast<double>(value));
+    out->AddGauge({.prefix = "hayloft_dsp_", .name = name, .help = help}, value);
   };
   print("disk_progress_ms", "age of the last finished commit while one waits", DiskIdleMs());
   print("disk_state", "0 healthy, 1 read-only, 2 failed",

@@ -203,6 +203,24 @@ TEST_CASE("metrics: text has help and type once a name, labels escaped, buckets 
   has("# TYPE test_up gauge\ntest_up{dsp=\"a\\\"b\\\\\"} 1\ntest_up{dsp=\"c\"} 0.5\n");
 }
 
+// Six digits, as printf has them, made every byte count above a million wrong.
+TEST_CASE("metrics: gauges print whole numbers exactly, and others with all their digits") {
+  MetricsText text;
+  text.AddGauge({"t_", "bytes", "b"}, uint64_t{4'503'599'627'371'111});
+  text.AddGauge({"t_", "most", "m"}, UINT64_MAX);
+  text.AddGauge({"t_", "below", "b"}, int64_t{-7'654'321});
+  text.AddGauge({"t_", "million", "m"}, 1'000'000.0);
+  text.AddGauge({"t_", "none", "n"}, 0.0);
+  text.AddGauge({"t_", "seconds", "s"}, 1'234'567.125);
+  text.AddGauge({"t_", "third", "t"}, 1.0 / 3);
+  for (const char* line : {"t_bytes 4503599627371111\n", "t_most 18446744073709551615\n",
+                           "t_below -7654321\n", "t_million 1000000\n", "t_none 0\n",
+                           "t_seconds 1234567.125\n", "t_third 0.3333333333333333\n"}) {
+    CAPTURE(line);
+    CHECK_NE(text.text().find(line), std::string::npos);
+  }
+}
+
 TEST_CASE("admin_http: health, readiness, metrics and version, nothing else") {
   Loop loop;
   AdminHttp admin(&loop, "127.0.0.1:0");
