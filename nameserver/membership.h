@@ -33,6 +33,8 @@ struct DspLive {
   pb::DiskState disk_state = pb::DISK_HEALTHY;
   bool draining = false;
   uint64_t total_bytes = 0, free_bytes = 0, used_bytes = 0;
+  uint64_t full_percent = 100;  // its own limit
+  bool nearly_full = false;     // and somebody was warned
   uint64_t files_live = 0, files_deleted = 0, files_lost = 0;
   uint32_t blocks = 0;
 
@@ -44,6 +46,7 @@ struct DspLive {
     return total_bytes == 0 ? 0
                             : (total_bytes - std::min(free_bytes, total_bytes)) * 100 / total_bytes;
   }
+  bool Full() const { return free_bytes == 0 || UsedPercent() >= full_percent; }
 };
 
 struct MembershipOptions {

@@ -177,8 +177,7 @@ void NsCore::Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox) {
 bool NsCore::HasSpace(uint32_t dsp_id, Now now) const {
   const DspLive* live = membership_.Find(dsp_id);
   const DspWork& work = work_.at(dsp_id);
-  return live->free_bytes > 0 && live->UsedPercent() < options_.full_percent &&
-         now.mono_ms >= work.full_until_ms;
+  return !live->Full() && now.mono_ms >= work.full_until_ms;
 }
 
 void NsCore::CreateBlocks(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox) {

@@ -38,7 +38,6 @@ struct NsOptions {
   uint64_t suspect_after_ms = 3'000;
   uint64_t down_after_ms = 600'000;
   uint32_t open_blocks_per_dsp = 2;
-  uint32_t full_percent = 95;
 };
 
 struct NsOutbox {
@@ -135,6 +134,7 @@ class NsCore {
   bool Speaks(uint32_t dsp_id, std::string_view disk_id, uint64_t incarnation) const;
   uint32_t NumberFor(uint32_t had);
   void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
+  void TakeSpace(uint32_t dsp_id, const pb::DspSpace& space, DspLive* live);
   void OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox);
   void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now, NsOutbox* outbox);
   void OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox);

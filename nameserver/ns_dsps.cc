@@ -13,6 +13,9 @@ constexpr size_t kDspsMax = 10'000;
 constexpr size_t kLabelBytesMax = 255;          // addresses, machine and zone labels
 constexpr size_t kReportedBlocksMax = 4 << 20;  // of one dsp
 constexpr uint64_t kRecentMs = 10'000;
+constexpr uint64_t kFullPercent = 95;  // of an older dsp, which does not say
+constexpr uint64_t kNearlyFullPercent = 85;
+constexpr uint64_t kNearlyFullOverPercent = 83;  // lower, so that one crossing warns once
 constexpr uint64_t kReportPatienceMs = 2'000;  // between asking for a report and asking again
 
 bool WellFormed(const pb::RegisterRequest& message) {
@@ -21,12 +24,6 @@ bool WellFormed(const pb::RegisterRequest& message) {
     if (label->size() > kLabelBytesMax) return false;
   }
   return message.disk_id().size() == 16 && message.incarnation() > 0 && !message.address().empty();
-}
-
-void TakeSpace(const pb::DspSpace& space, DspLive* dsp) {
-  dsp->total_bytes = space.total_bytes();
-  dsp->free_bytes = space.free_bytes();
-  dsp->used_bytes = space.used_bytes();
 }
 
 }  // namespace
@@ -154,11 +151,32 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   live->registered = true;
   live->incarnation = message.incarnation();
   live->disk_state = message.disk_state();
-  TakeSpace(message.space(), live);
+  TakeSpace(dsp_id, message.space(), live);
   membership_.Heard(live, now);
   LOG_INFO("dsp_registered", "dsp=%u address=%s machine=%s incarnation=%llu", dsp_id,
            LogText(message.address()).c_str(), LogText(message.machine()).c_str(),
            static_cast<unsigned long long>(message.incarnation()));
+}
+
+void NsCore::TakeSpace(uint32_t dsp_id, const pb::DspSpace& space, DspLive* live) {
+  live->total_bytes = space.total_bytes();
+  live->free_bytes = space.free_bytes();
+  live->used_bytes = space.used_bytes();
+  live->full_percent = space.full_percent() == 0 ? kFullPercent : space.full_percent();
+  if (live->disk_state != pb::DISK_HEALTHY) {  // it has no space at all, for another reason
+    live->nearly_full = false;
+    return;
+  }
+  const uint64_t used = live->UsedPercent();
+  if (live->nearly_full || used < kNearlyFullPercent) {
+    live->nearly_full = live->nearly_full && used >= kNearlyFullOverPercent;
+    return;
+  }
+  live->nearly_full = true;
+  LOG_WARN("dsp_nearly_full", "dsp=%u used_percent=%llu full_percent=%llu free_bytes=%llu", dsp_id,
+           static_cast<unsigned long long>(used),
+           static_cast<unsigned long long>(live->full_percent),
+           static_cast<unsigned long long>(live->free_bytes));
 }
 
 void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
@@ -179,7 +197,7 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
     const bool was_healthy = live->disk_state == pb::DISK_HEALTHY;
     live->disk_state = message.disk_state();
     live->draining = message.draining();
-    TakeSpace(message.space(), live);
+    TakeSpace(message.dsp_id(), message.space(), live);
     live->files_live = message.files_live();
     live->files_deleted = message.files_deleted();
     live->files_lost = message.files_lost();

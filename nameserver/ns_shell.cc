@@ -87,8 +87,7 @@ Err NsShell::Start(std::string* why) {
            static_cast<unsigned long long>(state.blocks.size()), state.dsps.size());
   core_ = std::make_unique<NsCore>(NsOptions{.suspect_after_ms = config_.suspect_after_ms,
                                              .down_after_ms = config_.down_after_ms,
-                                             .open_blocks_per_dsp = config_.open_blocks_per_dsp,
-                                             .full_percent = config_.full_percent},
+                                             .open_blocks_per_dsp = config_.open_blocks_per_dsp},
                                    std::move(state), &random_);
   log_ = std::make_unique<WorkerThread>("ns-log", 16);
   client_ = std::make_unique<RpcClient>(
@@ -278,6 +277,14 @@ void NsShell::PrintMetrics(MetricsText* out) const {
   gauge("log_index", "of the last record", core_->state().last_index);
   gauge("dsps", "dsps known", static_cast<uint64_t>(status.dsps_size()));
   gauge("dsps_reported", "of them, reported in full to this process", status.dsps_reported());
+  uint64_t nearly_full = 0;
+  uint64_t full = 0;
+  for (const auto& [dsp_id, live] : core_->membership().dsps()) {
+    nearly_full += live.nearly_full ? 1 : 0;
+    full += live.disk_state == pb::DISK_HEALTHY && live.Full() ? 1 : 0;
+  }
+  gauge("dsps_nearly_full", "dsps with 85 % of their disk in use", nearly_full);
+  gauge("dsps_full", "dsps that get no new blocks, because their disk is full", full);
   gauge("blocks_open", "blocks that take appends", status.blocks_open());
   gauge("blocks_closed", "blocks that wait to be sealed", status.blocks_closed());
   gauge("blocks_sealed", "blocks that never change again", status.blocks_sealed());

@@ -44,7 +44,6 @@ namespace hayloft {
   X(uint32_t, down_after_ms, 600'000, 500, 86'400'000,                                            \
     "silence after which a dsp is given up until it comes back")                                  \
   X(uint32_t, open_blocks_per_dsp, 2, 1, 64, "blocks that take appends on each dsp")              \
-  X(uint32_t, full_percent, 95, 1, 100, "of a disk in use; from here on it gets no new blocks")   \
   X(std::string, coordinator_dir, "", 0, 4096, "folder of the lease record, if not in `data`")
 
 struct NsConfig {

@@ -35,6 +35,7 @@ struct DspOptions {
   uint64_t append_queue_bytes = 64 << 20;  // beyond it appends are answered kBusy
   uint64_t trash_ms = 168ull * 3600 * 1000;
   uint32_t reserve_percent = 1;                   // of the disk, with two blocks: not for appends
+  uint32_t full_percent = 95;                     // told to the nameserver, which obeys it
   uint64_t delete_log_rewrite_bytes = 256 << 10;  // smaller logs are left alone
 };
 

@@ -52,6 +52,7 @@ void DspCore::FillSpace(pb::DspSpace* space) const {
   space->set_free_bytes(Writable() ? UsableBytes() + pool_.size() * superblock_.block_bytes : 0);
   space->set_used_bytes(disk_.space.total_bytes -
                         std::min(disk_.space.total_bytes, disk_.space.free_bytes));
+  space->set_full_percent(options_.full_percent);
 }
 
 void DspCore::FillInfo(const Block& block, pb::BlockInfo* info) const {

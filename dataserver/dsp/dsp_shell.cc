@@ -184,6 +184,7 @@ DspOptions DspShell::CoreOptions() const {
   options.append_queue_bytes = config_.append_queue_bytes;
   options.trash_ms = uint64_t{config_.trash_hours} * 3600 * 1000;
   options.reserve_percent = config_.reserve_percent;
+  options.full_percent = config_.full_percent;
   return options;
 }
 

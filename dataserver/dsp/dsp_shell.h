@@ -40,7 +40,8 @@ namespace hayloft {
     "bytes of uploads waiting for the disk; beyond it they are refused as busy")             \
   X(uint32_t, trash_hours, 168, 1, 87'600, "hours in which a deleted file can be undeleted") \
   X(uint32_t, reserve_percent, 1, 0, 50,                                                     \
-    "of the disk, besides two blocks: kept free for deletes and compaction")
+    "of the disk, besides two blocks: kept free for deletes and compaction")                 \
+  X(uint32_t, full_percent, 95, 1, 100, "of the disk in use; from here on it gets no new blocks")
 
 struct DspConfig {
   HAYLOFT_SERVER_ROLE_OPTIONS(DSP_CONFIG)

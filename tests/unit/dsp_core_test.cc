@@ -43,6 +43,27 @@ TEST_CASE("dsp_core: what was appended reads back, whole, by range and by suffix
   }
 }
 
+TEST_CASE("dsp_core: the nameserver is told from where on the disk counts as full") {
+  SimDevice device(1);
+  MemKv kv(2);
+  SimRandom random(3);
+  Superblock superblock;
+  superblock.block_bytes = kBlockBytesMin;
+  REQUIRE(FormatDisk(&device, superblock) == Err::kOk);
+  DspOptions options;
+  options.nameservers = {"10.0.0.1:1"};
+  options.full_percent = 70;
+  DspCore core(options, &random);
+  Now now{.mono_ms = 1000, .wall_ms = 1'700'000'000'000};
+  REQUIRE(core.Start(&device, &kv, now) == Err::kOk);
+  DspOutbox out;
+  core.OnTick({.space = *device.Space()}, now, &out);
+  REQUIRE(out.calls.size() == 1);
+  pb::RegisterRequest request;
+  REQUIRE(request.ParseFromString(out.calls[0].message));
+  CHECK(request.space().full_percent() == 70);
+}
+
 TEST_CASE("dsp_core: an append is answered after its sync and not before") {
   DspHarness dsp = Started();
   const uint64_t request = dsp.SendAppend(5, Photo(1000));

@@ -165,6 +165,7 @@ void NsBench::RegisterDsp(FakeDsp* dsp) {
   request.set_machine(dsp->machine);
   request.mutable_space()->set_total_bytes(200ull << 30);
   request.mutable_space()->set_free_bytes(dsp->free_bytes);
+  request.mutable_space()->set_full_percent(dsp->full_percent);
   request.set_disk_state(dsp->disk_state);
   request.set_promised_epoch(dsp->promised_epoch);
   request.set_block_range_end(dsp->block_range_end);
@@ -202,6 +203,7 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   request.set_disk_state(dsp->disk_state);
   request.mutable_space()->set_total_bytes(200ull << 30);
   request.mutable_space()->set_free_bytes(dsp->free_bytes);
+  request.mutable_space()->set_full_percent(dsp->full_percent);
   for (const uint64_t block_id : dsp->changed) *request.add_changed() = dsp->blocks.at(block_id);
   if (!dsp->changed.empty()) ++dsp->report_sequence;
   dsp->changed.clear();

@@ -26,6 +26,7 @@ struct FakeDsp {
   std::map<uint64_t, pb::BlockInfo> blocks;
   uint32_t had_dsp_id = 0;  // on its disk; outlives the process
   uint64_t free_bytes = 100ull << 30;
+  uint32_t full_percent = 0;  // not told
   uint64_t disk_idle_ms = 0;
   pb::DiskState disk_state = pb::DISK_HEALTHY;
   bool alive = true;

@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <set>
 
+#include "common/log.h"
 #include "tests/unit/ns_bench.h"
 
 namespace hayloft {
@@ -442,6 +444,49 @@ TEST_CASE("ns: full disks get nothing, and when all are full clients are told so
   pb::GrantReply grants;
   CHECK_EQ(bench.Grants(1, &grants), Err::kFull);
   CHECK_FALSE(bench.Status().writable());
+}
+
+TEST_CASE("ns: a dsp's own limit decides when it is full, F22") {
+  NsBench bench;
+  for (int i = 0; i < 3; ++i) bench.AddDsp();
+  bench.dsps[0].full_percent = 50;  // of 200 GiB 100 are free
+  bench.dsps[1].full_percent = 51;
+  bench.dsps[2].full_percent = 99;
+  bench.dsps[2].free_bytes = 5ull << 30;
+  bench.Run(3'000);
+  CHECK(bench.dsps[0].blocks.empty());
+  CHECK_EQ(CountState(bench.dsps[1], pb::BLOCK_OPEN), 2);
+  CHECK_EQ(CountState(bench.dsps[2], pb::BLOCK_OPEN), 2);
+}
+
+std::atomic<int> nearly_full_lines{0};
+
+TEST_CASE("ns: a disk that gets nearly full is warned of once for each crossing") {
+  SetLogSink(
+      [](LogLevel, std::string_view line) {
+        if (line.starts_with("dsp_nearly_full")) ++nearly_full_lines;
+      },
+      LogLevel::kWarn);
+  NsBench bench;
+  FakeDsp& dsp = bench.AddDsp();
+  nearly_full_lines = 0;
+  const auto after = [&](uint64_t used_percent) {
+    dsp.free_bytes = (200ull << 30) / 100 * (100 - used_percent);
+    bench.Run(3'000);
+    return nearly_full_lines.load();
+  };
+  CHECK_EQ(after(84), 0);
+  CHECK_EQ(after(86), 1);
+  CHECK(bench.core->membership().Find(dsp.dsp_id)->nearly_full);
+  CHECK_EQ(after(84), 1);  // it hovers
+  CHECK_EQ(after(86), 1);
+  CHECK_EQ(after(80), 1);
+  CHECK_FALSE(bench.core->membership().Find(dsp.dsp_id)->nearly_full);
+  CHECK_EQ(after(90), 2);
+  dsp.disk_state = pb::DISK_FAILED;
+  CHECK_EQ(after(100), 2);
+  CHECK_FALSE(bench.core->membership().Find(dsp.dsp_id)->nearly_full);
+  SetLogSink([](LogLevel, std::string_view) {}, LogLevel::kDebug);
 }
 
 TEST_CASE("ns: a failed disk is named, and not written to, F20 F24") {
