@@ -158,6 +158,13 @@ void NsCore::OnEpochRaised(uint64_t epoch, NsOutbox* outbox) {
 }
 
 // --- Block ids ---
+  if (!state_.settings.rebuilding()) return;
+  // What was reported before could still be changed by whoever won the epochs in between.
+  for (auto& [dsp_id, work] : work_) {
+    work.reported = false;
+    work.reporting = false;
+    work.report_wanted = true;
+  }
 
 // Somebody knows of ids that this log does not: it is older than the cluster (restored, rebuilt).
 // What else was given out since cannot be known, so that ids go on far above every mark.
@@ -221,15 +228,16 @@ bool NsCore::RegisteredHaveReported() const {
   });
 }
 
-// A rebuild ends when the dsps that were announced have all reported; or after as long as it takes
-// to declare one down: who has not come by then is not waited for.
+// A rebuild ends when the dsps that were announced have all reported, or when an operator says that
+// nobody else will. Time alone ends nothing: a dsp that is away for a day may hold what all others
+// lack, and until it has spoken its blocks are unavailable, not gone.
 void NsCore::CheckRebuilt(Now now, NsOutbox* outbox) {
   if (!state_.settings.rebuilding()) return;
   const uint64_t reported = DspsReported();
   if (reported == 0 || !RegisteredHaveReported()) return;
   const uint32_t announced = state_.settings.rebuild_dsps();
   const bool all = announced > 0 && reported >= announced;
-  if (!all && now.mono_ms - started_ms_ < options_.down_after_ms) return;
+  if (!all && !options_.end_rebuild) return WarnOfRebuild(now);
   LOG_INFO("rebuild_complete", "dsps=%llu blocks=%llu", static_cast<unsigned long long>(reported),
            static_cast<unsigned long long>(state_.blocks.size()));
   pb::LogRecord record;
@@ -239,3 +247,10 @@ void NsCore::CheckRebuilt(Now now, NsOutbox* outbox) {
 }
 
 }  // namespace hayloft
+void NsCore::WarnOfRebuild(Now now) {
+  if (rebuild_warned_ || now.mono_ms - started_ms_ < options_.down_after_ms) return;
+  rebuild_warned_ = true;
+  LOG_WARN("rebuild_waits", "dsps=%llu announced=%u action=wait_for_the_others_or_end_rebuild",
+           static_cast<unsigned long long>(DspsReported()), state_.settings.rebuild_dsps());
+}
+

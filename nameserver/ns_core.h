@@ -42,6 +42,7 @@ struct NsOptions {
 
 struct NsOutbox {
   std::vector<RpcReply> replies;
+  bool end_rebuild = false;  // an operator: whoever has not spoken in a rebuild is not waited for
   std::vector<RpcCall> calls;
   std::vector<pb::LogRecord> records;  // to be made durable in this order, then OnLogSynced
   // Not 0: a dsp has promised this epoch to another; win a higher one and call OnEpochRaised, or
@@ -131,6 +132,7 @@ class NsCore {
   void OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox);
   Err JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const;
   uint32_t FindDisk(std::string_view disk_id) const;  // 0: not known
+  void WarnOfRebuild(Now now);
   bool Speaks(uint32_t dsp_id, std::string_view disk_id, uint64_t incarnation) const;
   uint32_t NumberFor(uint32_t had);
   void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
@@ -189,3 +191,4 @@ class NsCore {
 };
 
 }  // namespace hayloft
+  bool rebuild_warned_ = false;

@@ -39,6 +39,9 @@ Result<std::string> ClusterIdOf(const NsConfig& config) {
 std::string NsConfig::Fault() const {
   if (data.empty()) return "data: which folder?";
   if (init && rebuild) return "init and rebuild exclude each other";
+  if (end_rebuild && (rebuild || force_promote)) {
+    return "end_rebuild: not at the start that begins the rebuild";
+  }
   if ((init || rebuild) && !ClusterIdOf(*this).ok()) return "cluster_id: 32 hex digits are needed";
   if (down_after_ms < suspect_after_ms) return "down_after_ms is less than suspect_after_ms";
   return "";
@@ -87,7 +90,8 @@ Err NsShell::Start(std::string* why) {
            static_cast<unsigned long long>(state.blocks.size()), state.dsps.size());
   core_ = std::make_unique<NsCore>(NsOptions{.suspect_after_ms = config_.suspect_after_ms,
                                              .down_after_ms = config_.down_after_ms,
-                                             .open_blocks_per_dsp = config_.open_blocks_per_dsp},
+                                             .open_blocks_per_dsp = config_.open_blocks_per_dsp,
+                                             .end_rebuild = config_.end_rebuild},
                                    std::move(state), &random_);
   log_ = std::make_unique<WorkerThread>("ns-log", 16);
   client_ = std::make_unique<RpcClient>(
@@ -292,5 +296,7 @@ void NsShell::PrintMetrics(MetricsText* out) const {
   gauge("block_table_bytes", "memory of the block table", core_->state().blocks.MemoryBytes());
   gauge("writable", "1: an upload would find a block", status.writable() ? 1 : 0);
 }
+  gauge("rebuilding", "1: not all that there is has been reported, unknown blocks are unavailable",
+        core_->state().settings.rebuilding() ? 1 : 0);
 
 }  // namespace hayloft

@@ -36,6 +36,8 @@ namespace hayloft {
   X(bool, rebuild, false, 0, 1, "start in an empty folder from what the dsps of the cluster say") \
   X(uint32_t, rebuild_dsps, 0, 0, 10'000,                                                         \
     "with --rebuild: so many dsps hold all that there is; 0: not known")                          \
+  X(bool, end_rebuild, false, 0, 1,                                                               \
+    "end a rebuild without the dsps that have not reported: what only they hold is gone")         \
   X(bool, force_promote, false, 0, 1,                                                             \
     "start with a store that may be older than the cluster (a restored backup)")                  \
   X(uint32_t, copies, 1, 1, 5, "with --init or --rebuild: replicas of each block")                \

@@ -11,7 +11,7 @@ pb::LogSettings NsBench::DefaultSettings() {
   return settings;
 }
 
-NsBench::NsBench(const pb::LogSettings& settings, NsOptions options) : options_(options) {
+NsBench::NsBench(const pb::LogSettings& settings, NsOptions ns_options) : options(ns_options) {
   store = std::make_unique<NsStore>(&kv);
   const Err err = store->Init(std::string(16, 'n'), settings);
   ASSERT(err == Err::kOk);
@@ -23,7 +23,7 @@ void NsBench::StartCore(bool forced) {
   Result<NsState> state = store->Load();
   ASSERT(state.ok());
   const uint64_t epoch = state->epoch + 1;
-  core = std::make_unique<NsCore>(options_, std::move(state).value(), &random);
+  core = std::make_unique<NsCore>(options, std::move(state).value(), &random);
   core->Start(epoch, forced, now, &outbox);
   Settle();
 }

@@ -43,7 +43,7 @@ struct FakeDsp {
 
 class NsBench {
  public:
-  explicit NsBench(const pb::LogSettings& settings = DefaultSettings(), NsOptions options = {});
+  explicit NsBench(const pb::LogSettings& settings = DefaultSettings(), NsOptions ns_options = {});
   static pb::LogSettings DefaultSettings();
 
   // One dsp on a machine of its own unless told otherwise.
@@ -69,6 +69,7 @@ class NsBench {
   void SyncLog();  // what was held back by hold_log
   bool hold_log = false;
 
+  NsOptions options;  // from the next start on
   MemKv kv{1};
   SimRandom random{7};
   std::unique_ptr<NsStore> store;
@@ -88,7 +89,6 @@ class NsBench {
   CallDone RunCommand(FakeDsp* dsp, const RpcCall& call);
   Err RunCommandOn(FakeDsp* dsp, const RpcCall& call, pb::BlockInfo* info);
 
-  NsOptions options_;
   uint64_t next_request_id_ = 1;
 };
 

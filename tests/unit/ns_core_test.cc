@@ -325,6 +325,59 @@ TEST_CASE("ns: a lost store comes back from reports, with ids far above all mark
   CHECK(reported >= blocks);
 }
 
+// Ten minutes of waiting used to end it: then the missing dsp's blocks were "not found".
+TEST_CASE("ns: a rebuild ends when all have spoken or an operator says so, never by time, F10") {
+  for (const bool by_operator : {false, true}) {
+    NsBench bench;
+    for (int i = 0; i < 3; ++i) bench.AddDsp();
+    bench.Run(3'000);
+    const uint64_t missed = bench.dsps[2].blocks.begin()->first;
+    bench.dsps[2].alive = false;
+    pb::LogSettings settings = NsBench::DefaultSettings();
+    settings.set_rebuilding(true);
+    settings.set_rebuild_dsps(by_operator ? 0 : 3);  // 0: it is not known how many
+    bench.WipeNameserver(settings);
+    bench.Run(700'000);
+    CHECK(bench.core->state().settings.rebuilding());
+    CHECK_FALSE(LocateBlock(&bench, missed).complete());
+    CHECK(bench.Status().writable());  // uploads don't wait for that
+    if (by_operator) {
+      bench.options.end_rebuild = true;
+      bench.RestartNameserver();
+      CHECK(bench.core->state().settings.rebuilding());  // not before those that live have spoken
+    } else {
+      bench.dsps[2].alive = true;
+    }
+    bench.Run(5'000);
+    CHECK_FALSE(bench.core->state().settings.rebuilding());
+    CHECK(LocateBlock(&bench, missed).complete());
+    CHECK_EQ(LocateBlock(&bench, missed).locations(0).replicas_size(), by_operator ? 0 : 1);
+  }
+}
+
+TEST_CASE("ns: what was reported to a lower epoch does not end a rebuild, F32") {
+  NsBench bench;
+  FakeDsp& first = bench.AddDsp();
+  pb::LogSettings settings = NsBench::DefaultSettings();
+  settings.set_rebuilding(true);
+  settings.set_rebuild_dsps(2);
+  bench.WipeNameserver(settings);
+  bench.Run(3'000);
+  CHECK_EQ(bench.core->DspsReported(), 1);
+  const uint64_t reports = first.report_id;
+  first.alive = false;
+  FakeDsp& second = bench.AddDsp();
+  second.promised_epoch = 40;
+  bench.Run(2'900);  // the first one is not suspected yet
+  CHECK_EQ(bench.raised.size(), 1);
+  CHECK_EQ(bench.core->DspsReported(), 1);  // the second one
+  CHECK(bench.core->state().settings.rebuilding());
+  first.alive = true;
+  bench.Run(5'000);
+  CHECK(first.report_id > reports);
+  CHECK_FALSE(bench.core->state().settings.rebuilding());
+}
+
 // Numbers given anew, in the order of coming, made one dsp's heartbeats count for another.
 TEST_CASE("ns: a rebuilt nameserver gives each disk the number that it had, F10") {
   NsBench bench;
