@@ -13,8 +13,10 @@ constexpr uint64_t kPauseMostMs = 1'000;
 }  // namespace
 
 ClientCore::ClientCore(ClientOptions options, Random* random)
-    : options_(std::move(options)), random_(random), locations_(options_.locations_max) {
-  ASSERT(random_ != nullptr);
+    : options_(std::move(options)),
+      random_(random),
+      locations_(options_.locations_max),
+      reporter_(options_.reporter != 0 ? options_.reporter : random->Next64()) {
   ASSERT(!options_.nameservers.empty());
 }
 
@@ -129,6 +131,9 @@ void ClientCore::OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox) {
   if (found == calls_.end()) return;
   const Call call = found->second;
   calls_.erase(found);
+  if (!call.dsp.empty()) {
+    unreachable_.OnCallDone(call.dsp, {call.sent_ms, now.mono_ms, done.err});
+  }
   switch (call.type) {
     case MessageType::kAppend:
       return OnAppendDone(call, done, now, outbox);

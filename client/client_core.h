@@ -27,6 +27,7 @@
 #include "client/client_types.h"
 #include "client/grant_cache.h"
 #include "client/location_cache.h"
+#include "client/unreachable_peers.h"
 #include "common/core_io.h"
 #include "common/ports.h"
 #include "common/proto/hayloft.pb.h"
@@ -83,7 +84,7 @@ class ClientCore {
   // client_file.cc
   uint64_t StartFile(FileOp&& file, uint32_t timeout_ms, Now now, ClientOutbox* outbox);
   void StartRound(Op* op, Now now, ClientOutbox* outbox);
-  void Locate(Op* op, ClientOutbox* outbox);
+  void Locate(Op* op, Now now, ClientOutbox* outbox);
   void OnLocateDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
   void AskReplicas(Op* op, Now now, ClientOutbox* outbox);
   void AskOne(Op* op, Now now, ClientOutbox* outbox);
@@ -98,7 +99,9 @@ class ClientCore {
   Random* const random_;
   GrantCache grants_;
   LocationCache locations_;
-  size_t nameserver_ = 0;  // the one that was active when last heard
+  UnreachablePeers unreachable_;
+  const uint64_t reporter_;  // our name to nameservers
+  size_t nameserver_ = 0;    // the one that was active when last heard
 
   std::unordered_map<uint64_t, Op> ops_;
   std::set<std::pair<uint64_t, uint64_t>> timers_;  // (due, op), one for each op

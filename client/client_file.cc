@@ -48,17 +48,21 @@ void ClientCore::StartRound(Op* op, Now now, ClientOutbox* outbox) {
     return AskReplicas(op, now, outbox);
   }
   file.replicas = locations_.Find(file.address.block_id);
-  if (file.replicas.empty() || file.relocate) return Locate(op, outbox);
+  if (file.replicas.empty() || file.relocate) return Locate(op, now, outbox);
   AskReplicas(op, now, outbox);
 }
 
-void ClientCore::Locate(Op* op, ClientOutbox* outbox) {
+void ClientCore::Locate(Op* op, Now now, ClientOutbox* outbox) {
   const uint64_t block_id = std::get<FileOp>(op->kind).address.block_id;
   std::vector<uint64_t>& waiting = ops_locating_[block_id];
   waiting.push_back(op->id);
   if (waiting.size() > 1) return;  // asked already
   pb::LocateRequest request;
   request.add_block_ids(block_id);
+  if (!unreachable_.empty()) {
+    request.mutable_unreachable()->set_reporter(reporter_);
+    unreachable_.Describe(now.mono_ms, request.mutable_unreachable());
+  }
   RpcCall rpc;
   rpc.address = nameserver();
   rpc.timeout_ms = options_.nameserver_timeout_ms;
@@ -135,7 +139,8 @@ void ClientCore::AskOne(Op* op, Now now, ClientOutbox* outbox) {
             .op_id = op->id,
             .round = op->round,
             .index = file.asked,
-            .dsp = {}};
+            .dsp = file.replicas[file.asked],
+            .sent_ms = now.mono_ms};
   RpcCall rpc;
   const uint64_t block_id = file.address.block_id;
   const uint64_t file_id = file.address.file_id.value;

@@ -53,7 +53,8 @@ struct ClientCall {
   size_t index = 0;  // of the replica or nameserver that was asked
   uint64_t block_id = 0;
   uint32_t dsp_id = 0;
-  std::string dsp;  // its address
+  std::string dsp;       // its address; empty: a nameserver
+  uint64_t sent_ms = 0;  // to a dsp
 };
 
 }  // namespace hayloft

@@ -69,6 +69,8 @@ void ClientCore::RequestGrants(Now now, ClientOutbox* outbox) {
   pb::GrantRequest request;
   request.set_count(options_.grants_wanted);
   grants_.Describe(now.mono_ms, &request);
+  request.mutable_unreachable()->set_reporter(reporter_);  // also when it reaches all
+  unreachable_.Describe(now.mono_ms, request.mutable_unreachable());
   RpcCall rpc;
   rpc.address = nameserver();
   rpc.timeout_ms = options_.nameserver_timeout_ms;
@@ -133,7 +135,8 @@ void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbo
                   .round = ++op->round,
                   .block_id = grant.block_id(),
                   .dsp_id = primary.dsp_id(),
-                  .dsp = primary.address()};
+                  .dsp = primary.address(),
+                  .sent_ms = now.mono_ms};
   SendCall(call, std::move(rpc), outbox);
 }
 

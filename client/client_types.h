@@ -23,6 +23,7 @@ struct ClientOptions {
   uint32_t grants_wanted = 4;              // few, so that group commits are large
   uint32_t locations_max = 200'000;        // blocks whose replicas are remembered
   uint32_t ops_max = 16'384;               // operations in flight
+  uint64_t reporter = 0;  // names the process that can't reach a dsp; 0: one of this client's own
 };
 
 // `timeout_ms` of every request: the whole operation's, all tries and pauses included.

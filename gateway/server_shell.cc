@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "common/io/socket_address.h"
+#include "common/io/system_random.h"
 #include "common/log.h"
 
 namespace hayloft {
@@ -26,6 +27,8 @@ GatewayServer::GatewayServer(GatewayConfig config)
     : config_(std::move(config)), shared_(config_.options) {
   shared_.client_options = config_.client;
   shared_.client_options.rpc.metrics = &shared_.rpc_metrics;
+  // All workers speak as one: they have one network, and the nameserver believes two reporters.
+  shared_.client_options.core.reporter = SystemRandom().Next64();
   shared_.key = config_.key;
 }
 

@@ -1,7 +1,7 @@
 #include "nameserver/membership.h"
 
 #include <algorithm>
-#include <set>
+#include <string_view>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -35,18 +35,26 @@ void Membership::Heard(DspLive* dsp, Now now) {
   dsp->suspicion_acted_on = false;
 }
 
-bool Membership::MassSilence() const {
+bool Membership::TooManyAtOnce(const std::set<uint32_t>& dsp_ids) const {
   size_t known = 0;
-  size_t silent = 0;
-  std::set<std::string_view> silent_machines;
+  size_t accused = 0;
+  std::set<std::string_view> machines;
   for (const auto& [dsp_id, dsp] : dsps_) {
     if (dsp.state == DspState::kDown) continue;  // an old loss, not one at once
     ++known;
-    if (dsp.state != DspState::kSuspect) continue;
-    ++silent;
-    silent_machines.insert(dsp.machine);
+    if (!dsp_ids.contains(dsp_id)) continue;
+    ++accused;
+    machines.insert(dsp.machine);
   }
-  return silent * 10 > known * 3 && silent_machines.size() > 1;
+  return accused * 10 > known * 3 && machines.size() > 1;
+}
+
+bool Membership::MassSilence() const {
+  std::set<uint32_t> silent;
+  for (const auto& [dsp_id, dsp] : dsps_) {
+    if (dsp.state == DspState::kSuspect) silent.insert(dsp_id);
+  }
+  return TooManyAtOnce(silent);
 }
 
 std::vector<uint32_t> Membership::OnTick(Now now) {

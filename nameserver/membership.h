@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,8 @@ class Membership {
   void Vanished(DspLive* dsp) { dsp->state = DspState::kSuspect; }
   // The dsps whose open blocks are to be closed now.
   std::vector<uint32_t> OnTick(Now now);
+  // So many at once that the fault is likelier that of whoever complains.
+  bool TooManyAtOnce(const std::set<uint32_t>& dsp_ids) const;
   const std::map<uint32_t, DspLive>& dsps() const { return dsps_; }
 
  private:

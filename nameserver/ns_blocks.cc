@@ -130,8 +130,12 @@ void NsCore::LogBlockState(BlockRecord record, pb::BlockState state, NsOutbox* o
 }
 
 // On doubt. The epoch that the command names fences appends of older grants.
-void NsCore::CloseBlocksOf(uint32_t dsp_id, const char* why, NsOutbox* outbox) {
+void NsCore::CloseBlocksOf(uint32_t dsp_id, const char* why, Now now, NsOutbox* outbox) {
   const std::set<uint64_t> open_blocks = work_.at(dsp_id).open_blocks;
+  if (!open_blocks.empty()) {
+    const uint64_t pause_ms = fault_pauses_.OnFault(FaultyParty::Dsp(dsp_id), now.mono_ms);
+    LOG_INFO("dsp_fault", "dsp=%u why=%s chosen_last_ms=%llu", dsp_id, why, Llu(pause_ms));
+  }
   for (const uint64_t block_id : open_blocks) {
     const BlockRecord* known = state_.blocks.Find(block_id);
     ASSERT(known != nullptr);
@@ -268,6 +272,7 @@ void NsCore::OnCreateDone(const Command& command, const CallDone& done, Now now,
   if (err == Err::kOk) {
     work.stale_refusals = 0;
     work.recent_blocks[command.block_id] = now.mono_ms;
+    share_.OnCreated(command.dsp_id, now.mono_ms);
     return LearnBlock(command.dsp_id, reply.block(), outbox);  // adopted like any other
   }
   // The id is not used again: the block may exist all the same, and is then reported.

@@ -3,13 +3,17 @@
 
 #include "common/check.h"
 #include "nameserver/ns_core.h"
-#include "nameserver/placement.h"
 
 namespace hayloft {
 
 namespace {
 constexpr uint32_t kGrantsMax = 16;
 constexpr int kLocateMax = 1'000;  // blocks in one request
+
+// A client's name can't be a dsp's number.
+uint64_t ReporterOf(const pb::Unreachable& message) {
+  return message.reporter() | (uint64_t{1} << 63);
+}
 }  // namespace
 
 // --- Grants ---
@@ -66,28 +70,50 @@ void NsCore::DoubtBlocks(const pb::GrantRequest& message, Now now, NsOutbox* out
   }
 }
 
+// An order of preference: some dsp of the best rank that there is gets the upload.
+PlacementRank NsCore::RankOf(uint32_t dsp_id, uint64_t bytes_of_all, Now now) {
+  const bool paused = fault_pauses_.Paused(FaultyParty::Dsp(dsp_id), now.mono_ms);
+  if (paused || unreachable_.contains(dsp_id)) return PlacementRank::kDoubtful;
+  const BlockShare::Size size{.own_bytes = membership_.Find(dsp_id)->total_bytes,
+                              .all_bytes = bytes_of_all};
+  return share_.Exceeded(dsp_id, size, now.mono_ms) ? PlacementRank::kShareExceeded
+                                                    : PlacementRank::kFine;
+}
+
 void NsCore::OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox) {
   pb::GrantRequest message;
   if (!message.ParseFromString(request.message) || message.count() == 0) {
     return Reply(request, Err::kInvalid, "", outbox);
+  }
+  if (message.has_unreachable()) {
+    HearOfPeers(ReporterOf(message.unreachable()), message.unreachable(), now);
   }
   DoubtBlocks(message, now, outbox);
   const std::set<uint64_t> bad_blocks(message.bad_block_ids().begin(),
                                       message.bad_block_ids().end());
   std::map<uint32_t, uint64_t> block_of;
   std::vector<PlacementCandidate> candidates;
-  std::vector<PlacementCandidate> avoided;
   const auto& avoid = message.avoid_dsp_ids();
+  uint64_t bytes_of_all = 0;
+  for (const auto& [dsp_id, live] : membership_.dsps()) {
+    if (live.Writable() && HasSpace(dsp_id, now)) bytes_of_all += live.total_bytes;
+  }
   for (const auto& [dsp_id, live] : membership_.dsps()) {
     const uint64_t block_id = GrantableBlock(dsp_id, bad_blocks);
     if (block_id == 0) continue;
     block_of[dsp_id] = block_id;
     const bool late = std::find(avoid.begin(), avoid.end(), dsp_id) != avoid.end();
-    (late ? avoided : candidates).push_back({dsp_id, live.machine, live.free_bytes});
+    // Its block may have been granted while it had space; its size must be in the sum.
+    const uint64_t sum = std::max(bytes_of_all, live.total_bytes);
+    candidates.push_back(
+        {.dsp_id = dsp_id,
+         .machine = live.machine,
+         .weight = live.free_bytes,
+         .zone = state_.dsps.at(dsp_id).zone(),
+         .rank = late ? PlacementRank::kLateForThisClient : RankOf(dsp_id, sum, now)});
   }
-  // Better a dsp that was late than none.
-  if (candidates.empty()) candidates = std::move(avoided);
   if (candidates.empty()) return Reply(request, NoGrantErr(now), "", outbox);
+  candidates = KeepPreferred(std::move(candidates), /*machines_min=*/1);
   pb::GrantReply reply;
   const uint32_t count = std::min(message.count(), kGrantsMax);
   for (const uint32_t dsp_id : ChooseDsps(candidates, count, random_)) {
@@ -135,10 +161,13 @@ void NsCore::FillUnreadable(pb::Location* location) const {
   }
 }
 
-void NsCore::OnLocate(const RpcRequest& request, NsOutbox* outbox) {
+void NsCore::OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox) {
   pb::LocateRequest message;
   if (!message.ParseFromString(request.message) || message.block_ids_size() > kLocateMax) {
     return Reply(request, Err::kInvalid, "", outbox);
+  }
+  if (message.has_unreachable()) {
+    HearOfPeers(ReporterOf(message.unreachable()), message.unreachable(), now);
   }
   pb::LocateReply reply;
   for (const uint64_t block_id : message.block_ids()) {

@@ -15,6 +15,7 @@ NsCore::NsCore(const NsOptions& options, NsState state, Random* random)
     : options_(options),
       state_(std::move(state)),
       membership_({options.suspect_after_ms, options.down_after_ms}),
+      share_(2 * options.open_blocks_per_dsp),
       random_(random) {
   ASSERT(random_ != nullptr);
   ASSERT(state_.node.size() == 16);
@@ -62,7 +63,7 @@ void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
     case MessageType::kGrant:
       return OnGrant(request, now, outbox);
     case MessageType::kLocate:
-      return OnLocate(request, outbox);
+      return OnLocate(request, now, outbox);
     case MessageType::kClusterStatus:
       return Reply(request, Err::kOk, Status().SerializeAsString(), outbox);
     default:
@@ -82,8 +83,10 @@ void NsCore::OnCallDone(CallDone&& done, Now now, NsOutbox* outbox) {
 void NsCore::OnTick(Now now, NsOutbox* outbox) {
   ASSERT(started_);
   for (const uint32_t dsp_id : membership_.OnTick(now)) {
-    CloseBlocksOf(dsp_id, "suspect", outbox);
+    CloseBlocksOf(dsp_id, "suspect", now, outbox);
   }
+  JudgeReachability(now, outbox);
+  fault_pauses_.Forget(now.mono_ms);
   CheckRebuilt(now, outbox);
   for (auto& [dsp_id, work] : work_) Work(dsp_id, &work, now, outbox);
 }
@@ -155,9 +158,6 @@ void NsCore::OnEpochRaised(uint64_t epoch, NsOutbox* outbox) {
   pb::LogRecord record;
   record.mutable_new_epoch()->set_epoch(epoch);
   Log(std::move(record), outbox);
-}
-
-// --- Block ids ---
   if (!state_.settings.rebuilding()) return;
   // What was reported before could still be changed by whoever won the epochs in between.
   for (auto& [dsp_id, work] : work_) {
@@ -165,6 +165,9 @@ void NsCore::OnEpochRaised(uint64_t epoch, NsOutbox* outbox) {
     work.reporting = false;
     work.report_wanted = true;
   }
+}
+
+// --- Block ids ---
 
 // Somebody knows of ids that this log does not: it is older than the cluster (restored, rebuilt).
 // What else was given out since cannot be known, so that ids go on far above every mark.
@@ -246,7 +249,6 @@ void NsCore::CheckRebuilt(Now now, NsOutbox* outbox) {
   Log(std::move(record), outbox);
 }
 
-}  // namespace hayloft
 void NsCore::WarnOfRebuild(Now now) {
   if (rebuild_warned_ || now.mono_ms - started_ms_ < options_.down_after_ms) return;
   rebuild_warned_ = true;
@@ -254,3 +256,4 @@ void NsCore::WarnOfRebuild(Now now) {
            static_cast<unsigned long long>(DspsReported()), state_.settings.rebuild_dsps());
 }
 
+}  // namespace hayloft

@@ -29,8 +29,12 @@
 #include "common/core_io.h"
 #include "common/ports.h"
 #include "common/proto/hayloft.pb.h"
+#include "nameserver/block_share.h"
+#include "nameserver/fault_pauses.h"
 #include "nameserver/membership.h"
 #include "nameserver/ns_state.h"
+#include "nameserver/placement.h"
+#include "nameserver/reachability.h"
 
 namespace hayloft {
 
@@ -38,11 +42,11 @@ struct NsOptions {
   uint64_t suspect_after_ms = 3'000;
   uint64_t down_after_ms = 600'000;
   uint32_t open_blocks_per_dsp = 2;
+  bool end_rebuild = false;  // an operator: whoever has not spoken in a rebuild is not waited for
 };
 
 struct NsOutbox {
   std::vector<RpcReply> replies;
-  bool end_rebuild = false;  // an operator: whoever has not spoken in a rebuild is not waited for
   std::vector<RpcCall> calls;
   std::vector<pb::LogRecord> records;  // to be made durable in this order, then OnLogSynced
   // Not 0: a dsp has promised this epoch to another; win a higher one and call OnEpochRaised, or
@@ -71,6 +75,7 @@ class NsCore {
 
   const NsState& state() const { return state_; }
   const Membership& membership() const { return membership_; }
+  const std::set<uint32_t>& unreachable() const { return unreachable_; }
   bool Complete() const;  // a block that is not known does not exist
   bool Writable() const;  // an upload would find a block now
   // Its epoch is safe: it answers.
@@ -127,16 +132,18 @@ class NsCore {
   uint64_t NextBlockId(NsOutbox* outbox);  // 0: exhausted
   void RaiseEpochAbove(uint64_t epoch, NsOutbox* outbox);
   void CheckRebuilt(Now now, NsOutbox* outbox);
+  void WarnOfRebuild(Now now);
 
   // ns_dsps.cc: registration, heartbeats, reports
   void OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox);
   Err JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const;
   uint32_t FindDisk(std::string_view disk_id) const;  // 0: not known
-  void WarnOfRebuild(Now now);
   bool Speaks(uint32_t dsp_id, std::string_view disk_id, uint64_t incarnation) const;
   uint32_t NumberFor(uint32_t had);
   void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
   void TakeSpace(uint32_t dsp_id, const pb::DspSpace& space, DspLive* live);
+  void HearOfPeers(uint64_t reporter, const pb::Unreachable& message, Now now);
+  void JudgeReachability(Now now, NsOutbox* outbox);
   void OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox);
   void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now, NsOutbox* outbox);
   void OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox);
@@ -148,7 +155,7 @@ class NsCore {
                        NsOutbox* outbox);
   void MarkAbsent(uint32_t dsp_id, uint64_t block_id, NsOutbox* outbox);
   void LogBlockState(BlockRecord record, pb::BlockState state, NsOutbox* outbox);
-  void CloseBlocksOf(uint32_t dsp_id, const char* why, NsOutbox* outbox);
+  void CloseBlocksOf(uint32_t dsp_id, const char* why, Now now, NsOutbox* outbox);
   void Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox);
   void CreateBlocks(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox);
   void SendCommands(MessageType type, uint32_t dsp_id, std::map<uint64_t, uint64_t>* blocks,
@@ -164,9 +171,10 @@ class NsCore {
   void OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox);
   void DoubtBlocks(const pb::GrantRequest& message, Now now, NsOutbox* outbox);
   uint64_t GrantableBlock(uint32_t dsp_id, const std::set<uint64_t>& bad_blocks) const;
+  PlacementRank RankOf(uint32_t dsp_id, uint64_t bytes_of_all, Now now);
   Err NoGrantErr(Now now) const;
   bool HasSpace(uint32_t dsp_id, Now now) const;
-  void OnLocate(const RpcRequest& request, NsOutbox* outbox);
+  void OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox);
   void FillUnreadable(pb::Location* location) const;
   void FillReplicas(const BlockRecord& record, pb::Location* location) const;
   void FillDspStatus(pb::ClusterStatusReply* reply) const;
@@ -175,6 +183,10 @@ class NsCore {
   const NsOptions options_;
   NsState state_;
   Membership membership_;
+  Reachability reachability_;
+  std::set<uint32_t> unreachable_;  // as last judged
+  FaultPauses fault_pauses_;
+  BlockShare share_;
   Random* const random_;
   std::map<uint32_t, DspWork> work_;
   std::map<std::string, uint32_t, std::less<>> dsp_by_disk_;
@@ -188,7 +200,7 @@ class NsCore {
   bool raising_epoch_ = false;
   bool started_ = false;
   uint64_t started_ms_ = 0;
+  bool rebuild_warned_ = false;
 };
 
 }  // namespace hayloft
-  bool rebuild_warned_ = false;

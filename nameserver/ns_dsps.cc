@@ -1,5 +1,6 @@
 // Dsps and what they say of themselves: registration, heartbeats, reports of their blocks.
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -16,7 +17,7 @@ constexpr uint64_t kRecentMs = 10'000;
 constexpr uint64_t kFullPercent = 95;  // of an older dsp, which does not say
 constexpr uint64_t kNearlyFullPercent = 85;
 constexpr uint64_t kNearlyFullOverPercent = 83;  // lower, so that one crossing warns once
-constexpr uint64_t kReportPatienceMs = 2'000;  // between asking for a report and asking again
+constexpr uint64_t kReportPatienceMs = 2'000;    // between asking for a report and asking again
 
 bool WellFormed(const pb::RegisterRequest& message) {
   for (const std::string* label :
@@ -136,7 +137,7 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   }
   DspLive* live = membership_.Add(dsp_id, message.machine(), now);
   DspWork& work = work_[dsp_id];
-  if (restarted) CloseBlocksOf(dsp_id, "restarted", outbox);  // as the dsp itself has (F60)
+  if (restarted) CloseBlocksOf(dsp_id, "restarted", now, outbox);  // as the dsp itself has (F60)
   // One that only reads keeps its incarnation over a restart, but counts its reports anew.
   if (restarted || !live->registered || message.disk_state() != pb::DISK_HEALTHY) {
     work.reported = false;
@@ -179,6 +180,38 @@ void NsCore::TakeSpace(uint32_t dsp_id, const pb::DspSpace& space, DspLive* live
            static_cast<unsigned long long>(live->free_bytes));
 }
 
+// --- What others say of dsps ---
+
+// Addresses, because clients that only read know no numbers. One that is nobody's now is ignored.
+void NsCore::HearOfPeers(uint64_t reporter, const pb::Unreachable& message, Now now) {
+  std::vector<uint32_t> dsp_ids;
+  const auto named_max = static_cast<int>(Reachability::kNamedMax);
+  for (int i = 0; i < std::min(message.addresses_size(), named_max); ++i) {
+    for (const auto& [dsp_id, dsp] : state_.dsps) {
+      if (dsp.address() == message.addresses(i)) dsp_ids.push_back(dsp_id);
+    }
+  }
+  reachability_.Hear(reporter, dsp_ids, now.mono_ms);
+}
+
+// Clients that can't reach a dsp hold grants on its blocks, and others would be given them: its
+// blocks are closed once, and it is chosen last as long as it is named.
+void NsCore::JudgeReachability(Now now, NsOutbox* outbox) {
+  std::set<uint32_t> unreachable = reachability_.Unreachable(now.mono_ms);
+  if (membership_.TooManyAtOnce(unreachable)) {
+    PROBE("nameserver_mass_unreachable");
+    unreachable.clear();
+  }
+  const std::set<uint32_t> before = std::exchange(unreachable_, std::move(unreachable));
+  for (const uint32_t dsp_id : unreachable_) {
+    if (before.contains(dsp_id)) continue;
+    if (membership_.Find(dsp_id)->state != DspState::kUp) continue;  // its silence is acted on
+    PROBE("nameserver_dsp_unreachable");
+    LOG_WARN("dsp_unreachable", "dsp=%u action=close_blocks", dsp_id);
+    CloseBlocksOf(dsp_id, "unreachable", now, outbox);
+  }
+}
+
 void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
   pb::HeartbeatRequest message;
   if (!message.ParseFromString(request.message)) {
@@ -203,8 +236,9 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
     live->files_lost = message.files_lost();
     live->blocks = message.blocks();
     if (was_healthy && live->disk_state != pb::DISK_HEALTHY) {
-      CloseBlocksOf(message.dsp_id(), "disk_failed", outbox);
+      CloseBlocksOf(message.dsp_id(), "disk_failed", now, outbox);
     }
+    if (message.has_unreachable()) HearOfPeers(message.dsp_id(), message.unreachable(), now);
     TakeChanges(message.dsp_id(), message, now, outbox);
     if ((!work.reported || work.report_wanted) && now.mono_ms >= work.next_ask_ms) {
       work.next_ask_ms = now.mono_ms + kReportPatienceMs;

@@ -289,14 +289,16 @@ void NsShell::PrintMetrics(MetricsText* out) const {
   }
   gauge("dsps_nearly_full", "dsps with 85 % of their disk in use", nearly_full);
   gauge("dsps_full", "dsps that get no new blocks, because their disk is full", full);
+  gauge("dsps_unreachable", "dsps that others can't reach, though they are heard here",
+        core_->unreachable().size());
   gauge("blocks_open", "blocks that take appends", status.blocks_open());
   gauge("blocks_closed", "blocks that wait to be sealed", status.blocks_closed());
   gauge("blocks_sealed", "blocks that never change again", status.blocks_sealed());
   gauge("blocks_lost", "blocks that no dsp holds any more", status.blocks_lost());
   gauge("block_table_bytes", "memory of the block table", core_->state().blocks.MemoryBytes());
-  gauge("writable", "1: an upload would find a block", status.writable() ? 1 : 0);
-}
   gauge("rebuilding", "1: not all that there is has been reported, unknown blocks are unavailable",
         core_->state().settings.rebuilding() ? 1 : 0);
+  gauge("writable", "1: an upload would find a block", status.writable() ? 1 : 0);
+}
 
 }  // namespace hayloft

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "common/check.h"
 
@@ -24,6 +26,7 @@ size_t PickByWeight(const std::vector<uint64_t>& weights, Random* random) {
 }
 
 struct Machine {
+  std::string zone;
   std::vector<uint32_t> dsp_ids;
   std::vector<uint64_t> weights;
   uint64_t Weight() const {
@@ -40,18 +43,94 @@ struct Machine {
   }
 };
 
-}  // namespace
-
-std::vector<uint32_t> ChooseDsps(const std::vector<PlacementCandidate>& candidates, size_t count,
-                                 Random* random) {
+// By name, so that the order of candidates decides nothing.
+std::map<std::string, Machine> MachinesOf(const std::vector<PlacementCandidate>& candidates) {
   // Megabytes, so that the sum over any cluster fits 64 bits.
   constexpr uint64_t kUnit = 1 << 20;
   std::map<std::string, Machine> machines;
   for (const PlacementCandidate& candidate : candidates) {
     Machine& machine = machines[candidate.machine];
+    machine.zone = candidate.zone;
     machine.dsp_ids.push_back(candidate.dsp_id);
     machine.weights.push_back(std::max<uint64_t>(candidate.weight / kUnit, 1));
   }
+  return machines;
+}
+
+// By weight, and removed. REQUIRES: not empty.
+Machine* TakeMachine(std::vector<Machine*>* machines, Random* random) {
+  std::vector<uint64_t> weights;
+  for (const Machine* machine : *machines) weights.push_back(machine->Weight());
+  const auto at = static_cast<ptrdiff_t>(PickByWeight(weights, random));
+  Machine* taken = (*machines)[static_cast<size_t>(at)];
+  machines->erase(machines->begin() + at);
+  return taken;
+}
+
+// Moves the member with the fewest open blocks of its own to the front; of several a random one.
+void PutPrimaryFirst(const std::vector<PlacementCandidate>& candidates, Random* random,
+                     std::vector<uint32_t>* members) {
+  std::map<uint32_t, uint64_t> primaries;
+  for (const PlacementCandidate& each : candidates) primaries[each.dsp_id] = each.primaries;
+  const auto fewest =
+      std::min_element(members->begin(), members->end(),
+                       [&](uint32_t a, uint32_t b) { return primaries.at(a) < primaries.at(b); });
+  const uint64_t least = primaries.at(*fewest);
+  std::vector<size_t> equal;
+  for (size_t i = 0; i < members->size(); ++i) {
+    if (primaries.at((*members)[i]) == least) equal.push_back(i);
+  }
+  std::swap((*members)[0], (*members)[equal[random->Below(equal.size())]]);
+}
+
+}  // namespace
+
+std::vector<PlacementCandidate> KeepPreferred(std::vector<PlacementCandidate> candidates,
+                                              size_t machines_min) {
+  std::map<PlacementRank, std::set<std::string>> machines_of;
+  for (const PlacementCandidate& each : candidates) machines_of[each.rank].insert(each.machine);
+  std::set<std::string> machines;
+  PlacementRank worst = PlacementRank::kFine;
+  for (auto& [rank, names] : machines_of) {
+    if (machines.size() >= machines_min && !machines.empty()) break;
+    machines.merge(names);
+    worst = rank;
+  }
+  std::erase_if(candidates, [&](const PlacementCandidate& each) { return each.rank > worst; });
+  return candidates;
+}
+
+std::vector<uint32_t> ChooseReplicas(std::vector<PlacementCandidate> candidates,
+                                     const CopiesWanted& wanted, Random* random) {
+  ASSERT(wanted.min_copies >= 1 && wanted.min_copies <= wanted.copies);
+  ASSERT(wanted.copies <= kReplicasMax);
+  candidates = KeepPreferred(std::move(candidates), wanted.min_copies);
+  std::map<std::string, Machine> machines = MachinesOf(candidates);
+  if (machines.size() < wanted.min_copies) return {};
+  std::vector<Machine*> left;
+  for (auto& [name, machine] : machines) left.push_back(&machine);
+  std::map<std::string, size_t> copies_in;  // by zone
+  std::vector<uint32_t> chosen;
+  while (chosen.size() < wanted.copies && !left.empty()) {
+    size_t fewest = SIZE_MAX;
+    for (const Machine* machine : left) fewest = std::min(fewest, copies_in[machine->zone]);
+    std::vector<Machine*> eligible;
+    for (Machine* machine : left) {
+      if (copies_in[machine->zone] == fewest) eligible.push_back(machine);
+    }
+    Machine* machine = TakeMachine(&eligible, random);
+    std::erase(left, machine);
+    ++copies_in[machine->zone];
+    chosen.push_back(machine->TakeDsp(random));
+  }
+  ASSERT(chosen.size() >= wanted.min_copies);
+  PutPrimaryFirst(candidates, random, &chosen);
+  return chosen;
+}
+
+std::vector<uint32_t> ChooseDsps(const std::vector<PlacementCandidate>& candidates, size_t count,
+                                 Random* random) {
+  std::map<std::string, Machine> machines = MachinesOf(candidates);
   std::vector<uint32_t> chosen;
   std::vector<Machine*> lap;  // machines that have not had their turn yet
   while (chosen.size() < std::min(count, candidates.size())) {
@@ -60,11 +139,7 @@ std::vector<uint32_t> ChooseDsps(const std::vector<PlacementCandidate>& candidat
         if (!machine.dsp_ids.empty()) lap.push_back(&machine);
       }
     }
-    std::vector<uint64_t> weights;
-    for (const Machine* machine : lap) weights.push_back(machine->Weight());
-    const auto at = static_cast<ptrdiff_t>(PickByWeight(weights, random));
-    chosen.push_back(lap[static_cast<size_t>(at)]->TakeDsp(random));
-    lap.erase(lap.begin() + at);
+    chosen.push_back(TakeMachine(&lap, random)->TakeDsp(random));
   }
   return chosen;
 }

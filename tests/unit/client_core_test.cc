@@ -444,6 +444,73 @@ TEST_CASE("client: status comes from all nameservers, and names those that are s
   CHECK_EQ(done.nameservers[1].err, Err::kTimeout);
 }
 
+TEST_CASE("client: a dsp whose connection broke is named with the next request for grants") {
+  Bench bench;
+  const auto named = [&](const RpcCall& call) {
+    pb::GrantRequest request;
+    REQUIRE(request.ParseFromString(call.message));
+    CHECK_NE(request.unreachable().reporter(), 0);  // also of a client that reaches all
+    return std::vector<std::string>(request.unreachable().addresses().begin(),
+                                    request.unreachable().addresses().end());
+  };
+  bench.Put();
+  const RpcCall ask = bench.Take(MessageType::kGrant);
+  CHECK(named(ask).empty());
+  bench.Answer(ask, Grants({7}));
+  bench.Answer(bench.Take(MessageType::kAppend), Err::kUnavailable);
+  const RpcCall again = bench.Take(MessageType::kGrant);
+  CHECK_EQ(named(again), std::vector<std::string>{"dsp-7"});
+  pb::GrantReply grants = Grants({8});  // another block of the same dsp
+  grants.mutable_grants(0)->mutable_replicas(0)->set_address("dsp-7");
+  bench.Answer(again, grants);
+  bench.Answer(bench.Take(MessageType::kAppend), Err::kClosed);  // it answers: reachable
+  CHECK(named(bench.Take(MessageType::kGrant)).empty());
+}
+
+TEST_CASE("client: a dsp that a read waited for in vain is named with the next location") {
+  Bench bench;
+  bench.Get(kFile);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-7"}));
+  const RpcCall read = bench.Take(MessageType::kRead);
+  bench.Tick(2'000);
+  bench.Answer(read, Err::kTimeout);
+  bench.Tick(100);
+  const RpcCall second = bench.Take(MessageType::kRead);  // from the cache, as it was fresh
+  bench.Answer(second, Err::kUnavailable);
+  pb::LocateRequest request;
+  REQUIRE(request.ParseFromString(bench.Take(MessageType::kLocate).message));
+  REQUIRE_EQ(request.unreachable().addresses_size(), 1);
+  CHECK_EQ(request.unreachable().addresses(0), "dsp-7");
+  CHECK_NE(request.unreachable().reporter(), 0);
+}
+
+TEST_CASE("unreachable_peers: a time-out counts only if nothing at all was heard for long enough") {
+  UnreachablePeers peers;
+  peers.OnCallDone("a", {.sent_ms = 1'000, .now_ms = 1'500, .err = Err::kTimeout});
+  CHECK(peers.empty());  // the caller was in a hurry
+  peers.OnCallDone("a", {.sent_ms = 1'000, .now_ms = 2'500, .err = Err::kBusy});
+  peers.OnCallDone("a", {.sent_ms = 1'000, .now_ms = 3'000, .err = Err::kTimeout});
+  CHECK(peers.empty());  // it is slow, but it is there
+  peers.OnCallDone("a", {.sent_ms = 2'501, .now_ms = 4'501, .err = Err::kTimeout});
+  CHECK_FALSE(peers.empty());
+  peers.OnCallDone("b", {.sent_ms = 5'000, .now_ms = 5'000, .err = Err::kUnavailable});
+  pb::Unreachable named;
+  peers.Describe(5'000, &named);
+  CHECK_EQ(named.addresses_size(), 2);
+  named.Clear();
+  peers.Describe(14'600, &named);  // ten seconds after the first
+  REQUIRE_EQ(named.addresses_size(), 1);
+  CHECK_EQ(named.addresses(0), "b");
+  peers.OnCallDone("b", {.sent_ms = 14'600, .now_ms = 14'601, .err = Err::kNotFound});
+  CHECK(peers.empty());
+  for (int i = 0; i < 1'000; ++i) {
+    peers.OnCallDone(std::to_string(i), {.sent_ms = 0, .now_ms = 20'000, .err = Err::kUnavailable});
+  }
+  named.Clear();
+  peers.Describe(20'000, &named);
+  CHECK_EQ(named.addresses_size(), static_cast<int>(UnreachablePeers::kNamedMax));
+}
+
 TEST_CASE("location_cache: bounded, and the least recently used goes first") {
   LocationCache cache(2);
   cache.Put(1, {"a"});

@@ -204,6 +204,9 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   request.mutable_space()->set_total_bytes(200ull << 30);
   request.mutable_space()->set_free_bytes(dsp->free_bytes);
   request.mutable_space()->set_full_percent(dsp->full_percent);
+  for (const std::string& peer : dsp->unreachable) {
+    request.mutable_unreachable()->add_addresses(peer);
+  }
   for (const uint64_t block_id : dsp->changed) *request.add_changed() = dsp->blocks.at(block_id);
   if (!dsp->changed.empty()) ++dsp->report_sequence;
   dsp->changed.clear();

@@ -29,6 +29,7 @@ struct FakeDsp {
   uint32_t full_percent = 0;  // not told
   uint64_t disk_idle_ms = 0;
   pb::DiskState disk_state = pb::DISK_HEALTHY;
+  std::vector<std::string> unreachable;  // peers that it names
   bool alive = true;
   Err command_err = Err::kOk;  // of every command
   // Of the process.
@@ -68,8 +69,8 @@ class NsBench {
 
   void SyncLog();  // what was held back by hold_log
   bool hold_log = false;
-
   NsOptions options;  // from the next start on
+
   MemKv kv{1};
   SimRandom random{7};
   std::unique_ptr<NsStore> store;
