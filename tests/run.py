@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """`make check` and `make test`: all that is to pass, one step after the other.
 
-Each step's output goes to out/test/NAME.log; the terminal gets one line a step, the log of a step
-that fails, and at the end one line that sums up all: N passed, N failed.
+Each step's output goes to out/test/NAME.log; the terminal gets one line a step and what failed in
+it: the failed cases themselves, as the end of a log is rarely the place. All of that once more at
+the end, before the line that sums up: N passed, N failed.
 """
 
 import os
@@ -70,7 +71,82 @@ def counts(output, exit_code):
     return passed, failed
 
 
+# What begins the report of a failure, what ends it (None: its line is all), how many lines before
+# it belong to it and how many it may have. doctest's cases, between lines of '=', are taken apart.
+RULE = re.compile(r'^={60,}$')
+BEGINNINGS = (
+    (re.compile(r'^(FAIL|ERROR): \w'), re.compile(r'^={60,}$|^Ran \d+ tests?'), 0, 20),  # unittest
+    (re.compile(r'^FAILED \w'), re.compile(r'^(ok|FAILED) |^\d+ passed, '), 0, 20),  # tests/cluster
+    (re.compile(r'^replay: '), None, 6, 7),  # the simulator: what failed stands before
+    (re.compile(r'ERROR: \w+Sanitizer|: runtime error: '), re.compile(r'^$'), 0, 15),
+    (re.compile(r': (fatal )?error: |^make.*\*\*\* |undefined reference|^assert_failed '), None, 0,
+     1),
+    (re.compile(r'^[\w./-]+:\d+: (?!MESSAGE|WARNING)\w'), None, 0, 1),  # lint
+)
+WRONG = re.compile(r': (FATAL )?ERROR: ')  # of an assertion of doctest, or of what a case threw
+LINES_MAX = 60
+
+
+def doctest_block(lines):
+    """A case's name and what was wrong in it, of the lines between two rules; [] if nothing was."""
+    paragraphs = [part.split('\n') for part in '\n'.join(lines).strip('\n').split('\n\n')]
+    wrong = [part[:12] for part in paragraphs if WRONG.search(part[0])]
+    if not wrong or not any(line.startswith('TEST CASE:') for line in lines):
+        return []
+    case = paragraphs[0]
+    case = case[max(0, next((i for i, line in enumerate(case) if line.startswith('TEST CASE:')), 0)
+                    - 1):]
+    return case + [line for part in wrong for line in part]
+
+
+def other_block(lines, at):
+    """(the report that begins with line `at`, the line behind it), or None."""
+    for beginning, end, before, most in BEGINNINGS:
+        if not beginning.search(lines[at]) or WRONG.search(lines[at]):
+            continue
+        last = at + 1
+        while last < len(lines) and end is not None and not end.search(lines[last]):
+            last += 1
+        block = lines[max(0, at - before):last]
+        if len(block) > most:  # of a traceback, the end says what
+            block = block[:most // 3] + ['...'] + block[-(most - most // 3):]
+        return block, last
+    return None
+
+
+def failure_blocks(output):
+    """The reports of what failed in a step's output, each a list of lines."""
+    lines = output.splitlines()
+    blocks, at = [], 0
+    rules = [i for i, line in enumerate(lines) if RULE.match(line)] + [len(lines)]
+    for begin, end in zip(rules, rules[1:]):
+        block = doctest_block(lines[begin + 1:end])
+        if block:
+            blocks.append((begin, block))
+    while at < len(lines):
+        found = other_block(lines, at)
+        if found:
+            blocks.append((at, found[0]))
+        at = found[1] if found else at + 1
+    return [block for _, block in sorted(blocks, key=lambda each: each[0])]
+
+
+def report(name, output):
+    """What to print of a failed step: at most LINES_MAX lines and one for what was left out."""
+    blocks = failure_blocks(output)
+    if not blocks:
+        return output.splitlines()[-LINES_MAX:]
+    shown = []
+    for number, block in enumerate(blocks):
+        if shown and len(shown) + len(block) > LINES_MAX:
+            shown.append(f'... and {len(blocks) - number} more in out/test/{name}.log')
+            break
+        shown += block[:LINES_MAX]
+    return shown
+
+
 def run_step(name, command, environment):
+    """(passed, failed, the lines that say what failed)."""
     start = time.monotonic()
     with open(os.path.join(LOGS, name + '.log'), 'w+', encoding='utf-8', errors='replace') as log:
         exit_code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=TOP,
@@ -81,9 +157,10 @@ def run_step(name, command, environment):
     passed, failed = counts(output, exit_code)
     print(f'{name:28} {passed:6} passed {failed:4} failed {time.monotonic() - start:7.1f} s',
           flush=True)
-    if failed:
-        print(*output.splitlines()[-60:], sep='\n', flush=True)
-    return passed, failed
+    failures = report(name, output) if failed else []
+    for line in failures:
+        print('   ', line, flush=True)
+    return passed, failed, failures
 
 
 def main():
@@ -91,14 +168,19 @@ def main():
     steps = {'check': CHECK, 'test': TEST}[sys.argv[1]]
     wanted = sys.argv[2:]
     passed = failed = 0
+    failures = {}
     for step in steps:
         if wanted and step[0] not in wanted:
             continue
-        more_passed, more_failed = run_step(*step)
+        more_passed, more_failed, lines = run_step(*step)
         passed += more_passed
         failed += more_failed
+        if more_failed:
+            failures[step[0]] = lines
         if more_failed and step[0].startswith('build'):
             break  # nothing that follows would mean anything
+    for name, lines in failures.items():
+        print(f'--- failed in {name}:', *lines, sep='\n    ')
     print(f'{passed} passed, {failed} failed')
     return 1 if failed else 0
 
