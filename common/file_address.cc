@@ -1,5 +1,6 @@
 #include "common/file_address.h"
 
+#include <algorithm>
 #include <array>
 
 #include "common/check.h"
@@ -59,6 +60,15 @@ std::optional<FileAddress> ParseFileAddress(std::string_view text) {
   bits >>= kSpareBits;
   return FileAddress{.block_id = static_cast<uint64_t>(bits >> 64),
                      .file_id = FileId{static_cast<uint64_t>(bits)}};
+}
+
+std::string_view WhyNoFileAddress(std::string_view text) {
+  ASSERT(!ParseFileAddress(text));
+  if (text.size() != kAddressTextLength) return "an id has 18 characters";
+  const bool foreign = std::any_of(text.begin(), text.end(),
+                                   [](char c) { return kDecode[static_cast<uint8_t>(c)] < 0; });
+  if (foreign) return "an id has only letters, digits, '-' and '_'";
+  return "an id ends in A, Q, g or w";  // the digits whose spare bits are zero
 }
 
 }  // namespace hayloft

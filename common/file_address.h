@@ -37,5 +37,7 @@ inline constexpr size_t kAddressTextLength = 18;
 std::string ToText(const FileAddress& address);
 // Exactly 18 characters of the base64url alphabet with zero spare bits; anything else is nullopt.
 std::optional<FileAddress> ParseFileAddress(std::string_view text);
+// Why `text` is none, as half a sentence for people. REQUIRES: !ParseFileAddress(text).
+std::string_view WhyNoFileAddress(std::string_view text);
 
 }  // namespace hayloft

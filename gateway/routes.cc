@@ -65,6 +65,8 @@ Route RouteOf(HttpMethod method, std::string_view path) {
     if (!IsRead(method)) return Error(405, kReadMethods);
     return Found(path == "/healthz" ? Route::Kind::kHealth : Route::Kind::kReady);
   }
+  // Browsers and crawlers ask for these by themselves; they are names of no file, not wrong ids.
+  if (path == "/favicon.ico" || path == "/robots.txt") return Error(404);
   const std::string_view name = path.substr(std::min<size_t>(1, path.size()));
   if (name.empty() || path.front() != '/' || name.find('/') != std::string_view::npos) {
     return Error(404);

@@ -9,9 +9,10 @@ namespace hayloft {
 
 namespace {
 
-std::optional<FileAddress> AddressOf(std::string_view text) {
+// The id in what may be a URL.
+std::string_view IdIn(std::string_view text) {
   text.remove_prefix(text.rfind('/') + 1);  // 0 when there is none
-  return ParseFileAddress(text.substr(0, text.find('.')));
+  return text.substr(0, text.find('.'));
 }
 
 }  // namespace
@@ -22,9 +23,12 @@ std::optional<std::vector<FileToken>> CollectFiles(const std::vector<std::string
   std::vector<FileToken> files;
   const auto add = [&](const std::string& id, const std::string& own_token,
                        const std::string& path) {
-    const std::optional<FileAddress> address = AddressOf(id);
-    if (address.has_value()) files.push_back({*address, own_token, path});
-    return address.has_value() || (Complain(id + " is no id: it has 18 characters"), false);
+    const std::optional<FileAddress> address = ParseFileAddress(IdIn(id));
+    if (!address) {
+      return Complain(id + " is no id: " + std::string(WhyNoFileAddress(IdIn(id)))), false;
+    }
+    files.push_back({*address, own_token, path});
+    return true;
   };
   for (const std::string& id : ids) {
     if (!add(id, token, "")) return std::nullopt;

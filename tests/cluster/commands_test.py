@@ -391,6 +391,14 @@ def test_standard_input_and_exit_codes():
                             (('put', '/nowhere/file'), 1), (('stat', 'A' * 18), 1)):
             done = cluster.hayloft(*words, wanted=None)
             check_equal(done.returncode, code, f'exit code of {words}: {done.stderr}')
+        for wrong, why in (('short', 'an id has 18 characters'),
+                           ('A' * 17 + 'B', 'an id ends in A, Q, g or w'),
+                           ('/' + 'A' * 17 + 'B.jpg', 'an id ends in A, Q, g or w'),
+                           ('A' * 17 + '+', "an id has only letters, digits, '-' and '_'")):
+            done = cluster.hayloft('get', wrong, wanted=2)
+            check_equal(done.stderr, f'hayloft: {wrong} is no id: {why}\n', 'the reason')
+        for path in ('/favicon.ico', '/robots.txt'):
+            check_equal(cluster.request('GET', path)[0], 404, path)
         run(f'{BIN}/hayloft', 'no-such-command', wanted=2)
         run(f'{BIN}/hayloft', wanted=2)
         for binary in os.listdir(BIN):

@@ -83,6 +83,9 @@ TEST_CASE("file_address: every address has one text of 18 characters") {
     CAPTURE(bad);
     CHECK_FALSE(ParseFileAddress(bad).has_value());
   }
+  CHECK(WhyNoFileAddress("AAAAAAAAAAAAAAAAA") == "an id has 18 characters");
+  CHECK(WhyNoFileAddress("AAAAAAAAAAAAAAAAAB") == "an id ends in A, Q, g or w");
+  CHECK(WhyNoFileAddress("AAAAAAAA+AAAAAAAAA") == "an id has only letters, digits, '-' and '_'");
 }
 
 TEST_CASE("delete_token: S08: only the right key, file and nonce make one") {

@@ -44,15 +44,16 @@ TEST_CASE("routes: malformed ids are 400, the all-A id is well-formed, other pat
   const HttpMethod get = HttpMethod::kGet;
   CHECK_EQ(StatusOf(get, "/AAAAAAAAAAAAAAAAAA"), 200);
   CHECK_EQ(StatusOf(get, "/AAAAAAAAAAAAAAAAAB"), 400);  // a spare bit is set
-  for (const char* path : {"/x", "/AAAAAAAAAAAAAAAAA", "/AAAAAAAAAAAAAAAAAAA",
-                           "/AAAAAAAAAAAAAAAA+A", "/AAAAAAAAAAAAAAAAAA.", "/AAAAAAAAAAAAAAAAAA.j~g",
-                           "/..", "/AAAAAAAAAAAAAAAAAA.123456789", "/%2e%2e%2fAAAAAAAAA",
-                           "/v1/files/", "/v1/files/x", "/v1/files/x/undelete", "/favicon.ico"}) {
+  for (const char* path :
+       {"/x", "/AAAAAAAAAAAAAAAAA", "/AAAAAAAAAAAAAAAAAAA", "/AAAAAAAAAAAAAAAA+A",
+        "/AAAAAAAAAAAAAAAAAA.", "/AAAAAAAAAAAAAAAAAA.j~g", "/..", "/AAAAAAAAAAAAAAAAAA.123456789",
+        "/%2e%2e%2fAAAAAAAAA", "/v1/files/", "/v1/files/x", "/v1/files/x/undelete", "/favicon.png",
+        "/v1/files/robots.txt"}) {
     CAPTURE(path);
     CHECK_EQ(StatusOf(get, path), 400);
   }
   for (const char* path : {"/", "//", "/a/b", "/v1/", "/v1/filesx/y", "/../etc/passwd", "*", "",
-                           "/v1/files/AAAAAAAAAAAAAAAAAA/other"}) {
+                           "/v1/files/AAAAAAAAAAAAAAAAAA/other", "/favicon.ico", "/robots.txt"}) {
     CAPTURE(path);
     CHECK_EQ(StatusOf(get, path), 404);
   }
