@@ -22,16 +22,16 @@ ClientCore::ClientCore(ClientOptions options, Random* random)
 
 // --- Operations and their timers ---
 
-// Null when too many are in flight.
+// Null when too many are in flight; only else is *kind taken.
 template <typename Kind>
-ClientCore::Op* ClientCore::NewOp(Kind&& kind, uint32_t timeout_ms, Now now) {
+ClientCore::Op* ClientCore::NewOp(Kind* kind, uint32_t timeout_ms, Now now) {
   if (ops_.size() >= options_.ops_max) return nullptr;
   const uint64_t op_id = last_op_id_;
   Op& op = ops_[op_id];
   op.id = op_id;
   op.deadline_ms = now.mono_ms + timeout_ms;
   op.due_ms = op.deadline_ms;
-  op.kind = std::forward<Kind>(kind);
+  op.kind = std::move(*kind);
   timers_.emplace(op.due_ms, op_id);
   ASSERT(timers_.size() == ops_.size());
   return &op;
@@ -166,7 +166,7 @@ uint64_t ClientCore::Put(PutRequest&& request, Now now, ClientOutbox* outbox) {
     PutOp put{.request = std::move(request), .piece_crcs = {}, .tried = {}};
     put.piece_crcs = PieceCrcs(put.request.stored.bytes());
     const uint32_t timeout_ms = put.request.timeout_ms;
-    if (Op* op = NewOp(std::move(put), timeout_ms, now)) {
+    if (Op* op = NewOp(&put, timeout_ms, now)) {
       StartPut(op, now, outbox);
       return op_id;
     }
@@ -202,12 +202,12 @@ uint64_t ClientCore::SetDelete(SetDeleteRequest&& request, Now now, ClientOutbox
 
 uint64_t ClientCore::StartFile(FileOp&& file, uint32_t timeout_ms, Now now, ClientOutbox* outbox) {
   const uint64_t op_id = ++last_op_id_;
-  if (Op* op = NewOp(std::move(file), timeout_ms, now)) {
+  if (Op* op = NewOp(&file, timeout_ms, now)) {
     StartRound(op, now, outbox);
   } else {
     Op refused;
     refused.id = op_id;
-    refused.kind = std::move(file);  // NewOp takes nothing when it refuses
+    refused.kind = std::move(file);
     Answer(&refused, Err::kBusy, outbox);
   }
   return op_id;
@@ -222,7 +222,7 @@ uint64_t ClientCore::Status(uint32_t timeout_ms, Now now, ClientOutbox* outbox) 
     status.done.nameservers.push_back({.address = address, .err = Err::kTimeout, .status = {}});
   }
   status.awaited = options_.nameservers.size();
-  Op* op = NewOp(std::move(status), timeout_ms, now);
+  Op* op = NewOp(&status, timeout_ms, now);
   if (op == nullptr) {
     for (NameserverStatus& one : status.done.nameservers) one.err = Err::kBusy;
     outbox->statuses.push_back(std::move(status.done));

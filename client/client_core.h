@@ -58,7 +58,7 @@ class ClientCore {
 
   // client_core.cc: operations, timers, nameservers
   template <typename Kind>
-  Op* NewOp(Kind&& kind, uint32_t timeout_ms, Now now);
+  Op* NewOp(Kind* kind, uint32_t timeout_ms, Now now);
   Op* FindOp(uint64_t op_id);
   void SetTimer(Op* op, uint64_t due_ms);
   void Resume(Op* op, Now now, ClientOutbox* outbox);

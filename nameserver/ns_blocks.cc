@@ -74,6 +74,7 @@ void NsCore::LearnKnownBlock(uint32_t dsp_id, const BlockRecord& record, const p
                              NsOutbox* outbox) {
   BlockRecord next = record;
   const int member = MemberIndex(state_.blocks.SetMembers(record.set), dsp_id);
+  ASSERT(member >= 0);
   next.absent &= static_cast<uint8_t>(~(1u << member));
   next.needles = info.needles();
   state_.blocks.Put(next);
