@@ -129,11 +129,12 @@ fuzz:
 	$(MAKE) MODE=fuzz CXX="$(FUZZ_CXX)" fuzz-binaries
 	tests/fuzz/run.py --out out/fuzz --runs $(FUZZ_RUNS) --target "$(FUZZ_TARGET)" --jobs $(JOBS)
 fuzz-binaries: $(FUZZ_BINARIES)
-out/fuzz/bin/%: out/fuzz/tests/fuzz/%.o $(LIB)
+FUZZ_SIM_O := $(OUT)/tests/sim/sim_device.o $(OUT)/tests/sim/mem_kv.o
+out/fuzz/bin/%: out/fuzz/tests/fuzz/%.o $(FUZZ_SIM_O) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-.PRECIOUS: out/gen/%.pb.h
+.PRECIOUS: out/gen/%.pb.h out/fuzz/tests/fuzz/%.o
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
 # --- checks -----------------------------------------------------------------------------------------
@@ -143,6 +144,7 @@ out/fuzz/bin/%: out/fuzz/tests/fuzz/%.o $(LIB)
 lint:
 	@tests/lint/lint.py
 	@tests/lint/lint_test.py
+	@tests/lint/run_test.py
 
 # Slow (a compilation a file), therefore apart from lint. TIDY="a.cc b.cc" checks only these.
 TIDY ?= $(SOURCES)

@@ -142,6 +142,8 @@ std::string EncodeCloseRecord(const CloseRecord& record, uint64_t life) {
 Result<CloseRecord> DecodeCloseRecord(Bytes bytes, uint64_t life) {
   TRY_ASSIGN(const ClosePage page, TakePage<ClosePage>(bytes, kCloseMagic));
   if (page.crc != BodyCrc(page, CrcOf64(life))) return Err::kCorrupt;
+  if (page.block_id > kBlockIdMax || page.needles > kNeedlesPerBlockMax) return Err::kCorrupt;
+  if (page.end < kFirstNeedleOffset || page.end > kBlockBytesMax) return Err::kCorrupt;
   return CloseRecord{.block_id = page.block_id,
                      .block_epoch = page.block_epoch,
                      .end = page.end,
@@ -217,7 +219,10 @@ Result<Footer> DecodeFooter(Bytes tail, uint64_t* needed) {
   if (trailer.needles > kNeedlesPerBlockMax) return Err::kCorrupt;
   if (trailer.body_bytes != FooterBodyBytes(trailer.needles)) return Err::kCorrupt;
   if (trailer.data_end < kFirstNeedleOffset) return Err::kCorrupt;
-  if (trailer.data_end > kBlockBytesMax) return Err::kCorrupt;
+  if (trailer.data_end > kBlockBytesMax || trailer.data_end % kNeedleAlign != 0) {
+    return Err::kCorrupt;
+  }
+  if (uint64_t{trailer.lost} + trailer.purged > trailer.needles) return Err::kCorrupt;
   *needed += trailer.body_bytes;
   if (tail.size() < *needed) return Err::kTooLarge;
   const Bytes body = tail.subspan(tail.size() - *needed, trailer.body_bytes);

@@ -121,6 +121,7 @@ struct CloseRecord {
   uint32_t needles = 0;
 };
 std::string EncodeCloseRecord(const CloseRecord& record, uint64_t life);
+// kCorrupt also for more needles, or an end elsewhere, than a block can have.
 Result<CloseRecord> DecodeCloseRecord(Bytes page, uint64_t life);
 
 // --- Footer

@@ -95,7 +95,7 @@ uint32_t DeleteState::DeletedIn(uint64_t block_id) const {
 Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state) {
   const Err err = LoadReadOnly(device, kv, state);
   if (err != Err::kOk && err != Err::kNotFound) return err;
-  if (err == Err::kOk && damaged_ == 0) {
+  if (err == Err::kOk && damaged_ == 0 && !torn_page_) {
     TRY_ASSIGN(const uint64_t size, device->Size(file_));
     if (end_ < size) {
       PROBE("delete_log_tail_cut");
@@ -105,6 +105,12 @@ Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* st
     TRY(device->Sync(file_));  // nothing is believed that a second crash could take back
     FillFastStart(kv, *state);
     return Err::kOk;
+  }
+  if (torn_page_) {
+    // Behind a later commit its torn records would look like damage.
+    PROBE("delete_log_torn_page");
+    LOG_INFO("delete_log_torn_page", "end=%llu action=rewrite",
+             static_cast<unsigned long long>(end_));
   }
   IoJob job;
   job.steps = RewriteSteps(*state, new_log_id);
@@ -167,6 +173,7 @@ Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
       if (IsZero(StructBytes(record)) && i > 0) continue;  // padding; each page begins with one
       ++unsound;
     }
+    if (end_ == page + kPageBytes) torn_page_ = unsound > 0;
   }
   return Err::kOk;
 }

@@ -46,8 +46,8 @@ class DeleteState {
 class DeleteLog {
  public:
   // Reads the log into `state`, or makes an empty one with `new_log_id`. A torn tail is cut and the
-  // rest fsynced. If it was damaged, a new log is written from what is sound of it and LevelDB's
-  // copy. kIo, kFull.
+  // rest fsynced. If a page is torn in its middle, or anything was damaged, a new log is written
+  // from what is sound of it and LevelDB's copy. kIo, kFull.
   Err Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state);
   // The same without changing anything on the disk; kNotFound when there is no log.
   Err LoadReadOnly(Device* device, Kv* kv, DeleteState* state);
@@ -79,6 +79,7 @@ class DeleteLog {
   uint64_t log_id_ = 0;
   uint64_t end_ = 0;  // where the next commit goes
   uint64_t damaged_ = 0;
+  bool torn_page_ = false;     // the last page with a sound record also holds unsound ones
   uint64_t append_bytes_ = 0;  // of the last commit
   uint64_t rewrite_log_id_ = 0;
   uint64_t rewrite_end_ = 0;

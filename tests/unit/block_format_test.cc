@@ -103,6 +103,45 @@ TEST_CASE("block_format: each byte of a block's header and close page flipped is
   CHECK_FALSE(DecodeCloseRecord(AsBytes(close), samples::kLife + 1).ok());
 }
 
+// Recovery makes a list as long as `needles` says: a sound checksum is no reason to believe it.
+TEST_CASE("block_format: a close record beyond what a block can hold is refused") {
+  const auto decodes = [](const CloseRecord& record) {
+    const std::string page = EncodeCloseRecord(record, samples::kLife);
+    return DecodeCloseRecord(AsBytes(page), samples::kLife).ok();
+  };
+  CloseRecord record = samples::SampleClose();
+  record.needles = kNeedlesPerBlockMax;
+  record.end = kBlockBytesMax;
+  CHECK(decodes(record));
+  record.needles = kNeedlesPerBlockMax + 1;
+  CHECK_FALSE(decodes(record));
+  record = samples::SampleClose();
+  record.end = kBlockBytesMax + 1;
+  CHECK_FALSE(decodes(record));
+  record.end = kFirstNeedleOffset - 1;
+  CHECK_FALSE(decodes(record));
+  record = samples::SampleClose();
+  record.block_id = kBlockIdMax + 1;
+  CHECK_FALSE(decodes(record));
+}
+
+TEST_CASE("block_format: a footer that contradicts itself is refused") {
+  const auto decodes = [](const Footer& footer) {
+    uint64_t needed = 0;
+    return DecodeFooter(AsBytes(EncodeFooter(footer)), &needed).ok();
+  };
+  Footer footer = samples::SampleFooter();
+  CHECK(decodes(footer));
+  footer.lost = 3;  // of two
+  CHECK_FALSE(decodes(footer));
+  footer.lost = 2;
+  footer.purged = {0};
+  CHECK_FALSE(decodes(footer));
+  footer = samples::SampleFooter();
+  footer.data_end += 4;
+  CHECK_FALSE(decodes(footer));
+}
+
 TEST_CASE("block_format: F25: each byte of a footer flipped or cut is detected") {
   DetectsAll(EncodeFooter(samples::SampleFooter()), [](const std::string& bytes) {
     uint64_t needed = 0;
