@@ -1,6 +1,7 @@
 // `hayloft put FILE... | -` and `hayloft put -r DIR --manifest OUT.tsv`.
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <set>
 
@@ -32,6 +33,7 @@ struct PutOptions {
 };
 
 constexpr size_t kManifestBatch = 256;
+constexpr uint64_t kGraceMs = 5'000;  // for what is under way when a signal comes
 
 // What is known of a file that is on its way.
 struct Sent {
@@ -56,10 +58,14 @@ class Putter {
   void Print(const ManifestLine& line, const Sent& sent);
   void WriteDown(const ManifestLine& line);
   void SyncManifest();
+  void WatchSignals();
+  void OnSignal(int number);
+  int EndInterrupted();
   // Going on would store files whose ids are lost.
   [[noreturn]] static void GiveUp(const std::string& why) { std::exit(Complain(why)); }
   void Fail(const std::string& name, const std::string& why) {
     ++failed_;
+    ++settled_;
     Complain(name + ": " + why);
   }
 
@@ -71,8 +77,12 @@ class Putter {
   std::optional<Progress> progress_;
   Hasher hasher_;
   SystemRandom random_;
+  std::vector<Loop::Handle> signals_;
+  Loop::Handle grace_;
   size_t next_ = 0;
+  size_t settled_ = 0;  // of sources_.files: stored or failed
   size_t failed_ = 0;
+  int interrupted_ = 0;  // by which signal
 };
 
 int Putter::Run(const std::vector<std::string>& arguments) {
@@ -82,8 +92,10 @@ int Putter::Run(const std::vector<std::string>& arguments) {
     Complain("without the cluster's key (--cluster-key-file) files get no delete token");
   }
   progress_.emplace("put", sources_.files.size());
+  WatchSignals();
   Pipeline pipeline(session_->loop(), put_.in_flight);
   pipeline.Run([this](Pipeline::Done done) { return StartNext(done); });
+  if (settled_ < sources_.files.size()) return EndInterrupted();
   SyncManifest();
   progress_.reset();
   if (failed_ > 0) return Complain(std::to_string(failed_) + " were not stored; see above");
@@ -122,10 +134,13 @@ bool Putter::OpenManifest() {
 }
 
 std::optional<uint64_t> Putter::StartNext(const Pipeline::Done& done) {
-  while (next_ < sources_.files.size()) {
+  while (next_ < sources_.files.size() && interrupted_ == 0) {
     const Source& source = sources_.files[next_++];
     std::string why;
+    const bool standard_input = source.name == "-";
+    if (standard_input) signals_.clear();  // who waits for it wants to be ended at once
     const Result<std::string> bytes = ReadWholeFile(source.path, kFileBytesMax, &why);
+    if (standard_input) WatchSignals();
     if (!bytes.ok()) {
       Fail(source.name, IsFolder(source.path) ? "it is a folder; use -r" : why);
       continue;
@@ -170,6 +185,7 @@ void Putter::OnPut(const Sent& sent, const PutDone& done) {
   ManifestLine line{.path = sent.name, .id = ToText(done.address), .token = ""};
   const ClusterKey* key = session_->key();
   if (key != nullptr) line.token = MakeDeleteToken(*key, done.address, sent.nonce);
+  ++settled_;
   progress_->Add(sent.size);
   manifest_.has_value() ? WriteDown(line) : Print(line, sent);
 }
@@ -200,6 +216,30 @@ void Putter::WriteDown(const ManifestLine& line) {
 void Putter::SyncManifest() {
   if (!manifest_.has_value() || manifest_->Sync() == Err::kOk) return;
   GiveUp("cannot write the manifest " + put_.manifest + ": " + ErrnoText(errno));
+}
+
+// The first signal lets finish what is under way, so that whatever was stored is also told; a
+// second one ends the process at once.
+void Putter::WatchSignals() {
+  for (const int number : {SIGINT, SIGTERM}) {
+    signals_.push_back(session_->loop()->OnSignal(number, [this, number] { OnSignal(number); }));
+  }
+}
+
+void Putter::OnSignal(int number) {
+  interrupted_ = number;
+  session_->loop()->Post([this] { signals_.clear(); });  // not within one of them
+  grace_ = session_->loop()->After(kGraceMs, [this] { std::exit(EndInterrupted()); });
+}
+
+int Putter::EndInterrupted() {
+  ASSERT(interrupted_ != 0);
+  SyncManifest();
+  progress_.reset();
+  const std::string left = std::to_string(sources_.files.size() - settled_);
+  return Complain("interrupted: not stored or not known to be: " + left +
+                      (manifest_.has_value() ? "; the same command goes on with them" : ""),
+                  128 + interrupted_);
 }
 
 }  // namespace

@@ -166,10 +166,10 @@ def test_down_does_not_wait_for_an_up_that_waits():
             check(' ended: ' in up.stderr.read(), 'up says why it gave up')
 
 
-def is_waiting(pid):
+def is_waiting(pid, what='socket:'):
     """Whether a process has sockets: `up` opens its first when nothing is left to be started."""
     with contextlib.suppress(OSError):
-        return any(os.readlink(f'/proc/{pid}/fd/{fd}').startswith('socket:')
+        return any(os.readlink(f'/proc/{pid}/fd/{fd}').startswith(what)
                    for fd in os.listdir(f'/proc/{pid}/fd'))
     return False
 
@@ -371,6 +371,71 @@ def test_put_goes_on_after_a_kill():
         check_equal({path: second[path] for path in first}, first, 'the first lines')
         check_equal(sorted(second), sorted(files), 'paths')
         cluster.hayloft('get', '--manifest', manifest, '--verify', source)
+
+
+def test_put_that_is_interrupted_tells_what_it_stored():
+    """SIGINT, SIGTERM: what is under way ends in the manifest, and a rerun stores only the rest."""
+    with Cluster() as cluster:
+        cluster.up()
+        source, manifest = os.path.join(cluster.dir, 'in'), os.path.join(cluster.dir, 'm.tsv')
+        files = write_files(source, 2500)
+        command = [f'{BIN}/hayloft', 'put', '--dir', cluster.dir, '-r', source,
+                   '--manifest', manifest, '--in-flight', '16']
+        before = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as put:
+                wait_until(lambda size=before: os.path.exists(manifest) and
+                           os.path.getsize(manifest) > size + 10_000, 'some lines are written')
+                put.send_signal(number)
+                told = put.communicate(timeout=60)[1]
+            before = os.path.getsize(manifest)
+            lines = read_manifest(manifest)
+            check_equal(put.returncode, 128 + number, 'exit code')
+            check(0 < len(lines) < len(files), f'{len(lines)} of {len(files)} lines')
+            check_equal(told, 'hayloft: interrupted: not stored or not known to be: '
+                        f'{len(files) - len(lines)}; the same command goes on with them\n', 'told')
+            wait_until(lambda count=len(lines): cluster.status()['files']['live'] == count,
+                       'no file is stored without a line')
+        cluster.hayloft('put', '-r', source, '--manifest', manifest)
+        check_equal(sorted(read_manifest(manifest)), sorted(files), 'paths')
+        cluster.hayloft('get', '--manifest', manifest, '--verify', source)
+        wait_until(lambda: cluster.status()['files']['live'] == len(files), 'none is there twice')
+
+
+def test_a_single_put_that_is_interrupted_ends_soon():
+    """No answer comes: 128 + signal after a grace time, at once by a second signal."""
+    with Cluster() as cluster:
+        cluster.up()
+        path = os.path.join(cluster.dir, 'one')
+        with open(path, 'wb') as file:
+            file.write(b'one')
+        command = [f'{BIN}/hayloft', 'put', '--dir', cluster.dir]
+        with subprocess.Popen(command + ['-'], stdin=subprocess.PIPE) as put:
+            wait_until(lambda: is_waiting(put.pid, 'anon_inode:[eventpoll]') and
+                       not catches(put.pid, signal.SIGINT), 'it reads')
+            put.send_signal(signal.SIGINT)
+            check_equal(put.wait(timeout=5), -signal.SIGINT, 'while it waits for standard input')
+        nameserver = cluster.processes('nameserver')[0]
+        cluster.kill(nameserver, signal.SIGSTOP)
+        for count, wanted in ((1, 128 + signal.SIGTERM), (2, -signal.SIGTERM)):
+            with subprocess.Popen(command + [path], stderr=subprocess.PIPE, text=True) as put:
+                wait_until(lambda: is_waiting(put.pid), 'it waits for the nameserver')
+                start = time.monotonic()
+                put.send_signal(signal.SIGTERM)
+                if count == 2:
+                    wait_until(lambda: not catches(put.pid, signal.SIGTERM), 'the first was taken')
+                    put.send_signal(signal.SIGTERM)
+                told = put.communicate(timeout=30)[1]
+            check_equal(put.returncode, wanted, f'exit code after {count} signals: {told!r}')
+            check(time.monotonic() - start < (9 if count == 1 else 4), 'in time')
+            check(count == 2 or told.endswith('not known to be: 1\n'), told)
+        cluster.kill(nameserver, signal.SIGCONT)
+
+
+def catches(pid, number):
+    with open(f'/proc/{pid}/status', encoding='ascii') as file:
+        caught = next(line for line in file if line.startswith('SigCgt:'))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_standard_input_and_exit_codes():
