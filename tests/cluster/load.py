@@ -130,7 +130,7 @@ def by_replica(cluster, files):
 
 
 def check_nothing_lost(cluster, uploaders):
-    """Every acknowledged file is read from each dsp that has it; every acknowledged delete holds."""
+    """Every acknowledged file is read from each dsp that has it; acknowledged deletes hold."""
     for dsp, files in by_replica(cluster, uploaders.stored).items():
         with open(uploaders.manifest, 'w', encoding='utf-8') as file:
             file.writelines(f'{name}\t{file_id}\t\n' for name, file_id in files)
