@@ -26,6 +26,11 @@ void PrepareProcess() {
   (void)std::signal(SIGPIPE, SIG_IGN);
 }
 
+uint64_t OpenFilesMax() {
+  rlimit files{};
+  return getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 1024;
+}
+
 Result<std::string> ReadClusterKey(const std::string& path, std::string* why) {
   if (path.empty()) return std::string();
   struct stat info {};

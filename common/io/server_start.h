@@ -11,6 +11,9 @@ namespace hayloft {
 // error of a write), and writes no core files: they would hold secrets.
 void PrepareProcess();
 
+// How many descriptors this process may have at once.
+uint64_t OpenFilesMax();
+
 // The secret in a cluster key file, without the newline at its end. kConfig with one line of cause
 // in `why`: unreadable, open to other users, or shorter than 32 bytes. An empty path is an empty
 // key.

@@ -45,7 +45,9 @@ struct Block {
   uint64_t block_epoch = 0;  // appends with another one are refused; raised by closing
   uint64_t life = 0;
   pb::BlockState state = pb::BLOCK_OPEN;
-  FileHandle file;
+  FileHandle file;         // of a sealed block only while it is among the last read
+  uint64_t file_used = 0;  // sealed and open: its key in the order of use
+  uint32_t reads = 0;      // under way; the file stays open meanwhile
   uint64_t end = kFirstNeedleOffset;
   uint32_t lost = 0;
   bool doubtful =

@@ -41,13 +41,26 @@ bool AllZero(Bytes bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
 }
 
-// A page is exactly its struct and zeros, so that a flip anywhere in it is noticed.
+// What a struct with another magic is. The last character of a magic is its version; a later
+// version covers its magic by its CRC, at whatever place that lies. So a flipped bit in a magic of
+// ours leaves our CRC whole, and is damage; a later version's struct does not fit our CRC.
+Err WrongMagic(uint32_t found, uint32_t ours, bool our_crc_fits) {
+  const bool same_kind = (found & 0xffffff) == (ours & 0xffffff);
+  const uint32_t version = found >> 24;
+  const bool later = same_kind && version > ours >> 24 && version <= '9';
+  return later && !our_crc_fits ? Err::kUnsupported : Err::kCorrupt;
+}
+
+// A page is exactly its struct and zeros, so that a flip anywhere in it is noticed. `crc_before` is
+// the CRC of what the page's own covers in front of it.
 template <typename Struct>
-Result<Struct> TakePage(Bytes page, uint32_t magic) {
+Result<Struct> TakePage(Bytes page, uint32_t magic, uint32_t crc_before = 0) {
   ByteReader reader(page);
   const Struct value = reader.TakeStruct<Struct>();
-  if (!reader.ok() || value.magic != magic) return Err::kCorrupt;
-  if (page.size() < kPageBytes) return Err::kCorrupt;
+  if (!reader.ok()) return Err::kCorrupt;
+  const bool crc_fits = value.crc == BodyCrc(value, crc_before);
+  if (value.magic != magic) return WrongMagic(value.magic, magic, crc_fits);
+  if (!crc_fits || page.size() < kPageBytes) return Err::kCorrupt;
   const Bytes rest = page.subspan(sizeof(Struct), kPageBytes - sizeof(Struct));
   if (!AllZero(rest)) return Err::kCorrupt;
   return value;
@@ -76,7 +89,6 @@ std::string EncodeSuperblock(const Superblock& superblock) {
 
 Result<Superblock> DecodeSuperblock(Bytes bytes) {
   TRY_ASSIGN(const SuperblockPage page, TakePage<SuperblockPage>(bytes, kSuperblockMagic));
-  if (page.crc != BodyCrc(page)) return Err::kCorrupt;
   if (page.format_version > kDiskFormatVersion) return Err::kUnsupported;
   if (page.block_bytes < kBlockBytesMin || page.block_bytes > kBlockBytesMax) return Err::kCorrupt;
   if (page.disk_state > static_cast<uint8_t>(DiskState::kFailed)) return Err::kCorrupt;
@@ -115,7 +127,6 @@ std::string EncodeBlockHeader(const BlockHeader& header) {
 
 Result<BlockHeader> DecodeBlockHeader(Bytes bytes) {
   TRY_ASSIGN(const BlockHeaderPage page, TakePage<BlockHeaderPage>(bytes, kBlockMagic));
-  if (page.crc != BodyCrc(page)) return Err::kCorrupt;
   if (page.block_id > kBlockIdMax) return Err::kCorrupt;
   if (page.set_size == 0 || page.set_size > kReplicasMax) return Err::kCorrupt;
   BlockHeader header;
@@ -140,8 +151,7 @@ std::string EncodeCloseRecord(const CloseRecord& record, uint64_t life) {
 }
 
 Result<CloseRecord> DecodeCloseRecord(Bytes bytes, uint64_t life) {
-  TRY_ASSIGN(const ClosePage page, TakePage<ClosePage>(bytes, kCloseMagic));
-  if (page.crc != BodyCrc(page, CrcOf64(life))) return Err::kCorrupt;
+  TRY_ASSIGN(const ClosePage page, TakePage<ClosePage>(bytes, kCloseMagic, CrcOf64(life)));
   if (page.block_id > kBlockIdMax || page.needles > kNeedlesPerBlockMax) return Err::kCorrupt;
   if (page.end < kFirstNeedleOffset || page.end > kBlockBytesMax) return Err::kCorrupt;
   return CloseRecord{.block_id = page.block_id,
@@ -215,7 +225,9 @@ Result<Footer> DecodeFooter(Bytes tail, uint64_t* needed) {
   if (tail.size() < sizeof(FooterTrailer)) return Err::kTooLarge;
   ByteReader reader(tail.last(sizeof(FooterTrailer)));
   const FooterTrailer trailer = reader.TakeStruct<FooterTrailer>();
-  if (trailer.magic != kFooterMagic || trailer.crc != BodyCrc(trailer)) return Err::kCorrupt;
+  const bool crc_fits = trailer.crc == BodyCrc(trailer);
+  if (trailer.magic != kFooterMagic) return WrongMagic(trailer.magic, kFooterMagic, crc_fits);
+  if (!crc_fits) return Err::kCorrupt;
   if (trailer.needles > kNeedlesPerBlockMax) return Err::kCorrupt;
   if (trailer.body_bytes != FooterBodyBytes(trailer.needles)) return Err::kCorrupt;
   if (trailer.data_end < kFirstNeedleOffset) return Err::kCorrupt;
@@ -250,7 +262,6 @@ std::string EncodeDeleteLogHeader(uint64_t log_id) {
 
 Result<uint64_t> DecodeDeleteLogHeader(Bytes bytes) {
   TRY_ASSIGN(const DeleteLogPage page, TakePage<DeleteLogPage>(bytes, kDeleteLogMagic));
-  if (page.crc != BodyCrc(page)) return Err::kCorrupt;
   return uint64_t{page.log_id};
 }
 
@@ -259,9 +270,13 @@ void SealDeleteRecord(DeleteRecord* record, uint64_t log_id, uint64_t offset) {
   record->crc = BodyCrc(*record, CrcOf64(offset, CrcOf64(log_id)));
 }
 
-bool DeleteRecordIntact(const DeleteRecord& record, uint64_t log_id, uint64_t offset) {
-  return record.magic == kDeleteRecordMagic &&
-         record.crc == BodyCrc(record, CrcOf64(offset, CrcOf64(log_id)));
+Err CheckDeleteRecord(const DeleteRecord& record, uint64_t log_id, uint64_t offset) {
+  const bool crc_fits = record.crc == BodyCrc(record, CrcOf64(offset, CrcOf64(log_id)));
+  if (record.magic != kDeleteRecordMagic) {
+    return WrongMagic(record.magic, kDeleteRecordMagic, crc_fits);
+  }
+  if (!crc_fits) return Err::kCorrupt;
+  return record.kind == kDeleteKindCounter ? Err::kOk : Err::kUnsupported;
 }
 
 namespace {

@@ -99,6 +99,7 @@ struct BlockHeader {
   std::vector<uint32_t> set_dsp_ids;
 };
 std::string EncodeBlockHeader(const BlockHeader& header);  // both pages: the close page zeroed
+// kCorrupt; kUnsupported for a layout that a later version wrote. So for all that follow.
 Result<BlockHeader> DecodeBlockHeader(Bytes page);
 
 // Written when the block closes. Its CRC covers the life number, so that the record of a file's
@@ -206,7 +207,8 @@ inline constexpr size_t kDeleteRecordsPerPage = kPageBytes / sizeof(DeleteRecord
 std::string EncodeDeleteLogHeader(uint64_t log_id);                             // one page
 Result<uint64_t> DecodeDeleteLogHeader(Bytes page);                             // the log id
 void SealDeleteRecord(DeleteRecord* record, uint64_t log_id, uint64_t offset);  // magic and CRC
-bool DeleteRecordIntact(const DeleteRecord& record, uint64_t log_id, uint64_t offset);
+// kCorrupt; kUnsupported for a record or a kind that a later version wrote.
+Err CheckDeleteRecord(const DeleteRecord& record, uint64_t log_id, uint64_t offset);
 
 // --- Names
 // ----------------------------------------------------------------------------------------

@@ -26,8 +26,6 @@ struct KvValue {
   le64 changed_ms;
 };
 
-// In LevelDB: its copy of the log is whole. A store that was set aside leaves one without.
-
 Kv::Change KvChange(uint64_t block_id, const DeleteEntry& entry) {
   const KvValue value{.counter = entry.counter, .changed_ms = entry.changed_ms};
   return {.key = KvKey(block_id, entry.sequence), .value = std::string(AsText(StructBytes(value)))};
@@ -92,18 +90,16 @@ uint32_t DeleteState::DeletedIn(uint64_t block_id) const {
                     [](const DeleteEntry& entry) { return entry.deleted(); }));
 }
 
-Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state) {
-  const Err err = LoadReadOnly(device, kv, state);
-  if (err != Err::kOk && err != Err::kNotFound) return err;
-  if (err == Err::kOk && damaged_ == 0 && !torn_page_) {
+Err DeleteLog::Settle(Device* device, Kv* kv, uint64_t new_log_id, const DeleteState& state) {
+  if (file_.valid() && damaged_ == 0 && !torn_page_) {
     TRY_ASSIGN(const uint64_t size, device->Size(file_));
     if (end_ < size) {
       PROBE("delete_log_tail_cut");
       LOG_INFO("delete_log_tail_cut", "bytes=%llu", static_cast<unsigned long long>(size - end_));
       TRY(device->Truncate(file_, end_));
     }
-    TRY(device->Sync(file_));  // nothing is believed that a second crash could take back
-    FillFastStart(kv, *state);
+    TRY(SyncErr(device->Sync(file_)));  // nothing is believed that a second crash could take back
+    FillFastStart(kv, state);
     return Err::kOk;
   }
   if (torn_page_) {
@@ -113,18 +109,18 @@ Err DeleteLog::Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* st
              static_cast<unsigned long long>(end_));
   }
   IoJob job;
-  job.steps = RewriteSteps(*state, new_log_id);
+  job.steps = RewriteSteps(state, new_log_id);
   const JobDone done = RunJob(job, device, kv);
-  TRY(done.err);
+  TRY(JobErr(done));
   const FileHandle old = Replaced(done.file);
   if (old.valid()) device->Close(old);
-  FillFastStart(kv, *state);
+  FillFastStart(kv, state);
   return Err::kOk;
 }
 
 // LevelDB's copy is written after the log's sync: whatever it holds was acknowledged. What the log
 // lacks of it was damaged, be it in the middle, in a tail that looks torn, or cut by hand.
-Err DeleteLog::LoadReadOnly(Device* device, Kv* kv, DeleteState* state) {
+Err DeleteLog::Load(Device* device, Kv* kv, DeleteState* state) {
   const Result<FileHandle> file = device->Open(kLogName);
   if (!file.ok() && file.err() != Err::kNotFound) return file.err();
   if (file.ok()) {
@@ -137,7 +133,7 @@ Err DeleteLog::LoadReadOnly(Device* device, Kv* kv, DeleteState* state) {
     LOG_WARN("delete_log_damaged", "records=%llu action=merge_and_rewrite",
              static_cast<unsigned long long>(damaged_));
   }
-  return file.err();
+  return Err::kOk;
 }
 
 // Only what lies behind the last sound record can be a commit that a crash interrupted; anything
@@ -149,6 +145,7 @@ Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
   const Result<uint64_t> log_id =
       DecodeDeleteLogHeader(Bytes(bytes).first(std::min(size, kPageBytes)));
   end_ = kPageBytes;
+  if (log_id.err() == Err::kUnsupported) return Err::kUnsupported;
   if (!log_id.ok()) {
     damaged_ = 1;
     return Err::kOk;
@@ -160,8 +157,9 @@ Err DeleteLog::ReadAll(Device* device, DeleteState* state) {
       const uint64_t at = page + i * sizeof(DeleteRecord);
       DeleteRecord record;
       std::memcpy(&record, bytes.data() + at, sizeof(record));
-      if (DeleteRecordIntact(record, log_id_, at)) {
-        if (record.kind != kDeleteKindCounter) return Err::kUnsupported;  // a later version's
+      const Err sound = CheckDeleteRecord(record, log_id_, at);
+      if (sound == Err::kUnsupported) return sound;
+      if (sound == Err::kOk) {
         damaged_ += std::exchange(unsound, 0);
         end_ = page + kPageBytes;
         (void)state->Raise({.block_id = record.block_id,  // an older record repeats what is known
@@ -229,7 +227,13 @@ std::vector<IoStep> DeleteLog::AppendSteps(const std::vector<DeleteChange>& chan
   return steps;
 }
 
-void DeleteLog::TakeBackAppend() { end_ -= std::exchange(append_bytes_, 0); }
+std::vector<IoStep> DeleteLog::TakeBackSteps() {
+  end_ -= std::exchange(append_bytes_, 0);
+  std::vector<IoStep> steps(2);
+  steps[0] = {.op = IoStep::Op::kTruncate, .file = file_, .size = end_};
+  steps[1] = {.op = IoStep::Op::kSync, .file = file_};
+  return steps;
+}
 
 bool DeleteLog::NeedsRewrite(const DeleteState& state, uint64_t bytes_min) const {
   const uint64_t live = PageCeil(state.entries() * sizeof(DeleteRecord)) + kPageBytes;

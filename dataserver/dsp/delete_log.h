@@ -45,19 +45,22 @@ class DeleteState {
 
 class DeleteLog {
  public:
-  // Reads the log into `state`, or makes an empty one with `new_log_id`. A torn tail is cut and the
-  // rest fsynced. If a page is torn in its middle, or anything was damaged, a new log is written
-  // from what is sound of it and LevelDB's copy. kIo, kFull.
-  Err Load(Device* device, Kv* kv, uint64_t new_log_id, DeleteState* state);
-  // The same without changing anything on the disk; kNotFound when there is no log.
-  Err LoadReadOnly(Device* device, Kv* kv, DeleteState* state);
+  // Reads the log and LevelDB's copy of it into `state`; changes nothing on the disk. That there is
+  // no log is no error. kIo, kUnsupported (a later version wrote it).
+  Err Load(Device* device, Kv* kv, DeleteState* state);
+  // After Load: makes what was read durable before it is believed. A torn tail is cut and the rest
+  // fsynced; a log that is missing, was damaged or ends in a page torn in its middle is written
+  // anew with `new_log_id`, from what is sound of it and LevelDB's copy. kIo (a failed sync,
+  // whatever its errno), kFull, kBusy.
+  Err Settle(Device* device, Kv* kv, uint64_t new_log_id, const DeleteState& state);
 
   // Steps that make the changes durable: pages, sync, LevelDB. One such job may be under way at a
   // time. REQUIRES: !changes.empty().
   std::vector<IoStep> AppendSteps(const std::vector<DeleteChange>& changes);
-  // The last such job met a full disk: the next one goes to the same place, so that no hole is
-  // left.
-  void TakeBackAppend();
+  // The last such job met a full disk, maybe with some of its pages written: steps that cut them
+  // off, so that no later start finds a delete that was refused. The next append goes to the same
+  // place.
+  std::vector<IoStep> TakeBackSteps();
 
   // More than half of the log is stale, and it is longer than `bytes_min`.
   bool NeedsRewrite(const DeleteState& state, uint64_t bytes_min) const;

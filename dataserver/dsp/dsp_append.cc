@@ -50,9 +50,9 @@ Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& req
   const bool stale = message.block_epoch() != (*block)->block_epoch;
   if (stale && !IsMutant(Mutant::kStaleGrant)) return Err::kStaleEpoch;
   if ((*block)->closing && !IsMutant(Mutant::kStaleGrant)) return Err::kClosed;
-  if (message.replicas_size() > 0 && message.replicas(0).incarnation() != superblock_.incarnation) {
-    return Err::kStaleEpoch;
-  }
+  // A grant names the incarnation of each replica; one without any fences nothing off.
+  if (message.replicas_size() == 0) return Err::kInvalid;
+  if (message.replicas(0).incarnation() != superblock_.incarnation) return Err::kStaleEpoch;
   const uint64_t needle_bytes = NeedleBytes(size, message.metadata().size());
   if (kFirstNeedleOffset + needle_bytes + FooterBytesMax(1) > superblock_.block_bytes) {
     return Err::kTooLarge;

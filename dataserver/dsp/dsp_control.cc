@@ -215,6 +215,8 @@ void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
   block->doubtful = false;
   block->digest = job.digest;
   block->state = pb::BLOCK_SEALED;
+  UseFile(block);
+  EvictFiles(out);
   block->deleted = deletes_.DeletedIn(block->id);
   Changed(*block);
   for (const ReplyToken& token : std::exchange(block->seal_waiters, {})) {

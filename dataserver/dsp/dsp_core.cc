@@ -66,7 +66,12 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
     case PendingJob::Kind::kPool:
       return OnPoolDone(job, done, out);
     case PendingJob::Kind::kDeletes:
+      if (done.err != Err::kOk && Writable()) return TakeBackDeletes(done.err, out);
       return OnDeletesDone(done.err, now, out);
+    case PendingJob::Kind::kDeletesBack:
+      // Not cut for a lack of something: nobody knows what a start would find.
+      if (done.err != Err::kOk && Writable()) FailDisk(job.kind, done.err, out);
+      return OnDeletesDone(job.err, now, out);
     case PendingJob::Kind::kDeleteRewrite: {
       delete_job_ = false;
       if (done.err == Err::kOk) {
@@ -79,6 +84,14 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
     case PendingJob::Kind::kSuperblock:
     case PendingJob::Kind::kCleanup:
       return;
+  }
+}
+
+void DspCore::CloseAll(DspOutbox* out) {
+  for (auto& [id, block] : blocks_) {
+    if (block.state != pb::BLOCK_OPEN) continue;
+    BeginClose(&block, block.block_epoch + 1, out);
+    FinishCloseIfIdle(&block, out);
   }
 }
 
@@ -141,8 +154,13 @@ void DspCore::JudgeFailure(PendingJob::Kind kind, const JobDone& done, DspOutbox
     LOG_WARN("job_failed", "job=%d err=%s", what, ErrName(done.err).data());
     return;
   }
-  if (superblock_.disk_state == DiskState::kFailed) return;
-  LOG_ERROR("disk_failed", "job=%d err=%s action=stop_writing", what, ErrName(done.err).data());
+  if (superblock_.disk_state != DiskState::kFailed) FailDisk(kind, done.err, out);
+}
+
+void DspCore::FailDisk(PendingJob::Kind kind, Err err, DspOutbox* out) {
+  ASSERT(superblock_.disk_state != DiskState::kFailed);
+  LOG_ERROR("disk_failed", "job=%d err=%s action=stop_writing", static_cast<int>(kind),
+            ErrName(err).data());
   superblock_.disk_state = DiskState::kFailed;
   StoreSuperblock(out);  // the last write, best effort: other sectors may still take it
   out->disk_failed = true;
@@ -152,11 +170,7 @@ void DspCore::JudgeFailure(PendingJob::Kind kind, const JobDone& done, DspOutbox
 // Answers whatever waits to be written: none of it ever will.
 void DspCore::AbandonWrites(DspOutbox* out) {
   ASSERT(!Writable());
-  for (auto& [id, block] : blocks_) {
-    if (block.state != pb::BLOCK_OPEN) continue;
-    BeginClose(&block, block.block_epoch + 1, out);
-    FinishCloseIfIdle(&block, out);
-  }
+  CloseAll(out);
   if (!delete_job_) StartDeleteCommit({.mono_ms = now_mono_ms_}, out);  // which refuses them
 }
 
@@ -225,6 +239,7 @@ DspStats DspCore::Stats() const {
   const uint64_t needles = stats.needles_open + stats.needles_sealed;
   stats.files_live = needles - std::min(needles, stats.files_deleted + stats.files_lost);
   stats.pool_files = pool_.size();
+  stats.sealed_files_open = open_sealed_.size();
   stats.delete_log_bytes = delete_log_.size_bytes();
   stats.delete_log_damaged = delete_log_.damaged_records();
   return stats;

@@ -37,6 +37,7 @@ struct DspOptions {
   uint32_t reserve_percent = 1;                   // of the disk, with two blocks: not for appends
   uint32_t full_percent = 95;                     // told to the nameserver, which obeys it
   uint64_t delete_log_rewrite_bytes = 256 << 10;  // smaller logs are left alone
+  uint32_t sealed_files_max = 8192;               // of sealed blocks kept open between reads
 };
 
 struct DspOutbox {
@@ -55,6 +56,7 @@ struct DspStats {
   uint64_t index_open_bytes = 0, index_sealed_bytes = 0;
   uint64_t files_live = 0, files_deleted = 0, files_lost = 0;
   uint64_t pool_files = 0;
+  uint64_t sealed_files_open = 0;
   uint64_t appends = 0, append_bytes = 0, commits = 0, appends_refused = 0;
   uint64_t reads = 0, reads_failed = 0, needles_corrupt = 0;
   uint64_t deletes = 0, delete_log_bytes = 0, delete_log_damaged = 0;
@@ -74,16 +76,21 @@ class DspCore {
   DspCore(const DspCore&) = delete;  // two cores on one disk would append to the same block
   DspCore& operator=(const DspCore&) = delete;
 
-  // Reads the disk and makes it this process's own: raises the incarnation, closes what was open,
-  // cuts torn tails and fsyncs what is kept. Blocks. On an error nothing was changed but what
-  // recovery does anyway: kNotFound (not formatted, or not mounted), kConfig (another cluster's),
-  // kCorrupt, kUnsupported, kReadOnly (the disk is marked failed), kIo, kFull.
+  // Reads the disk, then makes it this process's own: raises the incarnation, closes what was open,
+  // cuts torn tails and fsyncs what is kept. Blocks. With nothing changed: kNotFound (not
+  // formatted, or not mounted), kConfig (another cluster's), kCorrupt, kUnsupported (of a later
+  // version), kReadOnly (the disk is marked failed). Else kFull, kBusy; or kIo, after which the
+  // disk is marked as failed: a write failed, or a sync with whatever errno. On a read-only file
+  // system it is served as with options.read_only.
   Err Start(Device* device, Kv* kv, Now now);
 
   void OnRequest(RpcRequest&& request, Now now, DspOutbox* out);
   void OnCallDone(CallDone&& done, Now now, DspOutbox* out);
   void OnJobDone(JobDone&& done, Now now, DspOutbox* out);
+  // Each read that left in an outbox comes back, also one that the shell had no room for (kBusy).
   void OnReadDone(ReadDone&& done, Now now, DspOutbox* out);
+  // Before an orderly end: closes what is open, so that the next start knows how far to look.
+  void CloseAll(DspOutbox* out);
   void OnTick(const DiskStatus& disk, Now now, DspOutbox* out);
 
   DspStats Stats() const;
@@ -104,6 +111,7 @@ class DspCore {
       kSealWrite,
       kPool,
       kDeletes,
+      kDeletesBack,  // cuts off what a failed commit of deletes left
       kDeleteRewrite,
       kSuperblock,
       kCleanup,  // of a file that a failed job left
@@ -119,6 +127,7 @@ class DspCore {
     uint32_t lost = 0;                // kSealWrite
     Sha256 digest{};                  // kSealWrite
     uint64_t number = 0;              // kPool
+    Err err = Err::kOk;               // kDeletesBack: of the commit that failed
   };
   struct WaitingDelete {
     ReplyToken token;
@@ -147,15 +156,24 @@ class DspCore {
   };
 
   // recovery.cc
+  struct BlockFile {
+    uint64_t id = 0;
+    uint64_t bytes = 0;
+  };
+  Err Recover(Device* device, Kv* kv);
   Err LoadOwnSuperblock(Device* device);
-  Err RecoverFiles(Device* device, Kv* kv);
-  Err RecoverBlock(Device* device, Kv* kv, uint64_t block_id, uint64_t size, Block* block);
+  Err TakeOver(Device* device, Kv* kv, const std::vector<FileInfo>& files);
+  void MarkFailed(Device* device, Kv* kv);
+  void Forget(Device* device);
+  Err RecoverFile(Device* device, Kv* kv, const FileInfo& file);
+  Err RecoverBlock(Device* device, Kv* kv, const BlockFile& file, Block* block,
+                   std::string* footer);
   bool TakeFastStart(Kv* kv, uint64_t size, Block* block);
-  bool TakeFooter(Device* device, Kv* kv, uint64_t size, Block* block);
+  Err TakeFooter(Device* device, uint64_t size, Block* block, std::string* encoded);
   void RememberFooter(std::string_view encoded, uint64_t size, const Block& block, Kv* kv);
+  void AdoptFooter(const Footer& footer, Block* block);
   Err TakeScan(Device* device, uint64_t size, Block* block);
   Err SettleClosed(Device* device, Block* block);
-  void AdoptFooter(const Footer& footer, Block* block);
 
   // dsp_append.cc
   void OnAppend(RpcRequest&& request, Now now, DspOutbox* out);
@@ -174,8 +192,13 @@ class DspCore {
   void OnStat(const RpcRequest& request, DspOutbox* out);
   void OnSetDelete(const RpcRequest& request, DspOutbox* out);
   Err PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const;
+  void StartRead(ReadJob job, DspOutbox* out);
+  void EndRead(const ReadDone& done, DspOutbox* out);
+  void UseFile(Block* block);
+  void EvictFiles(DspOutbox* out);
   void QueueDelete(const ReadJob& job, Now now, DspOutbox* out);
   void StartDeleteCommit(Now now, DspOutbox* out);
+  void TakeBackDeletes(Err err, DspOutbox* out);
   void OnDeletesDone(Err err, Now now, DspOutbox* out);
   void ApplyDelete(const DeleteChange& change);
 
@@ -209,6 +232,7 @@ class DspCore {
   Err Promise(uint64_t epoch, const std::string& node, uint64_t block_range_end, DspOutbox* out);
   void StoreSuperblock(DspOutbox* out);
   void JudgeFailure(PendingJob::Kind kind, const JobDone& done, DspOutbox* out);
+  void FailDisk(PendingJob::Kind kind, Err err, DspOutbox* out);
   void AbandonWrites(DspOutbox* out);
   void Discard(const std::string& name, DspOutbox* out);
   void Reply(const ReplyToken& token, MessageType type, Err err, DspOutbox* out);
@@ -227,6 +251,8 @@ class DspCore {
   std::map<uint64_t, Block> blocks_;
   std::set<uint64_t> unreadable_blocks_;  // their files are here and could not be understood
   std::set<uint64_t> creating_;
+  std::map<uint64_t, uint64_t> open_sealed_;  // when last used -> sealed block with an open file
+  uint64_t next_use_ = 1;
   std::vector<PoolFile> pool_;
   bool pool_filling_ = false;
   uint64_t pool_retry_ms_ = 0;

@@ -30,6 +30,55 @@ Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   return Err::kOk;
 }
 
+void DspCore::StartRead(ReadJob job, DspOutbox* out) {
+  Block* block = FindBlock(job.block_id);
+  ASSERT(block != nullptr);
+  ++block->reads;
+  UseFile(block);
+  out->reads.push_back(std::move(job));
+}
+
+// A read of a sealed block whose file was not open has opened it: it is kept for the next ones.
+void DspCore::EndRead(const ReadDone& done, DspOutbox* out) {
+  Block* block = FindBlock(done.job.block_id);
+  ASSERT(block != nullptr);
+  ASSERT(block->reads > 0);
+  --block->reads;
+  if (!done.opened.valid()) return;
+  if (block->file.valid()) {  // another read was faster
+    out->closes.push_back(done.opened);
+    return;
+  }
+  block->file = done.opened;
+  UseFile(block);
+  EvictFiles(out);
+}
+
+void DspCore::UseFile(Block* block) {
+  if (block->state != pb::BLOCK_SEALED || !block->file.valid()) return;
+  open_sealed_.erase(block->file_used);
+  block->file_used = next_use_++;
+  open_sealed_.emplace(block->file_used, block->id);
+}
+
+// A disk has more blocks than a process may have files: those of sealed blocks that were read the
+// longest ago are closed, but never one that a read is using.
+void DspCore::EvictFiles(DspOutbox* out) {
+  auto oldest = open_sealed_.begin();
+  while (open_sealed_.size() > options_.sealed_files_max && oldest != open_sealed_.end()) {
+    Block* block = FindBlock(oldest->second);
+    ASSERT(block != nullptr);
+    ASSERT(block->file.valid());
+    if (block->reads > 0) {
+      ++oldest;
+      continue;
+    }
+    PROBE("sealed_file_closed");
+    out->closes.push_back(std::exchange(block->file, FileHandle{}));
+    oldest = open_sealed_.erase(oldest);
+  }
+}
+
 void DspCore::OnRead(const RpcRequest& request, Now now, DspOutbox* out) {
   pb::ReadRequest message;
   ReadJob job;
@@ -51,7 +100,7 @@ void DspCore::OnRead(const RpcRequest& request, Now now, DspOutbox* out) {
     const bool in_trash = now.wall_ms < job.delete_changed_ms + options_.trash_ms;
     job.delete_err = in_trash ? Err::kGone : Err::kNotFound;
   }
-  out->reads.push_back(std::move(job));
+  StartRead(std::move(job), out);
 }
 
 void DspCore::OnStat(const RpcRequest& request, DspOutbox* out) {
@@ -64,7 +113,7 @@ void DspCore::OnStat(const RpcRequest& request, DspOutbox* out) {
   if (err != Err::kOk) return Reply(request.token, request.type, err, out);
   job.purpose = ReadJob::Purpose::kStat;
   job.token = request.token;
-  out->reads.push_back(std::move(job));
+  StartRead(std::move(job), out);
 }
 
 void DspCore::OnSetDelete(const RpcRequest& request, DspOutbox* out) {
@@ -79,11 +128,12 @@ void DspCore::OnSetDelete(const RpcRequest& request, DspOutbox* out) {
   job.purpose = ReadJob::Purpose::kSetDelete;
   job.token = request.token;
   job.set_counter = message.counter();
-  out->reads.push_back(std::move(job));
+  StartRead(std::move(job), out);
 }
 
 void DspCore::OnReadDone(ReadDone&& done, Now now, DspOutbox* out) {
   now_mono_ms_ = now.mono_ms;
+  EndRead(done, out);
   if (done.err == Err::kCorrupt || done.err == Err::kIo) {
     ++stats_.needles_corrupt;
     LOG_WARN("needle_unreadable", "block=%llu sequence=%u offset_bytes=%llu err=%s",
@@ -149,6 +199,15 @@ void DspCore::StartDeleteCommit(Now now, DspOutbox* out) {
   if (IsMutant(Mutant::kDeleteNotLogged)) out->jobs.back().steps.clear();
 }
 
+// Pages of the commit may lie in the log with sound CRCs, though it failed. They are cut off before
+// anybody hears of the failure: else a start could find a delete that was answered 507.
+void DspCore::TakeBackDeletes(Err err, DspOutbox* out) {
+  ASSERT(err != Err::kOk);
+  ASSERT(delete_job_);
+  (void)Issue({.kind = PendingJob::Kind::kDeletesBack, .err = err}, IoLane::kCommit,
+              delete_log_.TakeBackSteps(), out);  // found by its kind
+}
+
 void DspCore::OnDeletesDone(Err err, Now now, DspOutbox* out) {
   delete_job_ = false;
   for (const WaitingDelete& waiting : committing_deletes_) {
@@ -165,7 +224,6 @@ void DspCore::OnDeletesDone(Err err, Now now, DspOutbox* out) {
     ++stats_.deletes;
   }
   committing_deletes_.clear();
-  if (err != Err::kOk) delete_log_.TakeBackAppend();
   StartDeleteCommit(now, out);
 }
 

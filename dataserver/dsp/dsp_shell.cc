@@ -185,6 +185,8 @@ DspOptions DspShell::CoreOptions() const {
   options.trash_ms = uint64_t{config_.trash_hours} * 3600 * 1000;
   options.reserve_percent = config_.reserve_percent;
   options.full_percent = config_.full_percent;
+  options.sealed_files_max =
+      static_cast<uint32_t>(std::min<uint64_t>(config_.sealed_files, OpenFilesMax() / 2));
   return options;
 }
 
@@ -264,8 +266,14 @@ void DspShell::StartRead(ReadJob job) {
     work->done = ReadNeedle(device_.get(), std::move(work->job), /*cached_only=*/false);
     loop_->Post([this, id] { OnReadDone(id); });
   });
-  if (!taken) return server_->Reply(std::move(done.reply));  // with kBusy
-  reads_.emplace(id, std::move(running));
+  if (taken) {
+    reads_.emplace(id, std::move(running));
+    return;
+  }
+  done.job = std::move(running->job);
+  DspOutbox out;
+  core_->OnReadDone(std::move(done), loop_->now(), &out);
+  Take(&out);
 }
 
 void DspShell::OnReadDone(uint64_t id) {
@@ -312,7 +320,11 @@ uint64_t DspShell::DiskIdleMs() {
 }
 
 void DspShell::Stop() {
-  stopping_ = true;
+  if (!std::exchange(stopping_, true)) {
+    DspOutbox out;
+    core_->CloseAll(&out);
+    Take(&out);
+  }
   EndIfIdle();
 }
 
@@ -347,6 +359,7 @@ void DspShell::PrintMetrics(MetricsText* out) {
   print("files_deleted", "files in the trash", stats.files_deleted);
   print("files_lost", "needles of which no intact copy is here", stats.files_lost);
   print("pool_files", "block files written beforehand", stats.pool_files);
+  print("sealed_files_open", "files of sealed blocks that are open", stats.sealed_files_open);
   print("appends_total", "appends acknowledged", stats.appends);
   print("append_bytes_total", "bytes of images taken", stats.append_bytes);
   print("appends_refused_total", "appends refused at once", stats.appends_refused);

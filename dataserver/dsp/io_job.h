@@ -66,4 +66,10 @@ struct JobDone {
 // failures are not passed on: it is only the fast start, and rebuilt when it lacks something.
 JobDone RunJob(const IoJob& job, Device* device, Kv* kv);
 
+// What a failed sync is outside of a job, whatever its errno: kIo, a failure of the disk. A second
+// sync of the same file would answer success with the data gone. kReadOnly stays what it is.
+inline Err SyncErr(Err err) { return err == Err::kOk || err == Err::kReadOnly ? err : Err::kIo; }
+// Likewise the error of a job that recovery runs.
+inline Err JobErr(const JobDone& done) { return done.disk_failed ? Err::kIo : done.err; }
+
 }  // namespace hayloft

@@ -4,6 +4,7 @@
 
 #include "common/needle.h"
 #include "common/proto/hayloft.pb.h"
+#include "dataserver/dsp/block_format.h"
 
 namespace hayloft {
 
@@ -137,6 +138,15 @@ class NeedleReader {
   Buffer bytes_;
 };
 
+// A block's file that is gone says nothing about what was in it.
+Err OpenBlock(Device* device, bool cached_only, ReadJob* job, FileHandle* opened) {
+  if (cached_only) return Err::kBusy;
+  const Result<FileHandle> file = device->Open(BlockFileName(job->block_id));
+  if (!file.ok()) return file.err() == Err::kBusy ? Err::kBusy : Err::kIo;
+  job->file = *opened = *file;
+  return Err::kOk;
+}
+
 MessageType ReplyType(ReadJob::Purpose purpose) {
   switch (purpose) {
     case ReadJob::Purpose::kRead:
@@ -157,7 +167,10 @@ ReadDone ReadNeedle(Device* device, ReadJob job, bool cached_only) {
   ReadDone done;
   done.reply.token = job.token;
   done.reply.type = ReplyType(job.purpose);
-  done.err = NeedleReader(device, job, cached_only).Run(&done.reply);
+  if (!job.file.valid()) done.err = OpenBlock(device, cached_only, &job, &done.opened);
+  if (done.err == Err::kOk) {
+    done.err = NeedleReader(device, job, cached_only).Run(&done.reply);
+  }
   done.reply.err = done.err;
   if (done.err != Err::kOk) {
     done.reply.message.clear();

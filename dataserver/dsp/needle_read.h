@@ -21,7 +21,7 @@ struct ReadJob {
   Purpose purpose = Purpose::kRead;
   ReplyToken token;
   // The needle.
-  FileHandle file;
+  FileHandle file;  // invalid: the block's is not open; the read opens it
   uint64_t block_id = 0;
   uint64_t life = 0;
   FileId file_id;
@@ -44,10 +44,12 @@ struct ReadDone {
   // kOk; kNotFound (the cookie is wrong), job.delete_err, kRange, kCorrupt, kIo; kBusy only when
   // `cached_only` and the bytes are not in memory.
   Err err = Err::kOk;
-  RpcReply reply;  // filled for kRead and kStat when err is kOk; else only token, type and err
+  FileHandle opened{};  // the block's file, if the read had to open it; the core closes it
+  RpcReply reply;       // filled for kRead and kStat when err is kOk; else only token, type and err
 };
 
-// Reads and checks. Blocks unless `cached_only`. Threads: any; the file must stay open meanwhile.
+// Reads and checks. Blocks unless `cached_only`; then a file that is not open is kBusy too.
+// Threads: any; the file must stay open meanwhile.
 ReadDone ReadNeedle(Device* device, ReadJob job, bool cached_only);
 
 }  // namespace hayloft

@@ -47,23 +47,22 @@ std::vector<IoStep> SuperblockSteps(const SuperblockFiles& files, Superblock* su
   return steps;
 }
 
-Result<SuperblockFiles> OpenSuperblock(Device* device, Superblock* superblock) {
-  SuperblockFiles files;
+Err OpenSuperblock(Device* device, Superblock* superblock, SuperblockFiles* files) {
   for (int copy = 0; copy < 2; ++copy) {
     Result<FileHandle> file = device->Open(kSuperblockNames[copy]);
     if (file.err() == Err::kNotFound) {
       file = device->Create(kSuperblockNames[copy]);
-      if (file.ok()) TRY(device->SyncDir());
+      if (file.ok()) TRY(SyncErr(device->SyncDir()));
     }
     if (!file.ok()) return file.err();
-    files.copies[copy] = *file;
+    files->copies[copy] = *file;
   }
   for (int copy = 0; copy < 2; ++copy) {
     IoJob job;
-    job.steps = SuperblockSteps(files, superblock);
-    TRY(RunJob(job, device, nullptr).err);
+    job.steps = SuperblockSteps(*files, superblock);
+    TRY(JobErr(RunJob(job, device, nullptr)));
   }
-  return files;
+  return Err::kOk;
 }
 
 Err FormatDisk(Device* device, Superblock superblock) {
@@ -71,7 +70,8 @@ Err FormatDisk(Device* device, Superblock superblock) {
   for (const FileInfo& file : found) {
     if (file.name != "LOCK" && file.name != "lost+found") return Err::kExists;
   }
-  TRY_ASSIGN(const SuperblockFiles files, OpenSuperblock(device, &superblock));
+  SuperblockFiles files;
+  TRY(OpenSuperblock(device, &superblock, &files));
   for (const FileHandle copy : files.copies) device->Close(copy);
   return device->SyncDir();
 }

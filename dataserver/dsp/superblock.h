@@ -11,12 +11,12 @@ namespace hayloft {
 // disk that is not mounted). kCorrupt: no copy is valid. kUnsupported: a later version wrote it.
 Result<Superblock> LoadSuperblock(Device* device);
 
-// Opens both copies, making one that is missing, and writes both, so that each start begins with
-// two good ones. Raises the generation.
 struct SuperblockFiles {
   FileHandle copies[2];
 };
-Result<SuperblockFiles> OpenSuperblock(Device* device, Superblock* superblock);
+// Opens both copies, making one that is missing, and writes both, so that each start begins with
+// two good ones. Raises the generation. kIo: a write or a sync failed; `files` may be open then.
+Err OpenSuperblock(Device* device, Superblock* superblock, SuperblockFiles* files);
 
 // Steps that write the next generation durably over the older copy. Raises the generation.
 std::vector<IoStep> SuperblockSteps(const SuperblockFiles& files, Superblock* superblock);

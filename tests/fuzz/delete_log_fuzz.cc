@@ -1,6 +1,6 @@
 // libFuzzer target: the delete log and LevelDB's copy of it, as a disk may give them.
 // covers: dataserver/dsp/delete_log.cc
-// covers: dataserver/dsp/block_format.cc DecodeDeleteLogHeader DeleteRecordIntact
+// covers: dataserver/dsp/block_format.cc DecodeDeleteLogHeader CheckDeleteRecord
 //
 // The input is a program that writes both: see Build. Promises: no counter that a sound record or
 // LevelDB holds is lost or lowered, a second start finds what the first left and no damage, appends
@@ -68,14 +68,16 @@ class World {
     Counters counters;
     const Result<uint64_t> id =
         DecodeDeleteLogHeader(AsBytes(log_).first(std::min<size_t>(log_.size(), kPageBytes)));
+    *unsupported = id.err() == Err::kUnsupported;
     for (size_t page = kPageBytes; id.ok() && page + kPageBytes <= log_.size();
          page += kPageBytes) {
       for (size_t i = 0; i < kDeleteRecordsPerPage; ++i) {
         const size_t at = page + i * sizeof(DeleteRecord);
         DeleteRecord record;
         std::memcpy(&record, log_.data() + at, sizeof(record));
-        if (!DeleteRecordIntact(record, *id, at)) continue;
-        if (record.kind != kDeleteKindCounter) *unsupported = true;
+        const Err sound = CheckDeleteRecord(record, *id, at);
+        if (sound == Err::kUnsupported) *unsupported = true;
+        if (sound != Err::kOk) continue;
         Raise(record.block_id, record.sequence, record.counter, &counters);
       }
     }
@@ -152,7 +154,8 @@ Counters Reload(World* world, uint64_t* damaged) {
   DeleteLog log;
   DeleteState state;
   MemKv empty(/*seed=*/3);
-  ASSERT(log.Load(&world->device, &empty, /*new_log_id=*/11, &state) == Err::kOk);
+  ASSERT(log.Load(&world->device, &empty, &state) == Err::kOk);
+  ASSERT(log.Settle(&world->device, &empty, /*new_log_id=*/11, state) == Err::kOk);
   *damaged = log.damaged_records();
   return CountersOf(state);
 }
@@ -161,15 +164,16 @@ void Run(World* world) {
   bool unsupported = false;
   const Counters expected = world->Expected(&unsupported);
   DeleteState read_only_state;
-  const Err read_only = DeleteLog().LoadReadOnly(&world->device, &world->kv, &read_only_state);
+  const Err read_only = DeleteLog().Load(&world->device, &world->kv, &read_only_state);
   DeleteLog log;
   DeleteState state;
-  const Err err = log.Load(&world->device, &world->kv, /*new_log_id=*/10, &state);
+  Err err = log.Load(&world->device, &world->kv, &state);
+  if (err == Err::kOk) err = log.Settle(&world->device, &world->kv, /*new_log_id=*/10, state);
   ASSERT((err == Err::kUnsupported) == unsupported);
   ASSERT((read_only == Err::kUnsupported) == unsupported);
   if (unsupported) return;
   ASSERT(err == Err::kOk);
-  ASSERT(read_only == Err::kOk || read_only == Err::kNotFound);
+  ASSERT(read_only == Err::kOk);
   ASSERT(CountersOf(state) == expected);
   ASSERT(CountersOf(read_only_state) == expected);
   uint64_t damaged = 0;

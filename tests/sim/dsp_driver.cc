@@ -137,6 +137,13 @@ void DspDriver::Tick(uint64_t ms) {
   RunJobs();
 }
 
+void DspDriver::CloseAll() {
+  DspOutbox outbox;
+  core_->CloseAll(&outbox);
+  Take(&outbox);
+  RunJobs();
+}
+
 Err DspDriver::CreateBlock(uint64_t block_id) {
   pb::CreateBlockRequest message;
   SetHead(message.mutable_head());

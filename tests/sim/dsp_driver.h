@@ -40,6 +40,7 @@ class DspDriver {
   Result<uint32_t> SetDelete(const FileAddress& address, uint32_t counter);
   Result<uint32_t> DeleteCounter(const FileAddress& address);
   void Tick(uint64_t ms = 100);
+  void CloseAll();  // as before an orderly end
 
   // --- Several under way at once ---
   // The number of the request; its answer lies in replies() when there is one. `crcs` may be wrong

@@ -134,6 +134,7 @@ class DspHarness {
     message.set_block_id(block_id);
     const auto block = core_->blocks().find(block_id);
     if (block != core_->blocks().end()) message.set_block_epoch(block->second.block_epoch);
+    message.add_replicas()->set_incarnation(core_->superblock().incarnation);
     message.set_raw_size(static_cast<uint32_t>(data.size()));
     Metadata metadata;
     metadata.content_type = "image/png";

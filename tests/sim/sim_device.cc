@@ -34,6 +34,15 @@ SimDevice::SimDevice(uint64_t seed, uint64_t total_bytes, SimPower* power)
 
 Err SimDevice::CheckAlive() const { return power_->off() ? Err::kIo : Err::kOk; }
 
+Err SimDevice::TakeSyncFault() {
+  if (fail_sync_ == Err::kOk) return Err::kOk;
+  if (fail_sync_after_ > 0) {
+    --fail_sync_after_;
+    return Err::kOk;
+  }
+  return std::exchange(fail_sync_, Err::kOk);
+}
+
 Err SimDevice::CheckWritable() const {
   TRY(CheckAlive());
   return read_only_ ? Err::kReadOnly : Err::kOk;
@@ -189,7 +198,7 @@ Err SimDevice::Sync(FileHandle file) {
   ++syncs_;
   const bool alive = power_->Operate();
   if (!alive && random_.Chance(50)) return Err::kIo;
-  const Err err = std::exchange(fail_sync_, Err::kOk);
+  const Err err = TakeSyncFault();
   if (err != Err::kOk) {
     for (const auto& [page, before] : inode->synced) {
       if (random_.Chance(50)) inode->lost.insert(page);
@@ -293,7 +302,7 @@ Err SimDevice::SyncDir() {
   ++syncs_;
   const bool alive = power_->Operate();
   if (!alive && random_.Chance(50)) return Err::kIo;
-  const Err err = std::exchange(fail_sync_, Err::kOk);
+  const Err err = TakeSyncFault();
   if (err != Err::kOk) return err;
   if (lying_sync_) return Err::kOk;
   synced_directory_ = directory_;

@@ -81,7 +81,11 @@ class SimDevice : public Device {
   void FailNextWrite(Err err = Err::kIo) { fail_write_ = err; }  // some sectors may be written
   // The unsynced bytes stay readable, and no later Sync makes them durable, though it answers kOk:
   // what ext4 does.
-  void FailNextSync(Err err = Err::kIo) { fail_sync_ = err; }
+  // `after`: so many syncs more succeed.
+  void FailNextSync(Err err = Err::kIo, uint64_t after = 0) {
+    fail_sync_ = err;
+    fail_sync_after_ = after;
+  }
   struct Range {
     uint64_t begin = 0;
     uint64_t end = UINT64_MAX;
@@ -101,6 +105,7 @@ class SimDevice : public Device {
   bool Exists(std::string_view name) const { return directory_.contains(std::string(name)); }
   uint64_t reads() const { return reads_; }
   uint64_t syncs() const { return syncs_; }
+  size_t open_files() const { return handles_.size(); }
 
  private:
   using Page = std::array<uint8_t, kPageBytes>;
@@ -128,7 +133,8 @@ class SimDevice : public Device {
   };
   using Directory = std::map<std::string, uint64_t, std::less<>>;
 
-  Err CheckAlive() const;     // what every call asks first
+  Err CheckAlive() const;  // what every call asks first
+  Err TakeSyncFault();
   Err CheckWritable() const;  // what every changing call asks first
   Inode* Find(FileHandle file);
   Inode* Find(std::string_view name) const;
@@ -169,6 +175,7 @@ class SimDevice : public Device {
   std::vector<BadRead> bad_reads_;
   Err fail_write_ = Err::kOk;
   Err fail_sync_ = Err::kOk;
+  uint64_t fail_sync_after_ = 0;
   bool read_only_ = false;
   bool lying_sync_ = false;
   bool locked_ = false;

@@ -41,6 +41,7 @@ bool SimDsp::Start() {
   options.pool_files = 1;
   options.delete_log_rewrite_bytes = 16 << 10;
   options.append_queue_bytes = 1 << 20;
+  options.sealed_files_max = 2;
   options.read_only = disk_failed_;
   ++life_;
   stalled_until_us_ = 0;
