@@ -134,11 +134,12 @@ def failpoints():
 
 
 def sweep():
-    """SimDevice crashes at every write and sync; every byte of the formats flipped."""
+    """SimDevice crashes at every write and sync, torn in 100 ways; every byte of the formats."""
     check_equal(make('out/release/unit').returncode, 0, 'build of the unit tests')
     figures = []
     for group in ('crash_sweep*', 'bit_flip*', 'block_format*flipped*'):
-        done = run(f'{TOP}/out/release/unit', f'-tc={group}', timeout=1800, wanted=None)
+        done = run(f'{TOP}/out/release/unit', f'-tc={group}', timeout=1800, wanted=None,
+                   env={**os.environ, 'HAYLOFT_SWEEP_SEEDS': '100'})
         found = re.search(r'test cases:\s*(\d+) \|\s*(\d+) passed', done.stdout)
         cases, passed = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
         figures.append(figure(f'{group}: cases passed', passed, cases, 0 < cases == passed))
