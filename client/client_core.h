@@ -10,8 +10,7 @@
 // append that went unanswered may have been stored: it then stays as a file that nobody knows.
 //
 // Bounds: operations in flight (kBusy beyond), blocks tried by a put, both caches. Not bounded
-// here: the bytes in flight, which their owner counts (a put's bytes exist twice while it is
-// sent, because a failed call loses its copy).
+// here: the bytes in flight, which their owner counts.
 // Threads: one owner. Pure: time comes in, effects leave through the outbox, jitter from `random`.
 #pragma once
 
