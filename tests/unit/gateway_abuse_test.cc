@@ -171,9 +171,9 @@ TEST_CASE("gateway: a refused body is read on, so that the answer is not lost") 
 
 TEST_CASE("gateway: slow senders get 408, idle connections the end (S01)") {
   GatewayFixture gateway([](GatewayConfig* config) {
-    config->options.header_timeout_ms = 200;
-    config->options.idle_timeout_ms = 400;
-    config->options.body_window_ms = 200;
+    config->options.header_timeout_ms = 1'000;
+    config->options.idle_timeout_ms = 2'000;
+    config->options.body_window_ms = 1'000;
   });
   RawHttp silent = gateway.Connect();
   RawHttp kept = gateway.Connect();
@@ -198,7 +198,7 @@ TEST_CASE("gateway: slow senders get 408, idle connections the end (S01)") {
 
 TEST_CASE("gateway: a reader that never reads is reset, and its memory comes back (S01)") {
   GatewayFixture gateway([](GatewayConfig* config) {
-    config->options.body_window_ms = 200;
+    config->options.body_window_ms = 1'000;
     config->options.download_memory_bytes = 1 << 20;
   });
   const std::string id = gateway.UploadId(NoiseBytes(30 << 20));
@@ -301,8 +301,8 @@ TEST_CASE("gateway: 2,000 connections are served at once") {
 
 TEST_CASE("gateway: what the cluster cannot do is said with the right status") {
   GatewayFixture gateway([](GatewayConfig* config) {
-    config->options.upload_timeout_ms = 500;
-    config->options.read_timeout_ms = 300;
+    config->options.upload_timeout_ms = 2'000;
+    config->options.read_timeout_ms = 1'000;
   });
   const std::string id = gateway.UploadId("hello");
   RawHttp client = gateway.Connect();

@@ -30,6 +30,9 @@ struct GatewayFixture {
     config.options.loops = 2;
     config.client.core.nameservers = {fake.nameserver()};
     config.client.core.no_block_patience_ms = 100;
+    // A loaded machine under a sanitizer needs seconds for 30 MiB; nothing here is about that.
+    config.client.core.append_timeout_ms = config.client.core.read_timeout_ms = 30'000;
+    config.options.upload_timeout_ms = config.options.read_timeout_ms = 30'000;
     config.client.rpc.role = "gateway";
     config.client.rpc.cluster_key = kTestKey;
     config.key.bytes = kTestKey;
