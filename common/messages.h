@@ -25,6 +25,10 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   X(kRead, 0x12, kClient, 16 << 10, kFileBytesMax)           \
   X(kStat, 0x13, kClient, 64 << 10, 0)                       \
   X(kSetDelete, 0x14, kControl, 4096, 0)                     \
+  /* dsp -> dsp */                                           \
+  X(kNeedleList, 0x15, kClient, 4096, 1 << 20)               \
+  X(kDeleteState, 0x16, kControl, 64 << 10, 1 << 20)         \
+  X(kRaiseCounter, 0x17, kControl, 4096, 0)                  \
   /* nameserver -> dsp */                                    \
   X(kCreateBlock, 0x20, kControl, 64 << 10, 0)               \
   X(kCloseBlock, 0x21, kControl, 4096, 0)                    \
@@ -36,7 +40,9 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   /* client -> nameserver */                                 \
   X(kGrant, 0x50, kControl, 64 << 10, 0)                     \
   X(kLocate, 0x51, kControl, 64 << 10, 0)                    \
-  X(kClusterStatus, 0x52, kControl, 4 << 20, 0)
+  X(kClusterStatus, 0x52, kControl, 4 << 20, 0)              \
+  /* operator -> nameserver */                               \
+  X(kDeclareGone, 0x53, kControl, 4096, 0)
 
 enum class MessageType : uint16_t {
 #define X(name, number, queue, message_max, payload_max) name = number,
