@@ -12,17 +12,18 @@ namespace hayloft {
 
 namespace {
 
+constexpr const char* kDspProgram = "hayloft-dsp";
 constexpr uint64_t kTickMs = 100;
 constexpr uint64_t kProbeMs = 1'000;         // from one probe to the next
 constexpr uint32_t kProbeTimeoutMs = 2'000;  // below hang_ms: several fit into it
 constexpr uint64_t kRecordsBytesMax = 1 << 20;
 
-const char* StateName(DspState state) {
+const char* StateName(DspState state, bool read_only) {
   switch (state) {
     case DspState::kWaiting:
-      return "waiting";
+      return read_only ? "read_only" : "waiting";
     case DspState::kRunning:
-      return "running";
+      return read_only ? "read_only" : "running";
     case DspState::kRetired:
       return "retired";
   }
@@ -102,13 +103,17 @@ void Dataserver::AdoptRunning() {
                          .started = record["started"].text()};
       if (record["name"].text() == dsp.name && IsRunning(id)) dsp.process = id;
     }
-    if (dsp.process.pid > 0) {
-      supervisor_->Adopt(i, loop_->now());
-    } else if (FileExists(MarkPath(dsp))) {
-      supervisor_->Retire(i, "disk_failed");
-    }
+    // The records may be gone or damaged; the processes know what they serve.
+    if (dsp.process.pid == 0) dsp.process = FindServer(dsp);
+    if (dsp.process.pid > 0) supervisor_->Adopt(i, loop_->now());
+    if (FileExists(MarkPath(dsp))) supervisor_->ServeReadOnly(i);
   }
   WriteRecords();
+}
+
+// A process that serves this disk, whoever started it; pid 0: none.
+ProcessId Dataserver::FindServer(const Dsp& dsp) {
+  return FindProcessOf(kDspProgram, "--data=" + dsp.folder);
 }
 
 void Dataserver::Tick() {
@@ -168,15 +173,21 @@ void Dataserver::Carry(const Supervisor::Orders& orders) {
 void Dataserver::StartDsp(size_t number) {
   Dsp& dsp = dsps_[number];
   ASSERT(dsp.process.pid == 0);
+  dsp.probe_at_ms = loop_->now().mono_ms + kTickMs;
+  if (const ProcessId server = FindServer(dsp); server.pid > 0) {  // a second one would only leave
+    LOG_INFO("dsp_adopted", "dsp=%s pid=%d", dsp.name.c_str(), server.pid);
+    dsp.process = server;
+    dsp.is_child = false;
+    return WriteRecords();
+  }
   const std::string log_dir = options_.dsp_log_dir.empty() ? options_.data : options_.dsp_log_dir;
   const auto record = [&](const ProcessId& id) {
     dsp.process = id;
     WriteRecords();
     return Err::kOk;
   };
-  const auto started = Spawn(Arguments(dsp), log_dir + "/" + dsp.name + ".log", record);
+  const auto started = Spawn(Arguments(number), log_dir + "/" + dsp.name + ".log", record);
   dsp.is_child = started.ok();
-  dsp.probe_at_ms = loop_->now().mono_ms + kTickMs;
   if (started.ok()) {
     LOG_INFO("dsp_started", "dsp=%s pid=%d", dsp.name.c_str(), started->pid);
   } else {
@@ -184,9 +195,10 @@ void Dataserver::StartDsp(size_t number) {
   }
 }
 
-std::vector<std::string> Dataserver::Arguments(const Dsp& dsp) const {
+std::vector<std::string> Dataserver::Arguments(size_t number) const {
+  const Dsp& dsp = dsps_[number];
   const std::string log_dir = options_.dsp_log_dir.empty() ? options_.data : options_.dsp_log_dir;
-  std::vector<std::string> argv = {OwnBinaryFolder() + "/hayloft-dsp",
+  std::vector<std::string> argv = {OwnBinaryFolder() + "/" + kDspProgram,
                                    "--name=" + dsp.name,
                                    "--data=" + dsp.folder,
                                    "--cluster-id=" + options_.cluster_id,
@@ -198,6 +210,7 @@ std::vector<std::string> Dataserver::Arguments(const Dsp& dsp) const {
                                    "--zone=" + options_.zone,
                                    "--log-file=" + log_dir + "/" + dsp.name + ".log",
                                    "--log-level=" + options_.log_level};
+  if (supervisor_->read_only(number)) argv.push_back("--read-only");
   if (!options_.dsp_config.empty()) argv.push_back("--config=" + options_.dsp_config);
   return argv;
 }
@@ -208,12 +221,12 @@ std::string Dataserver::MarkPath(const Dsp& dsp) const {
 
 void Dataserver::MarkFailed(size_t number) {
   const Dsp& dsp = dsps_[number];
-  const Err err = ReplaceFile(MarkPath(dsp),
-                              "The disk " + dsp.folder +
-                                  " failed to write or to sync. Its dsp is not started again\n"
-                                  "until this file is removed and the dataserver gets SIGUSR1 or "
-                                  "`hayloft cluster up` runs.\n");
-  // The dsp has marked its superblocks too, and would leave again at once.
+  const Err err = ReplaceFile(
+      MarkPath(dsp), "The disk " + dsp.folder +
+                         " failed to write or to sync: it is served read-only. Replace\n"
+                         "it, then remove this file and send the dataserver SIGUSR1.\n"
+                         "docs/operating.md says how a sound disk gets rid of its mark.\n");
+  // The dsp has marked its superblocks too, and would not write again.
   if (err != Err::kOk) LOG_ERROR("mark_not_written", "dsp=%s", dsp.name.c_str());
 }
 
@@ -225,9 +238,10 @@ void Dataserver::WriteRecords() {
     const Dsp& dsp = dsps_[i];
     Json record;
     record.Set("name", dsp.name).Set("pid", dsp.process.pid).Set("started", dsp.process.started);
-    record.Set("state", StateName(supervisor_->state(i)));
-    record.Set("reason", supervisor_->state(i) == DspState::kRetired ? supervisor_->retired_why(i)
-                                                                     : std::string());
+    record.Set("state", StateName(supervisor_->state(i), supervisor_->read_only(i)));
+    std::string reason = supervisor_->read_only(i) ? "disk_failed" : "";
+    if (supervisor_->state(i) == DspState::kRetired) reason = supervisor_->retired_why(i);
+    record.Set("reason", reason);
     list.Add(record);
   }
   const std::string text = Json().Set("dsps", list).Dump(/*pretty=*/true);
@@ -281,9 +295,11 @@ void Dataserver::Stop() {
 }
 
 void Dataserver::LookAgain() {
+  Supervisor::Orders orders;
   for (size_t i = 0; i < dsps_.size(); ++i) {
-    if (!FileExists(MarkPath(dsps_[i]))) supervisor_->Revive(i, loop_->now());
+    if (!FileExists(MarkPath(dsps_[i]))) supervisor_->Revive(i, loop_->now(), &orders);
   }
+  Carry(orders);
   WriteRecords();
 }
 

@@ -1,9 +1,9 @@
 // The dataserver's hands: runs what the supervisor orders and tells it what happens.
 //
 //   DATA/dsps.json    which process serves which disk, and why a disk is not served; from it the
-//                     next dataserver adopts the dsps that outlived this one
-//   DATA/NAME.failed  this disk failed: its dsp is started again only when an operator has removed
-//                     the file
+//                     next dataserver adopts the dsps that outlived this one; without it, those
+//                     that it finds running for its disks
+//   DATA/NAME.failed  this disk failed: its dsp is started read-only until an operator removes it
 //
 // Never makes or formats a disk's folder: one that is missing is a mount that failed. Processes are
 // watched by polling at each tick: a child by waitpid, an adopted one by its entry in /proc.
@@ -49,7 +49,7 @@ class Dataserver {
   Err Start(std::string* why);
   // Ends all dsps, then the loop.
   void Stop();
-  // Starts again what was given up, unless its disk is marked as failed.
+  // Starts again what was given up, and for writing what only reads, unless its disk is marked.
   void LookAgain();
 
   std::string NotReady() const;  // why it is not ready, or empty
@@ -74,7 +74,8 @@ class Dataserver {
   void Exited(size_t number, DspExit exit);
   void WriteRecords();
   std::string MarkPath(const Dsp& dsp) const;
-  std::vector<std::string> Arguments(const Dsp& dsp) const;
+  static ProcessId FindServer(const Dsp& dsp);
+  std::vector<std::string> Arguments(size_t number) const;
 
   Loop* const loop_;
   const DataserverOptions& options_;

@@ -60,10 +60,22 @@ void Supervisor::Retire(size_t dsp, std::string_view reason) {
   LOG_WARN("dsp_retired", "dsp=%s reason=%s", it.name.c_str(), LogText(reason).c_str());
 }
 
-void Supervisor::Revive(size_t dsp, Now now) {
+void Supervisor::ServeReadOnly(size_t dsp) {
+  ASSERT(dsp < dsps_.size());
+  dsps_[dsp].read_only = true;
+  LOG_WARN("dsp_read_only", "dsp=%s reason=disk_failed", dsps_[dsp].name.c_str());
+}
+
+void Supervisor::Revive(size_t dsp, Now now, Orders* orders) {
   ASSERT(dsp < dsps_.size());
   Dsp& it = dsps_[dsp];
-  if (it.state != DspState::kRetired || stopping_) return;
+  if (stopping_) return;
+  const bool was_read_only = std::exchange(it.read_only, false);
+  if (it.state == DspState::kRunning && was_read_only) {
+    LOG_INFO("dsp_revived", "dsp=%s was=read_only", it.name.c_str());
+    orders->push_back({SupervisorOrder::Kind::kTerminate, dsp});
+  }
+  if (it.state != DspState::kRetired) return;
   it.state = DspState::kWaiting;
   it.backoff_ms = 0;
   it.start_at_ms = now.mono_ms;
@@ -77,14 +89,13 @@ void Supervisor::OnExit(size_t dsp, DspExit exit, Now now, Orders* orders) {
   LOG_INFO("dsp_exited", "dsp=%s how=%s value=%d ran_ms=%" PRIu64, it.name.c_str(),
            KindName(exit.kind), exit.value, now.mono_ms - it.started_ms);
   it.state = DspState::kWaiting;
-  const bool gave_up = exit.kind == DspExit::Kind::kCode &&
-                       (exit.value == kDspExitDiskFailed || exit.value == kDspExitConfig);
-  if (gave_up) {
-    // The mark goes first: a dataserver that dies in between must not start the dsp again.
-    if (exit.value == kDspExitDiskFailed) {
-      orders->push_back({SupervisorOrder::Kind::kMarkFailed, dsp});
-    }
-    return Retire(dsp, exit.value == kDspExitDiskFailed ? "disk_failed" : "configuration");
+  const bool by_code = exit.kind == DspExit::Kind::kCode;
+  if (by_code && exit.value == kDspExitConfig) return Retire(dsp, "configuration");
+  if (by_code && exit.value == kDspExitDiskFailed) {
+    if (it.read_only) return Retire(dsp, "disk_failed");  // not even that works
+    // The mark goes first: a dataserver that dies in between must not start the dsp to write.
+    orders->push_back({SupervisorOrder::Kind::kMarkFailed, dsp});
+    ServeReadOnly(dsp);
   }
   if (stopping_) return Retire(dsp, "stopped");
   WaitOutBackoff(&it, now);

@@ -4,7 +4,8 @@
 //              kStart                      exit, not 74 or 78
 //   waiting ----------> running ------------------------------------> waiting (backoff doubles)
 //                          |  no progress for hang_ms: kKill, and the exit leads to waiting
-//                          |  exit 74: kMarkFailed;  exit 78                     --> retired
+//                          |  exit 74: kMarkFailed, and from then on it is started to read only
+//                          |  exit 78, or 74 of one that only reads             --> retired
 //                          |  Stop(): kTerminate, after stop_ms kKill            --> retired
 //
 // Invariants: at most one process a disk, as a new one is ordered only after the exit of the old
@@ -23,7 +24,7 @@
 namespace hayloft {
 
 // Exit codes of a dsp that say "do not start me again".
-inline constexpr int kDspExitDiskFailed = 74;  // EX_IOERR: a write or sync failed
+inline constexpr int kDspExitDiskFailed = 74;  // EX_IOERR: a write or sync failed; do so to read
 inline constexpr int kDspExitConfig =
     78;  // EX_CONFIG: option, port, folder, disk of another cluster
 
@@ -32,7 +33,7 @@ struct SupervisorOptions {
   uint64_t backoff_max_ms = 30'000;
   uint64_t healthy_ms = 60'000;  // having run so long, the next exit starts with backoff_first_ms
   uint64_t hang_ms = 10'000;     // without progress of loop or disk
-  uint64_t start_ms = 120'000;   // until the first answer: recovery may read a whole disk's footers
+  uint64_t start_ms = 120'000;   // until the first answer, which recovery gives too
   uint64_t stop_ms = 10'000;     // from SIGTERM to SIGKILL
 };
 
@@ -55,7 +56,7 @@ struct SupervisorOrder {
     kStart,
     kTerminate,   // SIGTERM
     kKill,        // SIGKILL
-    kMarkFailed,  // durably: this disk's dsp is not started again but by an operator
+    kMarkFailed,  // durably: until an operator says otherwise this disk is only read
   } kind;
   size_t dsp;
   friend bool operator==(const SupervisorOrder&, const SupervisorOrder&) = default;
@@ -68,13 +69,15 @@ class Supervisor {
   // `names` are for the log; their places are the numbers of the dsps from here on.
   Supervisor(const SupervisorOptions& options, std::vector<std::string> names);
 
-  // Before the first tick: the process runs already (it outlived its dataserver), or its disk bears
-  // the mark of a failure.
+  // Before the first tick: the process runs already (it outlived its dataserver); its disk bears
+  // the mark of a failure, so that it is started to read only.
   void Adopt(size_t dsp, Now now);
+  void ServeReadOnly(size_t dsp);
   void Retire(size_t dsp, std::string_view reason);
 
-  // An operator has mended what retired it: it is started at the next tick. Others are not touched.
-  void Revive(size_t dsp, Now now);
+  // An operator has mended what retired it, or what lets it only read: it is started, or ended and
+  // started again, without that. Others are not touched.
+  void Revive(size_t dsp, Now now, Orders* orders);
 
   void OnExit(size_t dsp, DspExit exit, Now now, Orders* orders);
   void OnProbe(size_t dsp, DspProbe probe, Now now, Orders* orders);
@@ -88,6 +91,7 @@ class Supervisor {
   }
   const std::string& retired_why(size_t dsp) const { return dsps_[dsp].retired_why; }
   uint64_t restarts(size_t dsp) const { return dsps_[dsp].restarts; }
+  bool read_only(size_t dsp) const { return dsps_[dsp].read_only; }
   bool stopping() const { return stopping_; }
   bool stopped() const;  // Stop was called and no process is left
 
@@ -104,6 +108,7 @@ class Supervisor {
     bool answered = false;  // kRunning: at least once
     bool killed = false;    // kRunning: SIGKILL was ordered
     bool ever_started = false;
+    bool read_only = false;  // its disk failed
     std::string retired_why;
   };
 

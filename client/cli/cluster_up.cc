@@ -79,7 +79,7 @@ class Starter {
   std::map<std::string, std::string> old_set_;
   std::vector<PlannedProcess> plan_;
   std::vector<std::pair<std::string, ProcessId>> running_;    // when we started what was missing
-  std::vector<std::pair<std::string, std::string>> retired_;  // dsps, and why
+  std::vector<std::pair<std::string, std::string>> retired_;  // dsps that take no writes, and why
   std::unique_ptr<Session> session_;
 };
 
@@ -358,14 +358,16 @@ void Starter::ReadRetired(const PlannedProcess& dataserver) {
   const Result<Json> json = text.ok() ? Json::Parse(*text) : Result<Json>(text.err());
   if (!json.ok()) return;
   for (const Json& dsp : (*json)["dsps"].array()) {
-    if (dsp["state"].text() != "retired") continue;
-    retired_.emplace_back(dsp["name"].text(), dsp["reason"].text());
+    const bool read_only = dsp["state"].text() == "read_only";
+    if (!read_only && dsp["state"].text() != "retired") continue;
+    const std::string how = read_only ? "served read-only" : "not served";
+    retired_.emplace_back(dsp["name"].text(), how + " (" + dsp["reason"].text() + ")");
   }
 }
 
 void Starter::SayWhatIsUp() {
   for (const auto& [name, reason] : retired_) {
-    (void)Fail(name + " is not served (" + reason + "): " + LastLine(state_.LogPath(name)));
+    (void)Fail(name + " is " + reason + ": " + LastLine(state_.LogPath(name)));
   }
   if (options_.json) {
     const auto text = ReadWholeFile(state_.Path("cluster.json"), kRecordsBytesMax);

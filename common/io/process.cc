@@ -17,6 +17,7 @@ namespace hayloft {
 namespace {
 
 constexpr int kExitNotRun = 127;  // as a shell says it
+constexpr uint64_t kCommandLineBytesMax = 1 << 20;
 constexpr uint64_t kProcFileBytesMax = 64 << 10;
 
 std::vector<char*> Pointers(const std::vector<std::string>& argv) {
@@ -110,6 +111,23 @@ ProcessId FindProcess(int pid) {
     rest.remove_prefix(std::min(rest.size(), rest.find(' ') + 1));
   }
   return {pid, boot->substr(0, 8) + "-" + std::string(rest.substr(0, rest.find(' ')))};
+}
+
+ProcessId FindProcessOf(const std::string& program, const std::string& argument) {
+  const Result<std::vector<std::string>> entries = ListFolder("/proc");
+  if (!entries.ok()) return {};
+  const std::string wanted = std::string(1, '\0') + argument + std::string(1, '\0');
+  for (const std::string& entry : *entries) {
+    const int pid = std::atoi(entry.c_str());
+    if (pid <= 0) continue;
+    // Arguments, each with a zero byte behind it; a kernel thread has none.
+    const auto line = ReadWholeFile("/proc/" + entry + "/cmdline", kCommandLineBytesMax);
+    if (!line.ok() || line->find(wanted) == std::string::npos) continue;
+    const std::string first = line->substr(0, line->find('\0'));
+    if (first.substr(first.rfind('/') + 1) != program) continue;
+    if (const ProcessId id = FindProcess(pid); id.pid > 0) return id;
+  }
+  return {};
 }
 
 bool Signal(const ProcessId& id, int signal_number) {

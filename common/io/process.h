@@ -42,6 +42,10 @@ int RunToEnd(const std::vector<std::string>& argv);
 ProcessId FindProcess(int pid);
 inline bool IsRunning(const ProcessId& id) { return id.pid > 0 && FindProcess(id.pid) == id; }
 
+// A running process whose program has this file name and that was given this argument; pid 0 when
+// there is none.
+ProcessId FindProcessOf(const std::string& program, const std::string& argument);
+
 // Sends the signal if that process still runs; false if it does not.
 bool Signal(const ProcessId& id, int signal_number);
 

@@ -23,8 +23,11 @@ int Main(int argc, const char* const* argv) {
   if (const std::optional<int> code = ParseCommandLine(program, argc, argv)) return *code;
   PrepareProcess();
   std::string why;
-  if (config.format) {
-    if (DspShell::Format(config, &why) == Err::kOk) return 0;
+  if (config.format || config.clear_failed || config.rebuild_superblock) {
+    const auto tool = config.format         ? DspShell::Format
+                      : config.clear_failed ? DspShell::ClearFailedMark
+                                            : DspShell::Rebuild;
+    if (tool(config, &why) == Err::kOk) return 0;
     SayFault("hayloft-dsp", why);
     return kExitConfig;
   }

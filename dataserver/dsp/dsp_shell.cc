@@ -60,7 +60,9 @@ std::string DspConfig::Fault() const {
   if (!FromHex(cluster_id, id)) return "cluster_id is not 32 hex digits";
   if (data.empty()) return "data is needed: the disk's folder";
   if (block_bytes % kPageBytes != 0) return "block_bytes is no multiple of 4096";
-  if (!format && nameservers.empty()) return "nameservers is needed";
+  const bool tool = format || clear_failed || rebuild_superblock;
+  if (rebuild_superblock && !FromHex(disk_id, id)) return "disk_id is not 32 hex digits";
+  if (!tool && nameservers.empty()) return "nameservers is needed";
   return "";
 }
 
@@ -74,19 +76,45 @@ DspShell::~DspShell() {
 }
 
 Err DspShell::Format(const DspConfig& config, std::string* why) {
-  Result<std::unique_ptr<PosixDevice>> device = PosixDevice::OpenFolder(config.data);
-  if (!device.ok()) return ConfigFault(why, config.data + " is no folder");
-  if ((*device)->Lock() != Err::kOk) return ConfigFault(why, config.data + " is in use");
+  TRY_ASSIGN(const std::unique_ptr<PosixDevice> device, OpenForTool(config, why));
   SystemRandom random;
   Superblock superblock;
   superblock.cluster_id = ParseId(config.cluster_id);
   random.Fill(superblock.disk_id);
   superblock.block_bytes = config.block_bytes;
   superblock.created_ms = SystemWallMs();
-  const Err err = FormatDisk(device->get(), superblock);
+  const Err err = FormatDisk(device.get(), superblock);
   if (err == Err::kOk) return Err::kOk;
   if (err == Err::kExists) return ConfigFault(why, config.data + " is not empty");
   return ConfigFault(why, config.data + ": " + std::string(ErrMeaning(err)));
+}
+
+// What a tool needs: the folder, and that nobody serves it meanwhile.
+Result<std::unique_ptr<PosixDevice>> DspShell::OpenForTool(const DspConfig& config,
+                                                           std::string* why) {
+  Result<std::unique_ptr<PosixDevice>> device = PosixDevice::OpenFolder(config.data);
+  if (!device.ok()) return ConfigFault(why, config.data + " is no folder");
+  if ((*device)->Lock() != Err::kOk) return ConfigFault(why, config.data + " is in use");
+  return device;
+}
+
+Err DspShell::ClearFailedMark(const DspConfig& config, std::string* why) {
+  TRY_ASSIGN(const std::unique_ptr<PosixDevice> device, OpenForTool(config, why));
+  const Err err = ClearFailed(device.get(), ParseId(config.cluster_id));
+  return err == Err::kOk ? err : ConfigFault(why, StartFault(err, config.data));
+}
+
+Err DspShell::Rebuild(const DspConfig& config, std::string* why) {
+  TRY_ASSIGN(const std::unique_ptr<PosixDevice> device, OpenForTool(config, why));
+  Superblock known;
+  known.cluster_id = ParseId(config.cluster_id);
+  known.disk_id = ParseId(config.disk_id);
+  known.block_bytes = config.block_bytes;
+  known.created_ms = SystemWallMs();
+  known.incarnation = known.created_ms;  // above any count of starts
+  const Err err = RebuildSuperblock(device.get(), known);
+  if (err == Err::kExists) return ConfigFault(why, config.data + " has a sound superblock");
+  return err == Err::kOk ? err : ConfigFault(why, StartFault(err, config.data));
 }
 
 Err DspShell::Start(std::string* why) {
@@ -133,7 +161,10 @@ Err DspShell::OpenDisk(std::string* why) {
     return ConfigFault(why, StartFault(Err::kConfig, config_.data));
   }
   const Err lock = device_->Lock();
-  if (lock == Err::kExists) return ConfigFault(why, config_.data + " is in use by another process");
+  if (lock == Err::kExists) {
+    exit_code_ = kExitTemporary;  // its holder may be about to leave
+    return ConfigFault(why, config_.data + " is in use by another process");
+  }
   if (lock != Err::kOk && !config_.read_only) {
     return ConfigFault(why, StartFault(lock, config_.data));
   }

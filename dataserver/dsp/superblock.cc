@@ -1,5 +1,7 @@
 #include "dataserver/dsp/superblock.h"
 
+#include <algorithm>
+
 #include "common/log.h"
 
 namespace hayloft {
@@ -63,6 +65,46 @@ Err OpenSuperblock(Device* device, Superblock* superblock, SuperblockFiles* file
     TRY(JobErr(RunJob(job, device, nullptr)));
   }
   return Err::kOk;
+}
+
+Err ClearFailed(Device* device, const Id16& cluster_id) {
+  TRY_ASSIGN(Superblock superblock, LoadSuperblock(device));
+  if (superblock.cluster_id != cluster_id) return Err::kConfig;
+  superblock.disk_state = DiskState::kHealthy;
+  SuperblockFiles files;
+  return OpenSuperblock(device, &superblock, &files);
+}
+
+Err RebuildSuperblock(Device* device, Superblock known) {
+  const Result<Superblock> found = LoadSuperblock(device);
+  if (found.ok()) return Err::kExists;
+  if (found.err() != Err::kCorrupt && found.err() != Err::kNotFound) return found.err();
+  TRY_ASSIGN(const std::vector<FileInfo> files, device->List());
+  std::vector<uint32_t> in_all_sets;
+  size_t blocks = 0;
+  for (const FileInfo& info : files) {
+    if (!ParseBlockFileName(info.name)) continue;
+    TRY_ASSIGN(const FileHandle file, device->Open(info.name));
+    std::vector<uint8_t> page(kPageBytes);
+    const Err err = device->Read(file, 0, page);
+    device->Close(file);
+    const Result<BlockHeader> header =
+        err == Err::kOk ? DecodeBlockHeader(page) : Result<BlockHeader>(err);
+    if (header.err() == Err::kUnsupported) return Err::kUnsupported;
+    if (!header.ok()) continue;
+    const std::vector<uint32_t>& set = header->set_dsp_ids;
+    if (blocks++ == 0) in_all_sets = set;
+    std::erase_if(in_all_sets,
+                  [&](uint32_t id) { return std::find(set.begin(), set.end(), id) == set.end(); });
+    known.block_range_end = std::max(known.block_range_end, header->block_id + 1);
+    // Its node is not known: so that the nameserver of this very epoch is obeyed, the one before.
+    known.promised_epoch =
+        std::max(known.promised_epoch, header->opening_epoch - (header->opening_epoch > 0));
+  }
+  if (blocks == 0) return Err::kNotFound;
+  if (in_all_sets.size() == 1) known.dsp_id = in_all_sets.front();
+  SuperblockFiles copies;
+  return OpenSuperblock(device, &known, &copies);
 }
 
 Err FormatDisk(Device* device, Superblock superblock) {

@@ -21,6 +21,14 @@ Err OpenSuperblock(Device* device, Superblock* superblock, SuperblockFiles* file
 // Steps that write the next generation durably over the older copy. Raises the generation.
 std::vector<IoStep> SuperblockSteps(const SuperblockFiles& files, Superblock* superblock);
 
+// Takes the mark of a failure off. kConfig: another cluster's disk; else as LoadSuperblock, kIo.
+Err ClearFailed(Device* device, const Id16& cluster_id);
+
+// Makes a superblock where both copies are damaged or gone: `known`, and from the headers of the
+// block files the highest epoch and block id, and the disk's number if it is the only one that is
+// in all their sets. kExists when a copy is sound; kNotFound when no block file is here; kIo.
+Err RebuildSuperblock(Device* device, Superblock known);
+
 // Makes both copies in an empty folder and syncs it. kExists when the folder holds anything.
 Err FormatDisk(Device* device, Superblock superblock);
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The dataserver with real dsps, without the rest of a cluster."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -118,6 +119,42 @@ def test_a_dsp_outlives_a_killed_dataserver_and_is_adopted():
         os.kill(after['dsp-1-2']['pid'], signal.SIGKILL)
         wait_until(lambda: machine.dsps().get('dsp-1-2', after['dsp-1-2'])['pid'] !=
                    after['dsp-1-2']['pid'], 'an adopted dsp is started again after a crash')
+
+
+def test_a_dsp_is_adopted_also_without_any_record():
+    """dsps.json damaged, cluster.json gone: what serves the disk is found among the processes."""
+    with Machine() as machine:
+        before = machine.wait_ready()
+        machine.process.kill()
+        machine.process.wait()
+        with open(os.path.join(machine.data, 'dsps.json'), 'w', encoding='utf-8') as file:
+            file.write('{"dsps":')
+        os.remove(os.path.join(machine.dir, 'cluster.json'))
+        machine.start()
+        after = machine.wait_ready()
+        check_equal({n: d['pid'] for n, d in after.items()},
+                    {n: d['pid'] for n, d in before.items()}, 'adopted processes')
+
+
+def test_a_disk_in_use_is_tried_again():
+    """A lock that another process holds is no wrong configuration: it may let go."""
+    with Machine() as machine:
+        before = machine.wait_ready()
+        with open(os.path.join(machine.data, 'disk-1', 'LOCK'), 'rb') as lock:
+            os.kill(before['dsp-1-1']['pid'], signal.SIGKILL)
+            wait_until(lambda: take(lock), 'the lock is free')
+            wait_until(lambda: 'value=75' in machine.log(), 'the dsp says that it is in use')
+        wait_until(lambda: machine.dsps().get('dsp-1-1', before['dsp-1-1'])['pid'] !=
+                   before['dsp-1-1']['pid'], 'it is started again')
+        machine.wait_ready()
+
+
+def take(lock):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def test_f65_a_stopped_dsp_is_killed_and_started_again():

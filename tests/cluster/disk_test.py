@@ -5,10 +5,12 @@ Faults are injected into running dsps by strace, a full disk is a small tmpfs.
 """
 
 import contextlib
+import glob
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 from harness import (BIN, Cluster, alive, check, check_equal, main, random_bytes, run, wait_until)
@@ -117,8 +119,8 @@ def not_failed(cluster, name):
     return False
 
 
-def fail_a_disk(calls, error, check_mark=True):
-    """One of two disks fails: uploads go on, its dsp leaves and is not started again."""
+def fail_a_disk(calls, error):
+    """One of two disks fails: uploads go on, its dsp leaves and is started read-only."""
     with Cluster(dataservers=1, disks=2) as cluster:
         cluster.up()
         stored = {}
@@ -127,50 +129,79 @@ def fail_a_disk(calls, error, check_mark=True):
             stored[cluster.upload(body)['id']] = body
         victim = cluster.process('dsp-1-1')
         trace = os.path.join(cluster.dir, 'trace')
+        read_only = error == 'EROFS'
         with Strace([victim['pid']], trace, '-e', f'trace={calls}',
                     '-e', f'inject={calls}:error={error}'):
             for i in range(20):
                 body = random_bytes(9000 + i)
                 stored[cluster.upload(body)['id']] = body
-            if check_mark:
+            if read_only:  # as long as the file system is
+                check_reads(cluster, stored)
+                check(alive(victim['pid']), 'the dsp lives')
+                check(not glob.glob(f'{cluster.dir}/dataserver-1/*.failed'), 'no disk is marked')
+            else:
                 wait_until(lambda: not alive(victim['pid']), 'the dsp leaves')
+        if calls == SYNCS:
+            check_no_second_sync(trace, victim['data'])
         with open(trace, encoding='utf-8', errors='replace') as file:
             check('INJECTED' in file.read(), 'the fault happened')
-        if check_mark:
+        if not read_only:
             check_marked(cluster, victim, stored, writes_fail=calls == WRITES)
         return cluster.log('dsp-1-1')
 
 
+def check_no_second_sync(trace, data):
+    """A second sync of the same file would answer success, and what it is about be gone."""
+    calls = [call for call in read_trace(trace) if call.name in SYNCS.split(',')]
+    files = [call.arguments.split(',')[0] for call in calls]
+    check(files, 'syncs were asked for')
+    for file in set(files):
+        check_equal(files.count(file), 1, f'syncs of {file} in {data} after one that failed')
+
+
 def check_marked(cluster, victim, stored, writes_fail):
+    """Marked, served read-only from then on, and writable again when an operator says so."""
     mark = os.path.join(cluster.dir, 'dataserver-1', 'dsp-1-1.failed')
     wait_until(lambda: os.path.exists(mark), 'the disk is marked as failed')
-    wait_until(lambda: [p['name'] for p in cluster.processes('dsp')] == ['dsp-1-2'],
-               'only the other dsp runs')
-    done = cluster.up()  # not even by `up`, which still succeeds: a write would
-    check('dsp-1-1 is not served (disk_failed)' in done.stderr, f'up says so: {done.stderr!r}')
-    check_equal([p['name'] for p in cluster.processes('dsp')], ['dsp-1-2'], 'dsps after up')
-    if writes_fail:
-        return  # the superblock could not be marked either: the dataserver's mark is all there is
+    wait_read_only(cluster, victim['pid'])
+    check_reads(cluster, stored)
+    before = cluster.process('dsp-1-1')['pid']
+    done = cluster.up()  # succeeds: a write would
+    check('dsp-1-1 is served read-only (disk_failed)' in done.stderr, f'up says: {done.stderr!r}')
+    check_equal(cluster.process('dsp-1-1')['pid'], before, 'the process after up')
+    cluster.kill(cluster.process('dsp-1-1'))
+    wait_read_only(cluster, before)  # a crash makes no healthy disk of it
+    if not writes_fail:  # else the superblock could not be marked either
+        before = cluster.process('dsp-1-1')['pid']
+        os.remove(mark)
+        cluster.up()  # the superblock knows it too
+        wait_until(lambda: os.path.exists(mark), 'the dsp itself refuses')
+        wait_read_only(cluster, before)
+    dataserver = cluster.process('dataserver-1')
+    os.kill(dataserver['pid'], signal.SIGTERM)
+    wait_until(lambda: not alive(dataserver['pid']), 'the dataserver ends')
+    clear = [f'{BIN}/hayloft-dsp', '--clear-failed', f'--data={victim["data"]}']
+    run(*clear, '--cluster-id=' + 'ff' * 16, wanted=78)
+    run(*clear, f'--cluster-id={cluster_id(cluster)}')
     os.remove(mark)
-    cluster.up()  # the superblock knows it too
-    wait_until(lambda: os.path.exists(mark), 'the dsp itself refuses')
-    check_read_only(cluster, victim, stored)
+    check_equal(cluster.up().stderr.count('disk_failed'), 0, 'failed disks after the mark is off')
+    wait_until(lambda: not_failed(cluster, 'dsp-1-1'), 'it is up')
+    check_reads(cluster, stored)
 
 
-def check_read_only(cluster, victim, stored):
-    read_only = [f'{BIN}/hayloft-dsp', '--name=dsp-1-1', f'--data={victim["data"]}',
-                 f'--listen={victim["address"]}', f'--admin-listen={victim["http"]}',
-                 f'--cluster-key-file={cluster.dir}/secret', '--read-only',
-                 f'--nameservers={cluster.processes("nameserver")[0]["address"]}',
-                 f'--cluster-id={cluster_id(cluster)}', '--machine=machine-1',
-                 f'--log-file={cluster.dir}/log/read-only.log']
-    with subprocess.Popen(read_only) as process:
-        try:
-            wait_until(lambda: all(cluster.request('GET', '/' + file_id)[2] == body
-                                   for file_id, body in stored.items()),
-                       'all is read, from the failed disk with --read-only')
-        finally:
-            process.terminate()
+def wait_read_only(cluster, old_pid):
+    """The nameserver calls its disk failed or read-only, and the dsp of it runs."""
+    def seen():
+        found = [p for p in cluster.processes('dsp') if p['name'] == 'dsp-1-1']
+        states = {dsp['address']: dsp['state'] for dsp in cluster.status()['dsps']}
+        return found and found[0]['pid'] != old_pid and alive(found[0]['pid']) and \
+            states.get(found[0]['address']) == 'failed'
+    wait_until(seen, 'a dsp that only reads')
+
+
+def check_reads(cluster, stored):
+    wait_until(lambda: all(cluster.request('GET', '/' + file_id)[2] == body
+                           for file_id, body in stored.items()), 'all is read')
 
 
 def cluster_id(cluster):
@@ -190,7 +221,7 @@ def test_f21_eio_on_fsync_fails_the_disk_and_is_not_retried():
 
 def test_f24_a_read_only_file_system_keeps_serving_reads():
     """EROFS: uploads go elsewhere; it is no failed disk."""
-    log = fail_a_disk(WRITES, 'EROFS', check_mark=False)
+    log = fail_a_disk(WRITES, 'EROFS')
     check('disk_read_only' in log, 'the log says so')
 
 

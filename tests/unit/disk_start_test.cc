@@ -252,5 +252,41 @@ TEST_CASE("disk_start: F30 a sealed block whose file is gone answers an error, n
   }
 }
 
+TEST_CASE(
+    "disk_start: F21 the mark of a failure is taken off by hand, of this cluster's disk only") {
+  Disk disk(1);
+  disk.dsp.disk().FailNextSync();
+  CHECK_EQ(disk.dsp.Append(kBlock, "x").err(), Err::kIo);
+  CHECK_EQ(disk.dsp.Start(), Err::kReadOnly);
+  CHECK_EQ(ClearFailed(&disk.dsp.disk(), Id16{9}), Err::kConfig);
+  CHECK_EQ(disk.dsp.Start(), Err::kReadOnly);
+  CHECK_EQ(ClearFailed(&disk.dsp.disk(), disk.dsp.options().cluster_id), Err::kOk);
+  REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
+  CHECK_EQ(disk.dsp.core().disk_state(), DiskState::kHealthy);
+  disk.CheckReads();
+}
+
+TEST_CASE("disk_start: F27 with both superblocks damaged one is rebuilt from ids and the blocks") {
+  Disk disk(1);
+  const Superblock was = disk.dsp.core().superblock();
+  Superblock known;
+  known.cluster_id = was.cluster_id;
+  known.disk_id = was.disk_id;
+  known.block_bytes = was.block_bytes;
+  known.incarnation = was.incarnation + 1000;
+  CHECK_EQ(RebuildSuperblock(&disk.dsp.disk(), known), Err::kExists);
+  for (const char* copy : kSuperblockNames) disk.dsp.disk().FlipBit(copy, 50);
+  CHECK_EQ(disk.dsp.Start(), Err::kCorrupt);
+  REQUIRE_EQ(RebuildSuperblock(&disk.dsp.disk(), known), Err::kOk);
+  REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
+  CHECK_GT(disk.dsp.core().superblock().incarnation, was.incarnation);
+  CHECK_EQ(disk.dsp.core().superblock().dsp_id, 1);
+  CHECK_EQ(disk.dsp.core().superblock().block_range_end, kSealed + 1);
+  disk.CheckReads();
+  CHECK_EQ(disk.dsp.CreateBlock(77), Err::kOk);
+  DspDriver empty(2);
+  CHECK_EQ(RebuildSuperblock(&empty.disk(), known), Err::kNotFound);
+}
+
 }  // namespace
 }  // namespace hayloft

@@ -81,16 +81,34 @@ TEST_CASE("supervisor: a minute of health resets the backoff, less does not") {
   CHECK_EQ(bench.UntilStart(0), 100);
 }
 
-TEST_CASE("supervisor: F21 a dsp whose disk failed is marked and not started again") {
+TEST_CASE("supervisor: F21 a dsp whose disk failed is marked and started to read only, once") {
   Bench bench;
   bench.Tick();
   bench.Take();
   bench.Exit(1, {DspExit::Kind::kCode, kDspExitDiskFailed});
   CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kMarkFailed, 1}});
+  CHECK(bench.supervisor.read_only(1));
+  CHECK_EQ(bench.UntilStart(1), 100);
+  bench.Crash(1);  // an accident, as of any other
+  CHECK_EQ(bench.UntilStart(1), 200);
+  CHECK(bench.supervisor.read_only(1));
+  bench.Exit(1, {DspExit::Kind::kCode, kDspExitDiskFailed});
   bench.Run(300'000, {0, 2});
   CHECK(bench.Take().empty());
   CHECK_EQ(bench.supervisor.state(1), DspState::kRetired);
   CHECK_EQ(bench.supervisor.state(0), DspState::kRunning);
+}
+
+TEST_CASE("supervisor: F21 an operator's word ends a dsp that only reads; the next one writes") {
+  Bench bench;
+  bench.supervisor.ServeReadOnly(1);
+  bench.Tick();
+  bench.Take();
+  for (size_t dsp = 0; dsp < 3; ++dsp) bench.supervisor.Revive(dsp, bench.now, &bench.orders);
+  CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kTerminate, 1}});
+  bench.Exit(1, {DspExit::Kind::kCode, 0});
+  CHECK_EQ(bench.UntilStart(1), 100);
+  CHECK_FALSE(bench.supervisor.read_only(1));
 }
 
 TEST_CASE("supervisor: F51 F53 a dsp that refuses its configuration is not started again") {
@@ -110,7 +128,7 @@ TEST_CASE("supervisor: an operator who mended a disk has its dsp started, and no
   bench.Run(1'000, {0, 1});
   bench.Take();
   CHECK_EQ(bench.supervisor.retired_why(2), "configuration");
-  for (size_t dsp = 0; dsp < 3; ++dsp) bench.supervisor.Revive(dsp, bench.now);
+  for (size_t dsp = 0; dsp < 3; ++dsp) bench.supervisor.Revive(dsp, bench.now, &bench.orders);
   bench.Tick();
   CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kStart, 2}});
 }
@@ -212,11 +230,14 @@ TEST_CASE("supervisor: a disk that fails while stopping still gets its mark") {
   CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kMarkFailed, 0}});
 }
 
-TEST_CASE("supervisor: a disk with the mark of a failure is not started") {
+TEST_CASE("supervisor: a disk with the mark of a failure is started to read only") {
   Bench bench;
-  bench.supervisor.Retire(0, "disk_failed");
+  bench.supervisor.ServeReadOnly(0);
   bench.Run(100, {});
-  CHECK_EQ(bench.Take(), Supervisor::Orders{{Kind::kStart, 1}, {Kind::kStart, 2}});
+  CHECK_EQ(bench.Take(),
+           Supervisor::Orders{{Kind::kStart, 0}, {Kind::kStart, 1}, {Kind::kStart, 2}});
+  CHECK(bench.supervisor.read_only(0));
+  CHECK_FALSE(bench.supervisor.read_only(1));
 }
 
 }  // namespace
