@@ -107,6 +107,7 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
     steps.push_back({.op = IoStep::Op::kSync, .file = block->file});
   }
   ++stats_.commits;
+  last_commit_ms_ = now.mono_ms;
   (void)Issue({.kind = PendingJob::Kind::kCommit, .block_id = block->id}, IoLane::kCommit,
               std::move(steps), out);  // found again by its kind and block
   if (IsMutant(Mutant::kAckBeforeSync)) PublishCommit(block, out);

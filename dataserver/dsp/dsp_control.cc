@@ -11,6 +11,7 @@ namespace hayloft {
 namespace {
 
 constexpr uint64_t kPoolRetryMs = 10'000;
+constexpr uint64_t kPoolQuietMs = 2'000;  // without a commit
 
 template <typename Message>
 bool Parse(const RpcRequest& request, Message* message) {
@@ -232,10 +233,13 @@ void DspCore::RefuseSeal(Block* block, Err err, DspOutbox* out) {
 }
 
 // Zeros are written beforehand because the first write to a fallocated extent makes the file system
-// log that it holds data now: an fdatasync then costs twice as much.
+// log that it holds data now: an fdatasync then costs twice as much. That serves a lone uploader;
+// under load commits share their syncs, while the zeros would take half of what the disk can write.
+// So files are written beforehand only while nothing is uploaded.
 void DspCore::FillPool(DspOutbox* out) {
   if (!Writable() || pool_filling_ || pool_.size() >= options_.pool_files) return;
   if (now_mono_ms_ < pool_retry_ms_ || UsableBytes() < 2 * superblock_.block_bytes) return;
+  if (last_commit_ms_ != 0 && now_mono_ms_ < last_commit_ms_ + kPoolQuietMs) return;
   pool_filling_ = true;
   const std::string name = PoolFileName(next_pool_number_);
   const std::string temporary = name + std::string(kTemporarySuffix);

@@ -256,6 +256,7 @@ class DspCore {
   std::vector<PoolFile> pool_;
   bool pool_filling_ = false;
   uint64_t pool_retry_ms_ = 0;
+  uint64_t last_commit_ms_ = 0;
   uint64_t next_pool_number_ = 0;
   DiskStatus disk_;
 

@@ -344,6 +344,27 @@ TEST_CASE("dsp_core: a pool file becomes a block without being written again") {
   CHECK(*dsp.Read(address) == photo);
 }
 
+TEST_CASE("dsp_core: the pool is filled while nothing is uploaded") {
+  DspHarness dsp(3);
+  dsp.pool_files = 2;
+  REQUIRE(dsp.Start() == Err::kOk);
+  const auto tick_for = [&](uint64_t ms) {
+    for (const uint64_t end = dsp.now.mono_ms + ms; dsp.now.mono_ms < end; dsp.now.mono_ms += 100) {
+      dsp.Tick();
+      dsp.RunJobs();
+    }
+  };
+  tick_for(300);
+  REQUIRE(dsp.core().Stats().pool_files == 2);
+  REQUIRE(dsp.Create(5) == Err::kOk);
+  REQUIRE(dsp.core().Stats().pool_files == 1);
+  REQUIRE(dsp.Append(5, Photo(500)).ok());
+  tick_for(1'800);
+  CHECK(dsp.core().Stats().pool_files == 1);
+  tick_for(500);
+  CHECK(dsp.core().Stats().pool_files == 2);
+}
+
 // Sealing with that page read as zeros would have entered its needles as lost for ever.
 TEST_CASE("dsp_core: F19: a block with a page that cannot be read now is not sealed") {
   DspHarness dsp = Started();
