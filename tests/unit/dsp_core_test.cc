@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "common/version.h"
 #include "dataserver/dsp/block_format.h"
 #include "tests/sim/dsp_harness.h"
 
@@ -249,6 +250,24 @@ TEST_CASE("dsp_core: F51: a folder without superblock, and another cluster's dis
   SimRandom random(1);
   DspCore core(options, &random);
   CHECK(core.Start(&other.device(), &other.kv(), other.now) == Err::kConfig);
+}
+
+// Be it one copy: this release would write back what it does not understand.
+TEST_CASE("dsp_core: F52: a disk that a later version wrote is refused and left as it is") {
+  DspHarness dsp = Started();
+  dsp.Crash(CrashMode::kKill);
+  SimDevice& disk = dsp.device();
+  SuperblockPage page;
+  std::memcpy(&page, disk.FileImage("superblock.a").data(), sizeof(page));
+  page.format_version = kDiskFormatVersion + 1;
+  page.crc = Crc32c(StructBytes(page).subspan(sizeof(le64)));
+  disk.SetBytes("superblock.a", 0, StructBytes(page));
+  const std::string image = disk.FileImage("superblock.a");
+  REQUIRE(DecodeSuperblock(AsBytes(image)).err() == Err::kUnsupported);
+  const uint64_t operations = disk.operations();
+  CHECK(dsp.Start() == Err::kUnsupported);
+  CHECK(disk.operations() == operations);
+  CHECK(disk.FileImage("superblock.a") == image);
 }
 
 TEST_CASE("dsp_core: an order of an older epoch, or of the same epoch's other node, is refused") {
