@@ -40,6 +40,7 @@ TEST = [
     ('unit-release', ['out/release/unit'], {}),
     ('unit-asan', ['out/asan/unit'], {}),
     ('sim-release', ['out/release/sim_test', '--seeds=300', f'--jobs={os.cpu_count()}'], {}),
+    ('sim-mutants', ['make', '--no-print-directory', 'mutants'], {}),
     ('sim-asan', ['out/asan/sim_test', '--seeds=20', '--from=1000000',
                   f'--jobs={os.cpu_count()}'], {}),
     cluster_test('dataserver'),
@@ -49,6 +50,7 @@ TEST = [
     cluster_test('disk'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),
+    ('bench-smoke', ['make', '--no-print-directory', 'bench-smoke'], {}),
 ]
 
 # How the steps say how many passed and failed; a step that says neither counts as one.
@@ -157,6 +159,8 @@ def run_step(name, command, environment):
     passed, failed = counts(output, exit_code)
     print(f'{name:28} {passed:6} passed {failed:4} failed {time.monotonic() - start:7.1f} s',
           flush=True)
+    for line in re.findall(r'skipped: .*', output):  # what this machine does not allow
+        print('   ', line, flush=True)
     failures = report(name, output) if failed else []
     for line in failures:
         print('   ', line, flush=True)

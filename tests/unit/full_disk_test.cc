@@ -19,7 +19,7 @@ class SmallDisk {
   explicit SmallDisk(const char* size) {
     const std::string options = std::string("size=") + size;
     mounted_ = mount("none", folder_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
-    if (!mounted_) MESSAGE("not run: no right to mount a tmpfs");
+    if (!mounted_) MESSAGE("skipped: no right to mount a tmpfs");
   }
   ~SmallDisk() {
     if (mounted_) umount2(folder_.path().c_str(), MNT_DETACH);
