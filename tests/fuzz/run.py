@@ -66,7 +66,8 @@ def fuzz(out, target, runs):
     corpus, found = out / "corpus" / target, out / "found"
     seeds_into(target, corpus)
     found.mkdir(exist_ok=True)
-    command = [out / "bin" / target, f"-runs={runs}", f"-max_len={LONGER.get(target, INPUT_BYTES_MAX)}", "-timeout=10",
+    bytes_max = LONGER.get(target, INPUT_BYTES_MAX)
+    command = [out / "bin" / target, f"-runs={runs}", f"-max_len={bytes_max}", "-timeout=10",
                "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={found}/{target}-",
                corpus]
     environment = dict(os.environ, LLVM_PROFILE_FILE="/dev/null",
