@@ -19,7 +19,14 @@ constexpr uint64_t kCommandsInFlightMax = 8;  // of a kind, to one dsp
 constexpr uint64_t kSent = UINT64_MAX;
 constexpr uint64_t kDoubtMs = 3'000;  // a doubted block that no heartbeat explains until then
 constexpr uint64_t kDoubtReportMs = 10'000;  // between full reports for that reason
+constexpr uint64_t kUnsettledMs = 2'000;     // a creation without an answer, then its dsp is asked
 constexpr uint64_t kOpenBlocksExcess = 4;    // times the wanted open blocks, doubted ones included
+
+// No answer, or none that can be believed: it may have been done all the same.
+bool OutcomeUnknown(Err err) {
+  return err == Err::kTimeout || err == Err::kUnavailable || err == Err::kCancelled ||
+         err == Err::kCorrupt;
+}
 
 int MemberIndex(const std::vector<uint32_t>& members, uint32_t dsp_id) {
   const auto at = std::find(members.begin(), members.end(), dsp_id);
@@ -81,6 +88,7 @@ void NsCore::LearnKnownBlock(uint32_t dsp_id, const BlockRecord& record, const p
   const uint64_t block_id = info.block_id();
   DspWork& work = work_.at(dsp_id);
   work.doubted.erase(block_id);
+  work.unsettled.erase(block_id);
   if (info.state() == pb::BLOCK_OPEN) {
     if (next.state == pb::BLOCK_OPEN) {
       work.open_blocks.insert(block_id);
@@ -166,9 +174,12 @@ void NsCore::Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox) {
   ASSERT(live != nullptr);
   const bool reachable = live->registered && live->state == DspState::kUp;
   if (!reachable || raising_epoch_) return;
+  const auto older = [&](uint64_t age_ms) {
+    return [age_ms, &now](const auto& one) { return now.mono_ms - one.second >= age_ms; };
+  };
   const bool puzzled =
-      std::any_of(work->doubted.begin(), work->doubted.end(),
-                  [&](const auto& one) { return now.mono_ms - one.second >= kDoubtMs; });
+      std::any_of(work->doubted.begin(), work->doubted.end(), older(kDoubtMs)) ||
+      std::any_of(work->unsettled.begin(), work->unsettled.end(), older(kUnsettledMs));
   if (puzzled && now.mono_ms >= work->next_doubt_ms) {
     work->next_doubt_ms = now.mono_ms + kDoubtReportMs;
     work->report_wanted = true;
@@ -193,8 +204,9 @@ void NsCore::CreateBlocks(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* out
   const bool settled = now.mono_ms - started_ms_ >= kSettleMs && RegisteredHaveReported();
   if (state_.settings.rebuilding() && !settled) return;
   const uint64_t wanted = options_.open_blocks_per_dsp;
-  while (work->open_blocks.size() - work->doubted.size() + work->creating < wanted &&
-         work->open_blocks.size() + work->creating < wanted * kOpenBlocksExcess) {
+  const uint64_t unsettled = work->unsettled.size();
+  while (work->open_blocks.size() - work->doubted.size() + unsettled + work->creating < wanted &&
+         work->open_blocks.size() + unsettled + work->creating < wanted * kOpenBlocksExcess) {
     const uint64_t block_id = NextBlockId(outbox);
     if (block_id == 0) return;
     pb::CreateBlockRequest request;
@@ -280,6 +292,9 @@ void NsCore::OnCreateDone(const Command& command, const CallDone& done, Now now,
   LOG_INFO("create_block_failed", "dsp=%u block=%llu err=%s", command.dsp_id, Llu(command.block_id),
            std::string(ErrName(err)).c_str());
   work.next_create_ms = now.mono_ms + kRetryMs;
+  if (OutcomeUnknown(err) && !state_.blocks.Find(command.block_id)) {
+    work.unsettled[command.block_id] = now.mono_ms;
+  }
   if (err == Err::kFull) work.full_until_ms = now.mono_ms + kFullRetryMs;
   if (err == Err::kStaleEpoch) OnRefused(command.dsp_id);
 }

@@ -91,6 +91,8 @@ class NsCore {
     std::map<uint64_t, uint64_t> to_close;  // block -> when to send (again); UINT64_MAX: it is out
     std::map<uint64_t, uint64_t> to_seal;
     uint32_t creating = 0;
+    // Creations without an answer -> since when: a slow disk may make the block all the same.
+    std::map<uint64_t, uint64_t> unsettled;
     uint64_t next_create_ms = 0;
     uint64_t full_until_ms = 0;
     uint32_t stale_refusals = 0;  // commands refused for their epoch or incarnation
@@ -104,6 +106,7 @@ class NsCore {
     uint64_t report_sequence = 0;
     // The full report that is under way.
     bool reporting = false;
+    uint64_t report_began_ms = 0;
     uint64_t report_id = 0;
     uint32_t next_part = 0;
     std::vector<uint64_t> report_blocks;

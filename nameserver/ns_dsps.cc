@@ -14,6 +14,7 @@ constexpr size_t kDspsMax = 10'000;
 constexpr size_t kLabelBytesMax = 255;          // addresses, machine and zone labels
 constexpr size_t kReportedBlocksMax = 4 << 20;  // of one dsp
 constexpr uint64_t kRecentMs = 10'000;
+constexpr uint64_t kLateMs = 1'000;    // a creation that a report lacks so long after is none
 constexpr uint64_t kFullPercent = 95;  // of an older dsp, which does not say
 constexpr uint64_t kNearlyFullPercent = 85;
 constexpr uint64_t kNearlyFullOverPercent = 83;  // lower, so that one crossing warns once
@@ -142,6 +143,7 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   if (restarted || !live->registered || message.disk_state() != pb::DISK_HEALTHY) {
     work.reported = false;
     work.recent_blocks.clear();
+    work.unsettled.clear();  // what its last process did not begin, nobody does
   }
   work.last_report_id = 0;  // a failed disk's next process counts from 1 under the same incarnation
   work.reporting = false;
@@ -289,6 +291,7 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
   if (message.part() == 0) {
     work.reporting = true;
     work.report_wanted = false;
+    work.report_began_ms = now.mono_ms;
     work.report_id = message.report_id();
     work.next_part = 0;
     work.report_blocks.clear();
@@ -329,6 +332,9 @@ void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
     missing.push_back(record.block_id);
   });
   for (const uint64_t block_id : missing) MarkAbsent(dsp_id, block_id, outbox);
+  std::erase_if(work.unsettled, [&](const auto& creation) {
+    return creation.second + kLateMs <= work.report_began_ms;
+  });
   work.reporting = false;
   work.reported = true;
   work.report_blocks = {};

@@ -17,7 +17,9 @@ constexpr uint64_t kRenewMs = 1'000;
 constexpr size_t kIdBytes = 16;
 constexpr int kExitRoleLost = 75;  // EX_TEMPFAIL: another nameserver is the active one
 
-std::string StorePath(const NsConfig& config) { return config.data + "/leveldb"; }
+constexpr char kStoreFolder[] = "leveldb";
+
+std::string StorePath(const NsConfig& config) { return config.data + "/" + kStoreFolder; }
 
 bool HasStore(const NsConfig& config) { return FileExists(StorePath(config) + "/CURRENT"); }
 
@@ -55,7 +57,9 @@ Err NsShell::Init(const NsConfig& config, std::string* why) {
   if (MakeFolders(config.data) != Err::kOk) return Refuse(why, "cannot make " + config.data);
   const Result<std::vector<std::string>> files = ListFolder(config.data);
   if (!files.ok()) return Refuse(why, "cannot read " + config.data);
-  if (!files->empty()) return Refuse(why, config.data + " is not empty");
+  // A store without a row is one whose making was cut short: it is made now.
+  const bool empty = files->empty() || *files == std::vector<std::string>{kStoreFolder};
+  if (!empty) return Refuse(why, config.data + " is not empty");
   Result<std::unique_ptr<LevelDbKv>> kv = LevelDbKv::Open(StorePath(config));
   if (!kv.ok()) return Refuse(why, "cannot make a store in " + config.data);
   SystemRandom random;
@@ -66,7 +70,9 @@ Err NsShell::Init(const NsConfig& config, std::string* why) {
   settings.set_copies(config.copies);
   settings.set_rebuilding(config.rebuild);
   settings.set_rebuild_dsps(config.rebuild_dsps);
+  FAILPOINT("nameserver_init_before_head");
   const Err err = NsStore(kv->get()).Init(node, settings);
+  if (err == Err::kExists) return Refuse(why, config.data + " is not empty");
   if (err != Err::kOk) {
     return Refuse(why, "cannot write to " + config.data + ": " + std::string(ErrMeaning(err)));
   }
@@ -81,11 +87,16 @@ Err NsShell::Start(std::string* why) {
   if (!key.ok()) return key.err();
   cluster_key_ = std::move(key).value();
   TRY(Listen(why));  // a port in use is met before anything is touched
-  if (config_.rebuild) TRY(Init(config_, why));
+  if (config_.rebuild) {
+    // A rebuild that was begun goes on, and an operator may say so again.
+    const Err err = Init(config_, why);
+    if (err != Err::kOk && !HasStore(config_)) return err;
+  }
   NsState state;
   TRY(OpenStore(&state, why));
+  const bool forced = config_.force_promote || (config_.rebuild && state.last_index == 0);
   uint64_t epoch = 0;
-  TRY(WinRole(state, &epoch, why));
+  TRY(WinRole(state, forced, &epoch, why));
   LOG_INFO("active", "epoch=%llu blocks=%llu dsps=%zu", static_cast<unsigned long long>(epoch),
            static_cast<unsigned long long>(state.blocks.size()), state.dsps.size());
   core_ = std::make_unique<NsCore>(NsOptions{.suspect_after_ms = config_.suspect_after_ms,
@@ -112,7 +123,6 @@ Err NsShell::Start(std::string* why) {
     Take(&outbox);
   });
   NsOutbox outbox;
-  const bool forced = config_.force_promote || config_.rebuild;
   core_->Start(epoch, forced, loop_->now(), &outbox);
   Take(&outbox);
   return Err::kOk;
@@ -148,6 +158,10 @@ Err NsShell::OpenStore(NsState* state, std::string* why) {
   kv_ = std::move(kv).value();
   store_ = std::make_unique<NsStore>(kv_.get());
   Result<NsState> loaded = store_->Load();
+  if (loaded.err() == Err::kNotFound) {
+    return Refuse(why, "the making of the store in " + config_.data +
+                           " was cut short; --rebuild finishes it from what the dsps say");
+  }
   if (loaded.err() == Err::kUnsupported) {
     return Refuse(why, "the store in " + config_.data + " was written by a newer version");
   }
@@ -160,7 +174,7 @@ Err NsShell::OpenStore(NsState* state, std::string* why) {
   return Err::kOk;
 }
 
-Err NsShell::WinRole(const NsState& state, uint64_t* epoch, std::string* why) {
+Err NsShell::WinRole(const NsState& state, bool forced, uint64_t* epoch, std::string* why) {
   const std::string folder =
       config_.coordinator_dir.empty() ? config_.data + "/coordinator" : config_.coordinator_dir;
   if (MakeFolders(folder) != Err::kOk) return Refuse(why, "cannot make " + folder);
@@ -168,11 +182,10 @@ Err NsShell::WinRole(const NsState& state, uint64_t* epoch, std::string* why) {
   if (!device.ok()) return Refuse(why, "cannot open " + folder);
   lease_folder_ = std::move(device).value();
   coordinator_ = std::make_unique<LeaseFile>(lease_folder_.get(), &random_);
-  const Result<uint64_t> won =
-      coordinator_->Acquire({.node = state.node,
-                             .log_position = state.last_index,
-                             .epoch_above = state.epoch,
-                             .force = config_.force_promote || config_.rebuild});
+  const Result<uint64_t> won = coordinator_->Acquire({.node = state.node,
+                                                      .log_position = state.last_index,
+                                                      .epoch_above = state.epoch,
+                                                      .force = forced});
   switch (won.err()) {
     case Err::kOk:
       *epoch = won.value();

@@ -80,7 +80,7 @@ class NsShell {
  private:
   Err Listen(std::string* why);
   Err OpenStore(NsState* state, std::string* why);
-  Err WinRole(const NsState& state, uint64_t* epoch, std::string* why);
+  Err WinRole(const NsState& state, bool forced, uint64_t* epoch, std::string* why);
   void Take(NsOutbox* outbox);
   void WriteLog();
   void OnLogWritten(Err err, uint64_t index);

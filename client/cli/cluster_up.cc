@@ -267,7 +267,9 @@ bool Starter::StartMissing() {
 bool Starter::Start(const PlannedProcess& process) {
   std::vector<std::string> argv = Arguments(process, ConfigPath());
   const auto held = ListFolder(process.data);
-  if (process.role == "nameserver" && (!held.ok() || held->empty())) {
+  const bool empty = !held.ok() || held->empty();
+  // Also where there is something: a rebuild that was cut short. A sound store is used as it is.
+  if (process.role == "nameserver" && (empty || options_.rebuild)) {
     if (!options_.rebuild) {
       return Fail("the folder " + process.data + " is missing or empty; if it is lost for good, " +
                   "`hayloft cluster up --rebuild` makes a new one from the dsps' reports");

@@ -109,7 +109,13 @@ def test_f10_the_nameservers_store_is_rebuilt_from_reports():
         shutil.rmtree(os.path.join(cluster.dir, 'nameserver-1'))
         done = cluster.up(wanted=1)
         check('--rebuild' in done.stderr, f'the way out is named: {done.stderr!r}')
+        os.makedirs(os.path.join(cluster.dir, 'nameserver-1', 'leveldb'))  # killed just then
+        done = cluster.up(wanted=1)
+        check('--rebuild' in done.stderr, f'the way out is named: {done.stderr!r}')
         cluster.up('--rebuild')
+        check_files(cluster, files, deleted)
+        cluster.down()
+        cluster.up('--rebuild')  # said once more, of a sound store
         check_files(cluster, files, deleted)
         body = random_bytes(10_000)
         told = cluster.upload(body)

@@ -253,6 +253,14 @@ Err NsBench::RunCommandOn(FakeDsp* dsp, const RpcCall& call, pb::BlockInfo* info
   return Err::kOk;
 }
 
+void NsBench::FinishLate(FakeDsp* dsp) {
+  const std::vector<RpcCall> late = std::exchange(dsp->late, {});
+  for (const RpcCall& call : late) {
+    pb::BlockInfo info;
+    (void)RunCommandOn(dsp, call, &info);
+  }
+}
+
 CallDone NsBench::RunCommand(FakeDsp* dsp, const RpcCall& call) {
   dsp->commands.push_back({});
   dsp->commands.back().type = call.type;
@@ -260,6 +268,13 @@ CallDone NsBench::RunCommand(FakeDsp* dsp, const RpcCall& call) {
   pb::CreateBlockReply reply;  // the replies of the other commands have the same field
   CallDone done;
   done.call_id = call.call_id;
+  if (dsp->slow && call.type == MessageType::kCreateBlock) {
+    dsp->late.push_back({});
+    dsp->late.back().type = call.type;
+    dsp->late.back().message = call.message;
+    done.err = Err::kTimeout;
+    return done;
+  }
   done.err = RunCommandOn(dsp, call, reply.mutable_block());
   if (done.err == Err::kOk) done.message = reply.SerializeAsString();
   return done;

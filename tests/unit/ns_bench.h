@@ -32,6 +32,8 @@ struct FakeDsp {
   std::vector<std::string> unreachable;  // peers that it names
   bool alive = true;
   Err command_err = Err::kOk;  // of every command
+  bool slow = false;           // its disk: creations time out, and wait in `late`
+  std::vector<RpcCall> late;
   // Of the process.
   uint32_t dsp_id = 0;  // 0: not registered
   Err register_err = Err::kOk;
@@ -55,6 +57,7 @@ class NsBench {
   void RestartDsp(FakeDsp* dsp);  // as the dsp's recovery does: closes what was open
   void WipeNameserver(const pb::LogSettings& settings);
   void CloseBlock(FakeDsp* dsp, uint64_t block_id);  // by itself: it is full
+  void FinishLate(FakeDsp* dsp);                     // what its slow disk had not done yet
 
   // A client's request, answered at once (or the test fails by an empty reply with kInternal).
   template <typename Reply, typename Request>

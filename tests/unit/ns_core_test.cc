@@ -91,6 +91,28 @@ TEST_CASE("ns: a seal is repeated until it is done") {
   CHECK_EQ(StateOf(bench, block_id), pb::BLOCK_SEALED);
 }
 
+// The dsp makes them all the same, one day: each is 64 MiB.
+TEST_CASE("ns: a dsp whose disk is slow is not asked for ever more blocks") {
+  NsBench bench;
+  FakeDsp& dsp = bench.AddDsp();
+  dsp.slow = true;
+  bench.Run(4'000);
+  CHECK_EQ(dsp.late.size(), 2);
+  bench.FinishLate(&dsp);  // its next heartbeat tells
+  bench.Run(2'000);
+  CHECK_EQ(CountState(dsp, pb::BLOCK_OPEN), 2);
+  CHECK_EQ(dsp.late.size(), 0);
+  for (const auto& [block_id, info] : std::map(dsp.blocks)) bench.CloseBlock(&dsp, block_id);
+  bench.Run(30'000);  // a report without them says that they are not to come
+  CHECK(dsp.late.size() >= 4);
+  CHECK(dsp.late.size() <= 8);
+  dsp.slow = false;
+  bench.RestartDsp(&dsp);  // what its last process did not do, nobody does
+  dsp.late.clear();
+  bench.Run(3'000);
+  CHECK_EQ(CountState(dsp, pb::BLOCK_OPEN), 2);
+}
+
 TEST_CASE("ns: a block that clients find bad is replaced at once, and not closed on their word") {
   NsBench bench;
   FakeDsp& dsp = bench.AddDsp();

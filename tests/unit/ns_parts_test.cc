@@ -1,18 +1,21 @@
 // The nameserver's parts: block table, store, membership, placement, lease.
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <map>
 #include <set>
 
 #include "nameserver/block_table.h"
 #include "nameserver/lease_file.h"
 #include "nameserver/membership.h"
+#include "nameserver/ns_shell.h"
 #include "nameserver/ns_store.h"
 #include "nameserver/placement.h"
 #include "tests/sim/mem_kv.h"
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_random.h"
 #include "tests/unit/golden.h"
+#include "tests/unit/temp_folder.h"
 
 namespace hayloft {
 namespace {
@@ -123,6 +126,43 @@ TEST_CASE("ns_store: what was appended is found again after a power cut") {
   CHECK_EQ(state->last_index, 4);
   CHECK_EQ(state->blocks.size(), 2);
   CHECK_EQ(state->blocks.Find(7)->state, pb::BLOCK_SEALED);
+}
+
+TEST_CASE("ns_store: an Init that was cut short can be begun anew, F10") {
+  for (const CrashMode mode : {CrashMode::kKill, CrashMode::kClean, CrashMode::kTorn}) {
+    for (uint64_t seed = 1; seed <= 20; ++seed) {
+      MemKv kv(seed);
+      kv.CrashAtOperation(1);
+      const Err err = NsStore(&kv).Init(kNode, {});
+      kv.Crash(mode);
+      kv.Restart();
+      const Err found = NsStore(&kv).Load().err();
+      if (err == Err::kOk) CHECK_EQ(found, Err::kOk);
+      CHECK((found == Err::kOk || found == Err::kNotFound));
+      CHECK_EQ(NsStore(&kv).Init(kNode, {}), found == Err::kOk ? Err::kExists : Err::kOk);
+      CHECK(NsStore(&kv).Load().ok());
+    }
+  }
+  MemKv full(1);
+  full.FailNextWrite(Err::kFull);
+  CHECK_EQ(NsStore(&full).Init(kNode, {}), Err::kFull);
+  CHECK_EQ(NsStore(&full).Init(kNode, {}), Err::kOk);
+}
+
+TEST_CASE("nameserver: a folder whose store has no row yet may be made one, any other not") {
+  const TempFolder folder(TempFolder::Where::kMemory);
+  NsConfig config;
+  config.data = folder / "data";
+  config.cluster_id = std::string(32, 'c');
+  std::filesystem::create_directory(config.data);
+  REQUIRE(LevelDbKv::Open(config.data + "/leveldb").ok());  // killed before it wrote the head
+  std::string why;
+  CHECK_EQ(NsShell::Init(config, &why), Err::kOk);
+  CHECK_EQ(NsShell::Init(config, &why), Err::kConfig);
+  CHECK(why.find("not empty") != std::string::npos);
+  config.data = folder / "other";
+  std::filesystem::create_directories(config.data + "/photos");
+  CHECK_EQ(NsShell::Init(config, &why), Err::kConfig);
 }
 
 TEST_CASE("ns_store: a store of a newer version, none, or nonsense is refused, F28 F52") {
