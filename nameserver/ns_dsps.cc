@@ -92,6 +92,7 @@ void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
              static_cast<unsigned long long>(message.incarnation()));
     return Reply(request, err, "", outbox);
   }
+  if (!message.has_space()) return Reply(request, Err::kOk, "", outbox);  // it only asked
   const bool refused_often = dsp_id != 0 && work_.at(dsp_id).stale_refusals > 1;
   const bool obeys_another =
       !message.promised_node().empty() && message.promised_node() != std::string_view(state_.node);

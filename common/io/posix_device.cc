@@ -100,6 +100,7 @@ Result<FileHandle> PosixDevice::Open(std::string_view name) {
   if (fd < 0 && errno == EROFS) {
     fd = ::openat(folder_.get(), Name(name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   }
+  operations_.fetch_add(1, std::memory_order_relaxed);
   return Opened(fd);
 }
 
@@ -118,6 +119,7 @@ Err PosixDevice::Read(FileHandle file, uint64_t offset, MutableBytes out) {
   ASSERT(file.valid());
   while (!out.empty()) {
     const ssize_t got = ::pread(file.number, out.data(), out.size(), Offset(offset));
+    operations_.fetch_add(1, std::memory_order_relaxed);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return ErrOf(errno);
     if (got == 0) return Err::kCorrupt;  // the file ends before what was written to it
@@ -175,6 +177,7 @@ Err PosixDevice::Sync(FileHandle file) {
   ASSERT(file.valid());
   FAILPOINT("device_sync_before");
   if (::fdatasync(file.number) != 0) return ErrOf(errno);  // never repeated, whatever it was
+  operations_.fetch_add(1, std::memory_order_relaxed);
   FAILPOINT("device_sync_after");
   return Err::kOk;
 }

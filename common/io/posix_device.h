@@ -5,6 +5,8 @@
 // On a file system that is mounted read-only, files open for reading and writes answer kReadOnly.
 #pragma once
 
+#include <atomic>
+
 #include <memory>
 #include <string>
 
@@ -36,11 +38,15 @@ class PosixDevice : public Device {
   Result<SpaceInfo> Space() override;
   Err Lock() override;  // on the file LOCK
 
+  // Calls that came back from the disk: whether it makes progress.
+  uint64_t operations() const { return operations_.load(std::memory_order_relaxed); }
+
  private:
   explicit PosixDevice(UniqueFd folder) : folder_(std::move(folder)) {}
 
   UniqueFd folder_;
   UniqueFd lock_;
+  std::atomic<uint64_t> operations_ = 0;
 };
 
 }  // namespace hayloft

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,6 +130,19 @@ ProcessId FindProcessOf(const std::string& program, const std::string& argument)
     if (const ProcessId id = FindProcess(pid); id.pid > 0) return id;
   }
   return {};
+}
+
+// An abstract socket: a name without a file, which the system takes back by itself.
+Result<UniqueFd> TakeMachineName(const std::string& name) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ASSERT(name.size() + 1 < sizeof(address.sun_path));
+  std::copy(name.begin(), name.end(), address.sun_path + 1);
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return Err::kBusy;
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0) return fd;
+  return errno == EADDRINUSE ? Err::kExists : Err::kBusy;
 }
 
 bool Signal(const ProcessId& id, int signal_number) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/io/unique_fd.h"
 #include "common/result.h"
 
 namespace hayloft {
@@ -45,6 +46,10 @@ inline bool IsRunning(const ProcessId& id) { return id.pid > 0 && FindProcess(id
 // A running process whose program has this file name and that was given this argument; pid 0 when
 // there is none.
 ProcessId FindProcessOf(const std::string& program, const std::string& argument);
+
+// Holds a name that one process of this machine can have at a time, until the descriptor is closed
+// or the process ends. kExists when another has it.
+Result<UniqueFd> TakeMachineName(const std::string& name);
 
 // Sends the signal if that process still runs; false if it does not.
 bool Signal(const ProcessId& id, int signal_number);

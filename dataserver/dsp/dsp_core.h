@@ -46,6 +46,7 @@ struct DspOutbox {
   std::vector<IoJob> jobs;
   std::vector<ReadJob> reads;
   std::vector<FileHandle> closes;  // files that nothing uses any more
+  bool refused = false;            // for long, by a nameserver: a copy of another disk
   bool disk_failed = false;        // the shell tells the dataserver by its exit
 };
 
@@ -145,7 +146,8 @@ class DspCore {
     uint64_t register_call = 0;  // 0: none under way; so for the others
     uint64_t heartbeat_call = 0;
     uint64_t report_call = 0;
-    uint64_t next_call_ms = 0;  // of a registration or heartbeat
+    uint64_t refused_since_ms = 0;  // 0: not refused
+    uint64_t next_call_ms = 0;      // of a registration or heartbeat
     uint64_t report_sequence = 0;
     std::set<uint64_t> changed;     // blocks to be told
     std::vector<uint64_t> telling;  // by the heartbeat under way

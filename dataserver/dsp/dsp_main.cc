@@ -47,8 +47,13 @@ int Main(int argc, const char* const* argv) {
       LOG_INFO("started", "version=%s data=%s", kVersion, LogText(config.data).c_str());
       loop.Run();
       exit_code = shell.exit_code();
+      if (!shell.why().empty()) {
+        LOG_ERROR("not_started", "cause=\"%s\"", LogText(shell.why()).c_str());
+        SayFault("hayloft-dsp", shell.why());
+      }
       LOG_INFO("stopped", "code=%d", exit_code);
-      if (exit_code == kExitDisk) {  // whoever waits for that disk may wait for ever
+      if (exit_code == kExitDisk ||
+          shell.recovering()) {  // whoever waits for that disk may wait for ever
         StopLog();
         _exit(exit_code);
       }

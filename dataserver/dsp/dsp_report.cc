@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint32_t kCallTimeoutMs = 2'000;
 constexpr uint64_t kRetryMs = 500;
+constexpr uint64_t kRefusedMs = 10'000;  // from then on it is no accident
 constexpr uint32_t kReportPartBlocks = 2'000;
 constexpr size_t kChangedPerHeartbeat = 2'000;
 
@@ -94,12 +95,21 @@ void DspCore::OnRegistered(NameserverLink* link, const CallDone& done, Now now, 
   link->register_call = 0;
   pb::RegisterReply message;
   if (done.err != Err::kOk || !message.ParseFromString(done.message)) {
-    if (done.err == Err::kExists || done.err == Err::kDenied) {
+    const bool refused = done.err == Err::kExists || done.err == Err::kDenied ||
+                         done.err == Err::kStaleEpoch || done.err == Err::kConfig;
+    if (!refused) return;
+    if (link->refused_since_ms == 0) {
+      link->refused_since_ms = now.mono_ms;
       LOG_ERROR("registration_refused", "nameserver=%s err=%s", link->address.c_str(),
                 ErrName(done.err).data());
     }
+    // The key may be wrong at the other end, and the old self of a disk that moved still counted
+    // up.
+    const bool for_long = now.mono_ms - link->refused_since_ms >= kRefusedMs;
+    if (for_long && done.err != Err::kDenied) out->refused = true;
     return;
   }
+  link->refused_since_ms = 0;
   if (Promise(message.epoch(), message.node(), message.block_range_end(), out) != Err::kOk) return;
   LOG_INFO("registered", "nameserver=%s dsp=%u epoch=%llu", link->address.c_str(), message.dsp_id(),
            static_cast<unsigned long long>(message.epoch()));

@@ -12,46 +12,6 @@ namespace hayloft {
 namespace {
 
 constexpr uint64_t kTickMs = 100;
-constexpr size_t kReadQueueMax = 4096;  // beyond it reads are answered kBusy
-// What stands in for LevelDB where it cannot be opened or must not be written: nothing rests on it.
-class NoKv : public Kv {
- public:
-  Result<std::string> Get(std::string_view) override { return Err::kNotFound; }
-  Err Write(std::span<const Change>, bool) override { return Err::kOk; }
-  Err Scan(std::string_view,
-           const std::function<bool(std::string_view, std::string_view)>&) override {
-    return Err::kOk;
-  }
-};
-
-constexpr size_t kJobQueueMax = 65536;  // the core bounds what it has under way far below
-
-Err ConfigFault(std::string* why, std::string text) {
-  *why = std::move(text);
-  return Err::kConfig;
-}
-
-Id16 ParseId(const std::string& hex) {
-  Id16 id{};
-  ASSERT(FromHex(hex, id));  // Fault() has looked at it
-  return id;
-}
-
-// What a refusal to start means to whoever looks after the machine.
-std::string StartFault(Err err, const std::string& folder) {
-  switch (err) {
-    case Err::kNotFound:
-      return folder + " is no formatted disk: is the right one mounted?";
-    case Err::kConfig:
-      return folder + " belongs to another cluster";
-    case Err::kCorrupt:
-      return folder + ": both superblocks are damaged";
-    case Err::kUnsupported:
-      return folder + " was written by a later version of Hayloft";
-    default:
-      return folder + ": " + std::string(ErrMeaning(err));
-  }
-}
 
 }  // namespace
 
@@ -75,154 +35,15 @@ DspShell::~DspShell() {
   readers_.reset();
 }
 
-Err DspShell::Format(const DspConfig& config, std::string* why) {
-  TRY_ASSIGN(const std::unique_ptr<PosixDevice> device, OpenForTool(config, why));
-  SystemRandom random;
-  Superblock superblock;
-  superblock.cluster_id = ParseId(config.cluster_id);
-  random.Fill(superblock.disk_id);
-  superblock.block_bytes = config.block_bytes;
-  superblock.created_ms = SystemWallMs();
-  const Err err = FormatDisk(device.get(), superblock);
-  if (err == Err::kOk) return Err::kOk;
-  if (err == Err::kExists) return ConfigFault(why, config.data + " is not empty");
-  return ConfigFault(why, config.data + ": " + std::string(ErrMeaning(err)));
-}
-
-// What a tool needs: the folder, and that nobody serves it meanwhile.
-Result<std::unique_ptr<PosixDevice>> DspShell::OpenForTool(const DspConfig& config,
-                                                           std::string* why) {
-  Result<std::unique_ptr<PosixDevice>> device = PosixDevice::OpenFolder(config.data);
-  if (!device.ok()) return ConfigFault(why, config.data + " is no folder");
-  if ((*device)->Lock() != Err::kOk) return ConfigFault(why, config.data + " is in use");
-  return device;
-}
-
-Err DspShell::ClearFailedMark(const DspConfig& config, std::string* why) {
-  TRY_ASSIGN(const std::unique_ptr<PosixDevice> device, OpenForTool(config, why));
-  const Err err = ClearFailed(device.get(), ParseId(config.cluster_id));
-  return err == Err::kOk ? err : ConfigFault(why, StartFault(err, config.data));
-}
-
-Err DspShell::Rebuild(const DspConfig& config, std::string* why) {
-  TRY_ASSIGN(const std::unique_ptr<PosixDevice> device, OpenForTool(config, why));
-  Superblock known;
-  known.cluster_id = ParseId(config.cluster_id);
-  known.disk_id = ParseId(config.disk_id);
-  known.block_bytes = config.block_bytes;
-  known.created_ms = SystemWallMs();
-  known.incarnation = known.created_ms;  // above any count of starts
-  const Err err = RebuildSuperblock(device.get(), known);
-  if (err == Err::kExists) return ConfigFault(why, config.data + " has a sound superblock");
-  return err == Err::kOk ? err : ConfigFault(why, StartFault(err, config.data));
-}
-
-Err DspShell::Start(std::string* why) {
-  Result<std::string> key = ReadClusterKey(config_.cluster_key_file, why);
-  if (!key.ok()) return key.err();
-  cluster_key_ = std::move(*key);
-  TRY(OpenDisk(why));
-  // The port is taken before the disk is touched: a second process of this disk ends here.
-  server_ = std::make_unique<RpcServer>(
-      loop_, RpcServerOptions{.listen = config_.listen, .cluster_key = cluster_key_});
-  TRY(server_->Listen(why));
-  if (!config_.admin_listen.empty()) {
-    admin_ = std::make_unique<AdminHttp>(loop_, config_.admin_listen);
-    TRY(admin_->Listen(why));
-    admin_->OnMetrics([this](MetricsText* out) { PrintMetrics(out); });
-    admin_->OnReady([this]() -> std::string { return core_->registered() ? "" : "unregistered"; });
-  }
-  TRY(StartCore(why));
-  commit_ = std::make_unique<WorkerThread>("commit", kJobQueueMax);
-  background_ = std::make_unique<WorkerThread>("background", kJobQueueMax);
-  readers_ = std::make_unique<WorkerPool>(WorkerPool::Options{
-      .name = "reader", .threads = config_.readers, .queue_max = kReadQueueMax});
-  client_ = std::make_unique<RpcClient>(
-      loop_, RpcClientOptions{.role = "dsp", .cluster_key = cluster_key_});
-  client_->OnDone([this](CallDone&& done) {
-    DspOutbox out;
-    core_->OnCallDone(std::move(done), loop_->now(), &out);
-    Take(&out);
-  });
-  server_->OnRequest([this](RpcRequest&& request) { OnRequest(std::move(request)); });
-  tick_ = loop_->Every(kTickMs, [this] { Tick(); });
-  Tick();
-  return Err::kOk;
-}
-
-Err DspShell::OpenDisk(std::string* why) {
-  Result<std::unique_ptr<PosixDevice>> device = PosixDevice::OpenFolder(config_.data);
-  if (!device.ok()) return ConfigFault(why, config_.data + " is no folder");
-  device_ = std::move(*device);
-  // Before anything is made in the folder: it may be the empty mount point of a disk.
-  const Result<Superblock> superblock = LoadSuperblock(device_.get());
-  if (!superblock.ok()) return ConfigFault(why, StartFault(superblock.err(), config_.data));
-  if (superblock->cluster_id != ParseId(config_.cluster_id)) {
-    return ConfigFault(why, StartFault(Err::kConfig, config_.data));
-  }
-  const Err lock = device_->Lock();
-  if (lock == Err::kExists) {
-    exit_code_ = kExitTemporary;  // its holder may be about to leave
-    return ConfigFault(why, config_.data + " is in use by another process");
-  }
-  if (lock != Err::kOk && !config_.read_only) {
-    return ConfigFault(why, StartFault(lock, config_.data));
-  }
-  return Err::kOk;
-}
-
-Err DspShell::StartCore(std::string* why) {
-  OpenFastStart();
-  core_ = std::make_unique<DspCore>(CoreOptions(), &random_);
-  const Err err = core_->Start(device_.get(), kv_.get(), loop_->now());
-  if (err == Err::kReadOnly || err == Err::kIo) {
-    exit_code_ = kExitDisk;
-    return ConfigFault(why, config_.data + " has failed; --read-only serves what it holds");
-  }
-  if (err == Err::kFull || err == Err::kBusy) exit_code_ = kExitTemporary;
-  if (err != Err::kOk) return ConfigFault(why, StartFault(err, config_.data));
-  const Result<SpaceInfo> space = device_->Space();
-  if (space.ok()) space_ = *space;
-  return Err::kOk;
-}
-
-void DspShell::OpenFastStart() {
-  kv_ = std::make_unique<NoKv>();
-  if (config_.read_only) return;
-  Result<LevelDbKv::Opened> opened =
-      LevelDbKv::OpenOrQuarantine(config_.data + "/leveldb", {.settle_at_close = false});
-  if (!opened.ok()) {
-    LOG_WARN("fast_start_unusable", "err=%s action=do_without", ErrName(opened.err()).data());
-    return;
-  }
-  if (!opened->set_aside.empty()) {
-    LOG_WARN("fast_start_damaged", "set_aside=%s action=rebuild_from_footers",
-             LogText(opened->set_aside).c_str());
-  }
-  kv_ = std::move(opened->kv);
-}
-
-DspOptions DspShell::CoreOptions() const {
-  DspOptions options;
-  options.cluster_id = ParseId(config_.cluster_id);
-  options.address = config_.advertise.empty() ? server_->address() : config_.advertise;
-  if (admin_ != nullptr) options.admin_address = admin_->address();
-  options.machine = config_.machine;
-  options.zone = config_.zone;
-  options.nameservers = SplitList(config_.nameservers);
-  options.read_only = config_.read_only;
-  options.pool_files = config_.pool_files;
-  options.append_queue_bytes = config_.append_queue_bytes;
-  options.trash_ms = uint64_t{config_.trash_hours} * 3600 * 1000;
-  options.reserve_percent = config_.reserve_percent;
-  options.full_percent = config_.full_percent;
-  options.sealed_files_max =
-      static_cast<uint32_t>(std::min<uint64_t>(config_.sealed_files, OpenFilesMax() / 2));
-  return options;
-}
-
 void DspShell::OnRequest(RpcRequest&& request) {
   const bool writes = request.type != MessageType::kRead && request.type != MessageType::kStat;
+  if (phase_ != Phase::kServing) {  // the port is taken before the disk is
+    RpcReply reply;
+    reply.token = request.token;
+    reply.type = request.type;
+    reply.err = Err::kUnavailable;
+    return server_->Reply(std::move(reply));
+  }
   if (stopping_ && writes) {  // else a stop would never end under load
     RpcReply reply;
     reply.token = request.token;
@@ -248,6 +69,7 @@ void DspShell::Take(DspOutbox* out) {
   for (IoJob& job : out->jobs) StartJob(std::move(job));
   for (FileHandle file : out->closes) device_->Close(file);
   for (ReadJob& read : out->reads) StartRead(std::move(read));
+  if (out->refused) Fail(kExitConfig, config_.data + ": the nameservers refuse this disk");
   if (out->disk_failed) {
     exit_code_ = kExitDisk;
     Stop();
@@ -317,6 +139,7 @@ void DspShell::OnReadDone(uint64_t id) {
 }
 
 void DspShell::Tick() {
+  if (phase_ != Phase::kServing) return TickStart();
   RefreshSpace();
   DspOutbox out;
   core_->OnTick({.space = space_, .idle_ms = DiskIdleMs()}, loop_->now(), &out);
@@ -338,6 +161,8 @@ void DspShell::RefreshSpace() {
 // How long commits, or reads that wait for the disk, have made no progress. The background lane may
 // take long over one job.
 uint64_t DspShell::DiskIdleMs() {
+  if (phase_ == Phase::kAsking) return 0;
+  if (phase_ == Phase::kRecovering) return loop_->now().mono_ms - recovery_progress_ms_;
   uint64_t commit_ms = UINT64_MAX;
   for (const auto& [id, running] : jobs_) {
     if (running->job.lane == IoLane::kCommit) commit_ms = std::min(commit_ms, running->begun_ms);
@@ -351,7 +176,9 @@ uint64_t DspShell::DiskIdleMs() {
 }
 
 void DspShell::Stop() {
-  if (!std::exchange(stopping_, true)) {
+  const bool first = !std::exchange(stopping_, true);
+  if (phase_ != Phase::kServing) return loop_->Stop();  // nothing was acknowledged yet
+  if (first) {
     DspOutbox out;
     core_->CloseAll(&out);
     Take(&out);
@@ -369,11 +196,14 @@ void DspShell::EndIfIdle() {
 }
 
 void DspShell::PrintMetrics(MetricsText* out) {
-  const DspStats stats = core_->Stats();
   const auto print = [out](const char* name, const char* help, uint64_t value) {
     out->AddGauge({.prefix = "hayloft_dsp_", .name = name, .help = help}, value);
   };
-  print("disk_progress_ms", "age of the last finished commit while one waits", DiskIdleMs());
+  print("disk_progress_ms", "age of the last finished commit while one waits, or step of a start",
+        DiskIdleMs());
+  print("starting", "1 until the disk is recovered", phase_ == Phase::kServing ? 0 : 1);
+  if (phase_ != Phase::kServing) return;  // the core is another thread's
+  const DspStats stats = core_->Stats();
   print("disk_state", "0 healthy, 1 read-only, 2 failed",
         static_cast<uint64_t>(core_->disk_state()));
   print("blocks_open", "blocks that take appends", stats.blocks_open);

@@ -20,6 +20,7 @@
 #include "common/io/rpc_client.h"
 #include "common/io/rpc_server.h"
 #include "common/io/system_random.h"
+#include "common/io/unique_fd.h"
 #include "common/io/worker.h"
 #include "common/options.h"
 #include "dataserver/dsp/dsp_core.h"
@@ -67,14 +68,20 @@ class DspShell {
   static Err ClearFailedMark(const DspConfig& config, std::string* why);
   static Err Rebuild(const DspConfig& config, std::string* why);
 
-  // Listens, takes the disk and recovers it. kConfig with one line of cause in `why`.
+  // Listens and takes the disk, then recovers it while the loop runs. kConfig with one line of
+  // cause in `why`.
   Err Start(std::string* why);
   // No more work is taken; ends the loop when what was taken is done. For SIGTERM.
   void Stop();
   // What the process exits with once the loop has ended: 0, or kExitDisk when the disk failed.
   int exit_code() const { return exit_code_; }
+  // Why it ended by itself before it served, or was refused; empty: it did not.
+  const std::string& why() const { return why_; }
+  // A thread is in the middle of the recovery, which may take long and may be ended at any point.
+  bool recovering() const { return phase_ == Phase::kRecovering; }
 
  private:
+  enum class Phase : uint8_t { kAsking, kRecovering, kServing };
   struct RunningJob {
     IoJob job;
     JobDone done;
@@ -89,7 +96,12 @@ class DspShell {
   static Result<std::unique_ptr<PosixDevice>> OpenForTool(const DspConfig& config,
                                                           std::string* why);
   Err OpenDisk(std::string* why);
-  Err StartCore(std::string* why);
+  void Ask();
+  void OnCallDone(CallDone&& done);
+  void TickStart();
+  void Recover();
+  void OnRecovered(Err err);
+  void Fail(int exit_code, std::string why);
   void OpenFastStart();
   DspOptions CoreOptions() const;
   void OnRequest(RpcRequest&& request);
@@ -107,6 +119,18 @@ class DspShell {
   Loop* const loop_;
   const DspConfig config_;
   std::string cluster_key_;
+  Phase phase_ = Phase::kAsking;
+  std::string why_;
+  UniqueFd machine_name_;  // taken for this disk's id
+  Id16 disk_id_{};         // these three as the superblock was found
+  uint64_t next_incarnation_ = 0;
+  uint64_t promised_epoch_ = 0;
+  uint64_t asked_ = 0;  // nameservers that have not answered yet
+  Err refusal_ = Err::kOk;
+  uint64_t ask_at_ms_ = 0;
+  uint64_t ask_until_ms_ = 0;
+  uint64_t recovery_operations_ = 0;
+  uint64_t recovery_progress_ms_ = 0;
   SystemRandom random_;
   std::unique_ptr<PosixDevice> device_;
   std::unique_ptr<Kv> kv_;

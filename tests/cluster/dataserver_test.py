@@ -199,22 +199,77 @@ def test_f51_an_emptied_disk_is_not_formatted_and_stops_one_dsp_only():
 
 
 def test_f51_f50_a_disk_of_another_cluster_or_a_clone_is_refused():
-    """Nothing of a foreign disk is touched."""
+    """Nothing of a foreign disk is touched, nor of the second of two with one id."""
     with Machine() as machine:
         before = machine.wait_ready()
+        disks = [os.path.join(machine.data, name) for name in ('disk-1', 'disk-2')]
+        for kind in ('foreign', 'clone'):
+            machine.process.send_signal(signal.SIGTERM)
+            machine.process.wait(timeout=20)
+            shutil.rmtree(disks[0])
+            if kind == 'foreign':
+                machine.format('disk-1', cluster_id='ff' * 16)
+            else:
+                shutil.copytree(disks[1], disks[0])
+            images = [image(disk) for disk in disks]
+            machine.start()
+            wait_until(lambda: any(record['state'] == 'retired'
+                                   for record in machine.records().values()), 'one is refused')
+            wait_until(machine.ready, 'the other disk is served')
+            states = [machine.records()[name]['state'] for name in ('dsp-1-1', 'dsp-1-2')]
+            check_equal(sorted(states), ['retired', 'running'], 'states')
+            if kind == 'foreign':
+                check_equal(states[0], 'retired', 'the foreign one')
+            refused = states.index('retired')
+            check(image(disks[refused]) == images[refused], f'the {kind} disk is as it was')
+        check(machine.dsps()['dsp-1-2' if refused == 0 else 'dsp-1-1']['pid'] not in
+              [dsp['pid'] for dsp in before.values()], 'a new process')
+
+
+def image(folder):
+    files = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(path, name), 'rb') as file:
+                files[os.path.join(path, name)] = file.read()
+    return files
+
+
+def test_a_start_tells_its_progress():
+    """Recovery may take long: it answers meanwhile, so that it is no hang."""
+    with Machine() as machine:
+        machine.wait_ready()
         machine.process.send_signal(signal.SIGTERM)
         machine.process.wait(timeout=20)
-        disk = os.path.join(machine.data, 'disk-1')
-        shutil.rmtree(disk)
-        machine.format('disk-1', cluster_id='ff' * 16)
-        with open(os.path.join(disk, 'superblock.a'), 'rb') as file:
-            superblock = file.read()
-        machine.start()
-        wait_until(lambda: machine.records()['dsp-1-1']['state'] == 'retired', 'it is refused')
-        with open(os.path.join(disk, 'superblock.a'), 'rb') as file:
-            check(file.read() == superblock, 'the foreign superblock is as it was')
-        wait_until(machine.ready, 'the other disk is served')
-        check(machine.dsps()['dsp-1-2']['pid'] != before['dsp-1-2']['pid'], 'a new process')
+        a, _, c, _ = (f'127.0.0.1:{port}' for port in machine.ports)
+        command = ['strace', '-f', '-o', '/dev/null', '-e', 'trace=fdatasync,fsync',
+                   '-e', 'inject=fdatasync,fsync:delay_enter=1000000',
+                   f'{BIN}/hayloft-dsp', '--name=dsp-1-1', f'--data={machine.data}/disk-1',
+                   f'--cluster-id={CLUSTER_ID}', f'--listen={a}', f'--admin-listen={c}',
+                   '--nameservers=127.0.0.1:1', f'--cluster-key-file={machine.dir}/secret',
+                   f'--log-file={machine.dir}/slow.log']
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+            wait_until(lambda: metric(c, 'starting') == 1, 'it answers while it recovers')
+            check(metric(c, 'disk_progress_ms') < 2000, 'each step is progress')
+            wait_until(lambda: metric(c, 'starting') == 0, 'it is recovered')
+            for pid in children(process.pid):  # strace itself does not listen
+                os.kill(pid, signal.SIGKILL)
+
+
+def children(pid):
+    with open(f'/proc/{pid}/task/{pid}/children', encoding='utf-8') as file:
+        return [int(word) for word in file.read().split()]
+
+
+def metric(address, name):
+    try:
+        with urllib.request.urlopen(f'http://{address}/metrics', timeout=5) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith(f'hayloft_dsp_{name} '):
+                    return float(line.split()[1])
+    except OSError:
+        pass
+    return None
 
 
 def test_f53_a_second_dataserver_and_bad_options_are_refused_with_one_line():

@@ -241,22 +241,44 @@ def test_f50_swapped_disks_are_welcome_and_a_clone_is_refused():
         cluster.up()
         for file_id, body in stored.items():
             check(cluster.download(file_id) == body, f'{file_id} after the swap')
-        cluster.down()
-        shutil.move(second, os.path.join(cluster.dir, 'kept'))
-        shutil.copytree(first, second)
-        with subprocess.Popen([f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir],
-                              stderr=subprocess.DEVNULL) as starter:
-            wait_until(lambda: any('registration_refused' in cluster.log(f'dsp-{i}-1')
-                                   for i in (1, 2)), 'one of the two is refused')
-            starter.kill()
-        up = [dsp for dsp in cluster.status()['dsps'] if dsp['state'] == 'up']
-        check_equal(len(up), 1, 'dsps of one disk id that are up')
-        cluster.down()
-        shutil.rmtree(second)
-        shutil.move(os.path.join(cluster.dir, 'kept'), second)
-        cluster.up()
-        for file_id, body in stored.items():
-            check(cluster.download(file_id) == body, f'{file_id} with the right disk again')
+        check_clone_refused(cluster, stored)
+
+
+def check_clone_refused(cluster, stored):
+    """A copy of a disk, while the original runs and after: exit 78, one line, nothing touched."""
+    victim = cluster.process('dsp-1-1')
+    clone = os.path.join(cluster.dir, 'clone')
+    shutil.copytree(victim['data'], clone)
+    before = image(clone)
+    command = [f'{BIN}/hayloft-dsp', f'--data={clone}', f'--cluster-id={cluster_id(cluster)}',
+               f'--cluster-key-file={cluster.dir}/secret', '--name=clone', '--machine=machine-9',
+               f'--nameservers={cluster.processes("nameserver")[0]["address"]}',
+               f'--log-file={cluster.dir}/log/clone.log']
+
+    def refused(text):
+        done = run(*command, wanted=78)
+        check_equal(done.stderr.count('\n'), 1, f'lines of {done.stderr!r}')
+        check(text in done.stderr, f'it says why: {done.stderr!r}')
+        check(image(clone) == before, 'the clone is as it was, byte for byte')
+    refused('served on this machine')
+    cluster.kill(victim)  # the original starts again, which raises its incarnation, twice
+    wait_until(lambda: not_failed(cluster, 'dsp-1-1'), 'it is up again')
+    cluster.kill(cluster.process('dsp-1-1'))
+    wait_until(lambda: not_failed(cluster, 'dsp-1-1'), 'and again')
+    cluster.kill(cluster.process('dataserver-1'))  # which would start the original again
+    cluster.kill(cluster.process('dsp-1-1'))
+    refused('that the nameserver knows')
+    cluster.up()
+    check_reads(cluster, stored)
+
+
+def image(folder):
+    files = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(path, name), 'rb') as file:
+                files[os.path.join(path, name)] = file.read()
+    return files
 
 
 def test_f51_an_emptied_mount_is_not_formatted_and_up_says_so():
