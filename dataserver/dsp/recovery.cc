@@ -264,6 +264,9 @@ Err DspCore::TakeScan(Device* device, uint64_t size, Block* block) {
 Err DspCore::SettleClosed(Device* device, Block* block) {
   TRY(SyncErr(device->Sync(block->file)));
   if (std::exchange(block->close_issued, false)) return Err::kOk;  // recorded already
+  // Needles may lie behind what could be read this time. A record would hide them from the next
+  // start, which scans up to its end: it shall look at all of the file again.
+  if (block->doubtful) return Err::kOk;
   const CloseRecord close{.block_id = block->id,
                           .block_epoch = block->block_epoch,
                           .end = block->end,

@@ -220,6 +220,19 @@ TEST_CASE("disk_start: after an orderly stop a block is scanned up to its record
   }
 }
 
+// Seed 6065 of the simulator: the first start recorded an end before what it could not read.
+TEST_CASE("disk_start: F19 what one start could not read is found by the next one") {
+  Disk disk(1);
+  const uint64_t end = disk.dsp.core().blocks().at(kBlock).end;
+  disk.dsp.Crash(CrashMode::kClean);
+  disk.dsp.disk().FailReads(BlockFileName(kBlock), {.begin = 3 * kPageBytes, .end = end});
+  REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
+  CHECK(disk.dsp.core().blocks().at(kBlock).doubtful);
+  disk.dsp.disk().HealReads();
+  REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
+  disk.CheckReads();
+}
+
 TEST_CASE("disk_start: F23 files of sealed blocks are open up to a bound, and opened by reads") {
   Disk disk(1);
   for (uint64_t block = 10; block < 30; ++block) {
