@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 
 from harness import (BIN, Cluster, alive, check, check_equal, main, random_bytes, run, wait_until)
 from straces import Strace, read_trace
@@ -223,6 +224,27 @@ def test_f24_a_read_only_file_system_keeps_serving_reads():
     """EROFS: uploads go elsewhere; it is no failed disk."""
     log = fail_a_disk(WRITES, 'EROFS')
     check('disk_read_only' in log, 'the log says so')
+
+
+def test_f65_a_dsp_whose_fsync_hangs_counts_as_silent():
+    """Its loop lives and answers; uploads are answered in time, by the other disk."""
+    with Cluster(dataservers=2, disks=1) as cluster:
+        cluster.up()
+        victim = cluster.process('dsp-1-1')
+        states = set()
+        with Strace([victim['pid']], os.path.join(cluster.dir, 'trace'), '-e', f'trace={SYNCS}',
+                    '-e', f'inject={SYNCS}:delay_enter=9000000'):
+            end = time.monotonic() + 8
+            while time.monotonic() < end:
+                begun = time.monotonic()
+                status, _, _ = cluster.request('POST', '/v1/files', random_bytes(5000))
+                took = time.monotonic() - begun
+                check(status in (201, 503) and took < 6, lambda: f'{status} after {took:.1f} s')
+                states |= {dsp['state'] for dsp in cluster.status()['dsps']
+                           if dsp['address'] == victim['address']}
+            check('suspect' in states, lambda: f'its states were {states}')
+            check_equal(status, 201, 'an upload once it is suspect')
+            check(alive(victim['pid']), 'its process lives')
 
 
 def test_f50_swapped_disks_are_welcome_and_a_clone_is_refused():
