@@ -31,6 +31,10 @@ inline constexpr uint64_t kCommitBytesMax =
 inline constexpr uint32_t kCommitNeedlesMax =
     512;  // header, data and padding stay below IOV_MAX parts
 
+// A commit on its way to a secondary: pages that begin below kCommitBytesMax, and a last file.
+inline constexpr uint32_t kReplicaAppendBytesMax =
+    kFileBytesMax + kCommitBytesMax + kMetadataBytesMax + (64 << 10);
+
 // --- RPC
 // ----------------------------------------------------------------------------------------------
 inline constexpr uint32_t kMessageBytesMax = 4 << 20;        // the Protocol Buffers part of a frame

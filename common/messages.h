@@ -15,33 +15,33 @@ namespace hayloft {
 enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
 
 // X(name, number, queue, message bytes max, payload bytes max)
-#define HAYLOFT_MESSAGES(X)                                  \
-  X(kHello, 0x01, kControl, 4096, 0)                         \
-  X(kAuth, 0x02, kControl, 4096, 0)                          \
-  X(kPing, 0x03, kControl, 4096, 0)                          \
-  /* client -> dsp */                                        \
-  X(kAppend, 0x10, kClient, 64 << 10, kFileBytesMax)         \
-  X(kReplicaAppend, 0x11, kReplica, 64 << 10, kFileBytesMax) \
-  X(kRead, 0x12, kClient, 16 << 10, kFileBytesMax)           \
-  X(kStat, 0x13, kClient, 64 << 10, 0)                       \
-  X(kSetDelete, 0x14, kControl, 4096, 0)                     \
-  /* dsp -> dsp */                                           \
-  X(kNeedleList, 0x15, kClient, 4096, 1 << 20)               \
-  X(kDeleteState, 0x16, kControl, 64 << 10, 1 << 20)         \
-  X(kRaiseCounter, 0x17, kControl, 4096, 0)                  \
-  /* nameserver -> dsp */                                    \
-  X(kCreateBlock, 0x20, kControl, 64 << 10, 0)               \
-  X(kCloseBlock, 0x21, kControl, 4096, 0)                    \
-  X(kSealBlock, 0x22, kControl, 64 << 10, 0)                 \
-  /* dsp -> nameserver */                                    \
-  X(kRegister, 0x40, kControl, 64 << 10, 0)                  \
-  X(kHeartbeat, 0x41, kControl, 4 << 20, 0)                  \
-  X(kBlockReport, 0x42, kControl, 4 << 20, 0)                \
-  /* client -> nameserver */                                 \
-  X(kGrant, 0x50, kControl, 64 << 10, 0)                     \
-  X(kLocate, 0x51, kControl, 64 << 10, 0)                    \
-  X(kClusterStatus, 0x52, kControl, 4 << 20, 0)              \
-  /* operator -> nameserver */                               \
+#define HAYLOFT_MESSAGES(X)                                           \
+  X(kHello, 0x01, kControl, 4096, 0)                                  \
+  X(kAuth, 0x02, kControl, 4096, 0)                                   \
+  X(kPing, 0x03, kControl, 4096, 0)                                   \
+  /* client -> dsp */                                                 \
+  X(kAppend, 0x10, kClient, 64 << 10, kFileBytesMax)                  \
+  X(kReplicaAppend, 0x11, kReplica, 64 << 10, kReplicaAppendBytesMax) \
+  X(kRead, 0x12, kClient, 16 << 10, kFileBytesMax)                    \
+  X(kStat, 0x13, kClient, 64 << 10, 0)                                \
+  X(kSetDelete, 0x14, kControl, 4096, 0)                              \
+  /* dsp -> dsp */                                                    \
+  X(kNeedleList, 0x15, kClient, 4096, 1 << 20)                        \
+  X(kDeleteState, 0x16, kControl, 64 << 10, 1 << 20)                  \
+  X(kRaiseCounter, 0x17, kControl, 4096, 0)                           \
+  /* nameserver -> dsp */                                             \
+  X(kCreateBlock, 0x20, kControl, 64 << 10, 0)                        \
+  X(kCloseBlock, 0x21, kControl, 4096, 0)                             \
+  X(kSealBlock, 0x22, kControl, 64 << 10, 0)                          \
+  /* dsp -> nameserver */                                             \
+  X(kRegister, 0x40, kControl, 64 << 10, 0)                           \
+  X(kHeartbeat, 0x41, kControl, 4 << 20, 0)                           \
+  X(kBlockReport, 0x42, kControl, 4 << 20, 0)                         \
+  /* client -> nameserver */                                          \
+  X(kGrant, 0x50, kControl, 64 << 10, 0)                              \
+  X(kLocate, 0x51, kControl, 64 << 10, 0)                             \
+  X(kClusterStatus, 0x52, kControl, 4 << 20, 0)                       \
+  /* operator -> nameserver */                                        \
   X(kDeclareGone, 0x53, kControl, 4096, 0)
 
 enum class MessageType : uint16_t {

@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,22 @@ struct CommittingAppend {
   uint64_t created_ms = 0;
 };
 
+struct Secondary {
+  uint32_t dsp_id = 0;
+  std::string address;
+  uint64_t incarnation = 0;
+};
+
+// What the primary of an open block with several replicas knows of them, and of the commit that is
+// under way. A commit is published when it is synced here and by every secondary.
+struct Replication {
+  std::vector<Secondary> secondaries;  // as the grant of the block's first append named them
+  uint64_t commit = 0;                 // counts them: an answer to an earlier one is late
+  uint32_t awaited = 0;                // secondaries that have not answered
+  bool synced = false;                 // here
+  bool doubted = false;                // its uploads were sent to another block
+};
+
 struct Block {
   uint64_t id = 0;
   uint64_t opening_epoch = 0;
@@ -64,9 +81,12 @@ struct Block {
   std::vector<CommittingAppend> committing;
   uint64_t commit_end = 0;  // `end` once the commit under way is synced
   uint32_t next_sequence = 0;
+  std::unique_ptr<Replication> replication;  // at the primary
+  std::optional<ReplyToken> primary_waits;   // at a secondary: for the commit under way
   bool closing = false;       // takes no appends; the commit under way may still succeed
   bool close_issued = false;  // its record is being written
   bool nearly_full_told = false;
+  uint32_t late_dsp_id = 0;  // whose silence or refusal closed it, told to uploads
   std::vector<ReplyToken> close_waiters;
   // While sealing.
   bool sealing = false;

@@ -50,9 +50,7 @@ Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& req
   const bool stale = message.block_epoch() != (*block)->block_epoch;
   if (stale && !IsMutant(Mutant::kStaleGrant)) return Err::kStaleEpoch;
   if ((*block)->closing && !IsMutant(Mutant::kStaleGrant)) return Err::kClosed;
-  // A grant names the incarnation of each replica; one without any fences nothing off.
-  if (message.replicas_size() == 0) return Err::kInvalid;
-  if (message.replicas(0).incarnation() != superblock_.incarnation) return Err::kStaleEpoch;
+  TRY(CheckReplicas(message, *block));
   const uint64_t needle_bytes = NeedleBytes(size, message.metadata().size());
   if (kFirstNeedleOffset + needle_bytes + FooterBytesMax(1) > superblock_.block_bytes) {
     return Err::kTooLarge;
@@ -100,6 +98,7 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
   Buffer padding(block->commit_end - offset);
   if (!padding.empty()) std::memset(padding.mutable_bytes().data(), 0, padding.size());
   parts.push_back(std::move(padding));
+  if (block->replication) parts = SendCommit(block, std::move(parts), out);
   std::vector<IoStep> steps(1);
   steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = block->end};
   steps[0].owned = std::move(parts);
@@ -153,12 +152,21 @@ void DspCore::OnCommitDone(Block* block, Err err, Now now, DspOutbox* out) {
   if (err != Err::kOk) {
     // The bytes may or may not be on the disk. The sequences stay used and the block never grows
     // again; what of them a later scan finds intact stays as a file that nobody was told of.
-    for (const CommittingAppend& append : block->committing) {
-      Reply(append.token, MessageType::kAppend, err, out);
-    }
+    AnswerCommit(block, err, out);
     block->committing.clear();
     BeginClose(block, block->block_epoch + 1, out);
     return FinishCloseIfIdle(block, out);
+  }
+  if (block->replication) block->replication->synced = true;
+  EndCommit(block, now, out);
+}
+
+// A commit that is synced here; it is published once every secondary has answered, or was doubted.
+void DspCore::EndCommit(Block* block, Now now, DspOutbox* out) {
+  if (block->replication) {
+    const Replication& replication = *block->replication;
+    if (!replication.synced) return;
+    if (replication.awaited > 0 && !replication.doubted) return;
   }
   if (!IsMutant(Mutant::kAckBeforeSync)) PublishCommit(block, out);
   if (block->closing) return FinishCloseIfIdle(block, out);
@@ -174,15 +182,31 @@ void DspCore::PublishCommit(Block* block, DspOutbox* out) {
   for (const CommittingAppend& append : block->committing) {
     ASSERT(append.file_id.sequence() == block->open_index->size());
     block->open_index->Add(append.offset);
-    pb::AppendReply message;
-    message.set_file_id(append.file_id.value);
-    message.set_created_ms(append.created_ms);
-    Reply(append.token, MessageType::kAppend, Err::kOk, out);
-    out->replies.back().message = message.SerializeAsString();
-    ++stats_.appends;
   }
+  AnswerCommit(block, Err::kOk, out);
   if (!block->committing.empty()) block->end = block->commit_end;
   block->committing.clear();
+}
+
+// Tells whoever waits for the commit under way how it went: at a secondary its primary, else the
+// uploads, unless they were told before that it is doubted.
+void DspCore::AnswerCommit(Block* block, Err err, DspOutbox* out) {
+  if (block->primary_waits) {
+    return Reply(*std::exchange(block->primary_waits, {}), MessageType::kReplicaAppend, err, out);
+  }
+  if (block->replication && block->replication->doubted) return;
+  for (const CommittingAppend& append : block->committing) {
+    pb::AppendReply message;
+    Reply(append.token, MessageType::kAppend, err, out);
+    if (err == Err::kOk) {
+      message.set_file_id(append.file_id.value);
+      message.set_created_ms(append.created_ms);
+      ++stats_.appends;
+    } else {
+      message.set_late_dsp_id(block->late_dsp_id);
+    }
+    out->replies.back().message = message.SerializeAsString();
+  }
 }
 
 // From here on no append is taken. What waits is answered at once: its client goes elsewhere.
@@ -194,6 +218,9 @@ void DspCore::BeginClose(Block* block, uint64_t block_epoch, DspOutbox* out) {
   for (WaitingAppend& append : block->waiting) {
     stats_.append_queue_bytes -= append.data.size();
     Reply(append.token, MessageType::kAppend, Err::kClosed, out);
+    pb::AppendReply message;
+    message.set_late_dsp_id(block->late_dsp_id);
+    out->replies.back().message = message.SerializeAsString();
   }
   block->waiting.clear();
 }

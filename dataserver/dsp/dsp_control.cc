@@ -57,7 +57,7 @@ void DspCore::OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out) 
   job.token = request.token;
   job.header = {.block_id = message.block_id(),
                 .opening_epoch = message.opening_epoch(),
-                .life = random_->Next64(),
+                .life = message.life() != 0 ? message.life() : random_->Next64(),
                 .created_ms = now.wall_ms,
                 .set_version = message.set_version(),
                 .set_dsp_ids = {message.set_dsp_ids().begin(), message.set_dsp_ids().end()}};

@@ -25,6 +25,8 @@ void DspCore::OnRequest(RpcRequest&& request, Now now, DspOutbox* out) {
   switch (request.type) {
     case MessageType::kAppend:
       return OnAppend(std::move(request), now, out);
+    case MessageType::kReplicaAppend:
+      return OnReplicaAppend(std::move(request), now, out);
     case MessageType::kRead:
       return OnRead(request, now, out);
     case MessageType::kStat:
@@ -104,6 +106,9 @@ void DspCore::OnTick(const DiskStatus& disk, Now now, DspOutbox* out) {
 
 void DspCore::OnCallDone(CallDone&& done, Now now, DspOutbox* out) {
   now_mono_ms_ = now.mono_ms;
+  if (const auto call = replica_calls_.extract(done.call_id); !call.empty()) {
+    return OnReplicaAnswer(call.mapped(), done.err, now, out);
+  }
   for (NameserverLink& link : links_) {
     if (done.call_id == link.register_call) return OnRegistered(&link, done, now, out);
     if (done.call_id == link.heartbeat_call) return OnHeartbeatDone(&link, done, now, out);

@@ -33,6 +33,7 @@ struct DspOptions {
   bool read_only = false;                  // write nothing at all: for a failed disk
   uint32_t pool_files = 2;                 // block files written beforehand
   uint64_t append_queue_bytes = 64 << 20;  // beyond it appends are answered kBusy
+  uint32_t replica_timeout_ms = 2'000;     // then a secondary is late, and its block closes
   uint64_t trash_ms = 168ull * 3600 * 1000;
   uint32_t reserve_percent = 1;                   // of the disk, with two blocks: not for appends
   uint32_t full_percent = 95;                     // told to the nameserver, which obeys it
@@ -59,6 +60,7 @@ struct DspStats {
   uint64_t pool_files = 0;
   uint64_t sealed_files_open = 0;
   uint64_t appends = 0, append_bytes = 0, commits = 0, appends_refused = 0;
+  uint64_t replica_commits = 0, replica_commits_refused = 0, secondaries_failed = 0;
   uint64_t reads = 0, reads_failed = 0, needles_corrupt = 0;
   uint64_t deletes = 0, delete_log_bytes = 0, delete_log_damaged = 0;
   uint64_t append_queue_bytes = 0;
@@ -189,6 +191,22 @@ class DspCore {
   void FinishCloseIfIdle(Block* block, DspOutbox* out);
   void OnCloseDone(Block* block, DspOutbox* out);
 
+  void EndCommit(Block* block, Now now, DspOutbox* out);
+  void AnswerCommit(Block* block, Err err, DspOutbox* out);
+
+  // dsp_replicate.cc
+  struct ReplicaCall {  // a commit on its way to a secondary
+    uint64_t block_id = 0;
+    uint64_t commit = 0;
+    uint32_t dsp_id = 0;
+  };
+  Err CheckReplicas(const pb::AppendRequest& message, Block* block) const;
+  std::vector<Buffer> SendCommit(Block* block, std::vector<Buffer> parts, DspOutbox* out);
+  void OnReplicaAnswer(const ReplicaCall& call, Err err, Now now, DspOutbox* out);
+  void OnReplicaAppend(RpcRequest&& request, Now now, DspOutbox* out);
+  Result<std::vector<CommittingAppend>> TakeCommit(const pb::ReplicaAppendRequest& message,
+                                                   Bytes pages, const Block& block) const;
+
   // dsp_read.cc
   void OnRead(const RpcRequest& request, Now now, DspOutbox* out);
   void OnStat(const RpcRequest& request, DspOutbox* out);
@@ -273,6 +291,7 @@ class DspCore {
   uint64_t next_job_id_ = 1;
   std::vector<NameserverLink> links_;
   uint64_t next_call_id_ = 1;
+  std::map<uint64_t, ReplicaCall> replica_calls_;
   uint64_t now_mono_ms_ = 0;
   DspStats stats_;  // the counters; Stats() adds what is derived
 };

@@ -225,6 +225,11 @@ void DspShell::PrintMetrics(MetricsText* out) {
   print("append_bytes_total", "bytes of images taken", stats.append_bytes);
   print("appends_refused_total", "appends refused at once", stats.appends_refused);
   print("append_queue_bytes", "bytes that wait for the disk", stats.append_queue_bytes);
+  print("replica_commits_total", "commits taken from a primary", stats.replica_commits);
+  print("replica_commits_refused_total", "commits of a primary that were refused",
+        stats.replica_commits_refused);
+  print("secondaries_failed_total", "commits closed because a secondary failed or was late",
+        stats.secondaries_failed);
   print("commits_total", "group commits, each one write and one fdatasync", stats.commits);
   print("reads_total", "reads and stats answered", stats.reads);
   print("reads_failed_total", "reads answered with an error", stats.reads_failed);

@@ -40,6 +40,7 @@ namespace hayloft {
   X(bool, read_only, false, 0, 1, "serve a disk that has failed, and write nothing to it")       \
   X(uint32_t, readers, 32, 1, 256, "threads that read what is not in the page cache")            \
   X(uint32_t, pool_files, 2, 0, 64, "block files written beforehand")                            \
+  X(uint32_t, replica_timeout_ms, 2'000, 10, 60'000, "for a secondary's part of an append")      \
   X(uint64_t, append_queue_bytes, 64 << 20, 1 << 20, uint64_t{1} << 40,                          \
     "bytes of uploads waiting for the disk; beyond it they are refused as busy")                 \
   X(uint32_t, sealed_files, 8192, 16, 1 << 20,                                                   \

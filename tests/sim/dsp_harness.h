@@ -26,6 +26,7 @@ class DspHarness {
     superblock.cluster_id = kCluster;
     superblock.disk_id[0] = static_cast<uint8_t>(seed);
     superblock.block_bytes = block_bytes;
+    superblock.dsp_id = static_cast<uint32_t>(seed);
     format_err_ = FormatDisk(&device_, superblock);
   }
 
@@ -103,14 +104,16 @@ class DspHarness {
     head.set_block_range_end(1000);
     return head;
   }
-  Err Create(uint64_t block_id) {
+  Err Create(uint64_t block_id) { return Create(block_id, {1}, 0); }
+  Err Create(uint64_t block_id, const std::vector<uint32_t>& set, uint64_t life) {
     pb::CreateBlockRequest message;
     *message.mutable_head() = Head();
     message.set_block_id(block_id);
     message.set_opening_epoch(epoch);
     message.set_incarnation(core_->superblock().incarnation);
     message.set_set_version(1);
-    message.add_set_dsp_ids(1);
+    for (const uint32_t dsp_id : set) message.add_set_dsp_ids(dsp_id);
+    message.set_life(life);
     return Reply(Send(MessageType::kCreateBlock, message.SerializeAsString())).err;
   }
   Err Close(uint64_t block_id) {
@@ -130,11 +133,18 @@ class DspHarness {
   }
 
   uint64_t SendAppend(uint64_t block_id, const std::string& data) {
+    pb::Replica only;
+    only.set_incarnation(core_->superblock().incarnation);
+    return SendAppend(block_id, data, {only});
+  }
+  // `replicas` as in a grant, the primary first.
+  uint64_t SendAppend(uint64_t block_id, const std::string& data,
+                      const std::vector<pb::Replica>& replicas) {
     pb::AppendRequest message;
     message.set_block_id(block_id);
     const auto block = core_->blocks().find(block_id);
     if (block != core_->blocks().end()) message.set_block_epoch(block->second.block_epoch);
-    message.add_replicas()->set_incarnation(core_->superblock().incarnation);
+    for (const pb::Replica& replica : replicas) *message.add_replicas() = replica;
     message.set_raw_size(static_cast<uint32_t>(data.size()));
     Metadata metadata;
     metadata.content_type = "image/png";
@@ -181,6 +191,18 @@ class DspHarness {
     return Reply(SendSetDelete(address, counter)).err;
   }
 
+  // What the core has called since the last time.
+  std::vector<RpcCall> TakeCalls() { return std::exchange(calls_, {}); }
+  void AnswerCall(uint64_t call_id, Err err, std::string message = "", Buffer payload = {}) {
+    DspOutbox out;
+    core_->OnCallDone({.call_id = call_id,
+                       .err = err,
+                       .message = std::move(message),
+                       .payload = std::move(payload)},
+                      now, &out);
+    Take(&out);
+  }
+
   DspCore& core() { return *core_; }
   SimDevice& device() { return device_; }
   MemKv& kv() { return kv_; }
@@ -199,6 +221,7 @@ class DspHarness {
       const bool first = replies_.emplace(reply.token.request_id, std::move(reply)).second;
       ASSERT(first);  // each request is answered once
     }
+    for (RpcCall& call : out->calls) calls_.push_back(std::move(call));
     for (IoJob& job : out->jobs) jobs_.push_back(std::move(job));
     for (FileHandle file : out->closes) device_.Close(file);
     disk_failed_ |= out->disk_failed;
@@ -217,6 +240,7 @@ class DspHarness {
   std::unique_ptr<DspCore> core_;
   std::deque<IoJob> jobs_;
   std::map<uint64_t, RpcReply> replies_;
+  std::vector<RpcCall> calls_;
   uint64_t last_request_ = 0;
   bool disk_failed_ = false;
   Err format_err_ = Err::kOk;
