@@ -28,9 +28,12 @@ FLAGS_fuzz := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-
 FLAGS_tsan := -O1 -g1 -fsanitize=thread -DHAYLOFT_FAILPOINTS
 ARCH := -msse4.2 -mpopcnt
 OUT := out/$(MODE)
-CPPFLAGS := -I. -Iout/gen
+CPPFLAGS := -I. -Iclient/include -Iout/gen
 CXXFLAGS := -std=c++20 $(ARCH) $(FLAGS_$(MODE))
 LDFLAGS := $(FLAGS_$(MODE))
+# What the SDK's shared library is made of too: compiled once for both. On x86-64, where executables are
+# position-independent anyhow, that costs them nothing as long as the symbols are hidden.
+PIC_release := -fPIC -fvisibility=hidden -fvisibility-inlines-hidden
 LIBS := -levent_core -levent_extra -levent_pthreads -lleveldb -lssl -lcrypto -lzstd -lisal -lprotobuf -lspdlog -lfmt -lpthread
 
 PROTOS := $(wildcard common/proto/*.proto)
@@ -51,6 +54,8 @@ LIB := $(OUT)/libhayloft_parts.a
 # Binary name for each main: nameserver/nameserver_main.cc -> hayloft-nameserver; the command is `hayloft`.
 BIN_NAME = $(patsubst hayloft-hayloft,hayloft,hayloft-$(patsubst %_main,%,$(basename $(notdir $(1)))))
 BINARIES := $(foreach m,$(MAINS),$(OUT)/bin/$(call BIN_NAME,$(m)))
+
+$(OUT)/common/%.o $(OUT)/client/%.o $(OUT)/gen/%.o: CXXFLAGS += $(PIC_$(MODE))
 
 .PHONY: all binaries clean
 all: binaries
@@ -171,8 +176,40 @@ up: all
 down:
 	@if [ -x bin/hayloft ]; then bin/hayloft cluster down --dir run; fi
 
+# --- the SDK: libhayloft, of the objects that the binaries are made of too -----------------------------
+# The shared library shows what its headers mark; the static one is linked into one object, in which all
+# else is made local, so that none of our names meets one of the program's.
+SDK_VERSION := $(shell sed -n 's/.*kVersion\[\] = "\(.*\)".*/\1/p' common/version.h)
+SDK_SONAME := libhayloft.so.0
+SDK_SO := $(OUT)/sdk/libhayloft.so.$(SDK_VERSION)
+SDK_A := $(OUT)/sdk/libhayloft.a
+SDK_O := $(patsubst %.cc,$(OUT)/%.o,$(wildcard client/sdk_*.cc))
+SDK_LIBS := -levent_core -lcrypto -lzstd -lisal -lprotobuf -lpthread
+.PHONY: sdk
+sdk: $(SDK_SO) $(SDK_A)
+$(SDK_SO): $(SDK_O) $(LIB) client/sdk.map
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) -shared -Wl,-soname,$(SDK_SONAME) -Wl,--version-script=client/sdk.map -Wl,--as-needed \
+	  -Wl,-z,defs -o $@ $(SDK_O) $(LIB) $(SDK_LIBS)
+$(SDK_A): $(SDK_O) $(LIB)
+	@mkdir -p $(@D)
+	@rm -f $@
+	ld -r --force-group-allocation -o $(@:.a=.o) $(SDK_O) $(LIB)
+	objcopy --localize-hidden $(@:.a=.o)
+	ar rcs $@ $(@:.a=.o)
+
 PREFIX ?= /usr/local
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/hayloft
-	install -m 755 bin/* $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/hayloft
+TO = $(DESTDIR)$(PREFIX)
+install: all sdk
+	install -d $(TO)/bin $(TO)/share/doc/hayloft $(TO)/include/hayloft $(TO)/lib/pkgconfig $(TO)/lib/cmake/hayloft
+	install -m 755 bin/* $(TO)/bin
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(TO)/share/doc/hayloft
+	install -m 644 client/include/hayloft/*.h $(TO)/include/hayloft
+	install -m 644 $(SDK_A) $(TO)/lib
+	install -m 755 $(SDK_SO) $(TO)/lib
+	ln -sf $(notdir $(SDK_SO)) $(TO)/lib/$(SDK_SONAME)
+	ln -sf $(SDK_SONAME) $(TO)/lib/libhayloft.so
+	sed 's/@VERSION@/$(SDK_VERSION)/; s/@PRIVATE@/$(SDK_LIBS)/' client/packaging/hayloft.pc.in > $(TO)/lib/pkgconfig/hayloft.pc
+	install -m 644 client/packaging/hayloftConfig.cmake $(TO)/lib/cmake/hayloft
+	sed 's/@VERSION@/$(SDK_VERSION)/' client/packaging/hayloftConfigVersion.cmake.in \
+	  > $(TO)/lib/cmake/hayloft/hayloftConfigVersion.cmake

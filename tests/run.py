@@ -48,6 +48,7 @@ TEST = [
     cluster_test('http'),
     cluster_test('restart'),
     cluster_test('disk'),
+    cluster_test('sdk'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),
     ('bench-smoke', ['make', '--no-print-directory', 'bench-smoke'], {}),

@@ -1,0 +1,32 @@
+// Stores a file, reads it back, deletes it. c++ example_main.cc $(pkg-config --cflags --libs
+// hayloft)
+#include <hayloft/client.h>
+
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+int main(int argc, char** argv) {
+  if (argc != 4) return std::cerr << "usage: example NAMESERVER KEY_FILE IMAGE\n", 2;
+  hayloft::Options options;
+  options.cluster = argv[1];
+  options.key_file = argv[2];
+  std::ifstream file(argv[3], std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+
+  std::unique_ptr<hayloft::Client> client;
+  hayloft::Stored stored;
+  hayloft::Image image;
+  hayloft::Status status = hayloft::Client::Open(options, &client);
+  if (status.ok()) status = client->Put(bytes, {}, &stored);
+  if (status.ok()) status = client->Get(stored.id, {}, &image);
+  if (status.ok() && image.bytes() != bytes) status = {hayloft::Code::kInternal, "other bytes"};
+  if (status.ok()) status = client->Delete(stored.id, {});
+  if (!status.ok()) {
+    std::cerr << status.ToString() << (status.MayRetry() ? "; try again later\n" : "\n");
+    return 1;
+  }
+  const bool gone = client->Get(stored.id, {}, &image).IsDeleted();
+  std::cout << stored.id << " " << stored.content_type << " " << stored.size << "\n";
+  return gone ? 0 : 1;
+}

@@ -1,0 +1,102 @@
+// What is behind the SDK's Client: an AsyncClient on a loop in a thread of its own.
+//
+//   caller's thread: check, copy, hash --Post--> loop's thread: AsyncClient --> callback
+//
+// A blocking call is an asynchronous one that is waited for.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "client/async_client.h"
+#include "client/sdk_answers.h"
+#include "common/delete_token.h"
+#include "common/io/loop.h"
+#include "hayloft/client.h"
+
+namespace hayloft {
+
+struct Nothing {};  // the value of an answer that has none
+
+struct SdkClient {
+  using Task = std::function<void()>;
+  template <typename T>
+  using Done = std::function<void(const Status&, T&&)>;
+
+  ~SdkClient();
+  Status Start(const Options& given);
+  void Close();
+  bool InCallback() const { return std::this_thread::get_id() == thread.get_id(); }
+  uint32_t TimeoutMs(uint32_t own_ms) const { return own_ms != 0 ? own_ms : options.timeout_ms; }
+  void Post(Task task);
+
+  // What the loop is to do for a call. Each calls its `done` exactly once, run or not.
+  Task PutTask(Buffer raw, Hasher* hasher, const PutOptions& put, Done<Stored> done);
+  Task FailedPut(Err err, Done<Stored> done);
+  Task GetTask(std::string_view id, const GetOptions& get, Done<Image> done);
+  Task StatTask(std::string_view id, const StatOptions& stat, Done<ImageInfo> done);
+  Task DeleteTask(std::string_view id, const DeleteOptions& change, bool undelete,
+                  Done<Nothing> done);
+
+  Options options;
+  std::optional<ClusterKey> key;
+  std::atomic<bool> closing{false};
+  std::atomic<uint32_t> calls{0};  // in flight
+  std::atomic<uint64_t> put_bytes{0};
+  Loop loop;
+  std::unique_ptr<AsyncClient> client;  // the loop's thread's; null when closing
+  std::thread thread;
+};
+
+// A call that waits for its answer.
+template <typename T>
+class SdkWaiter {
+ public:
+  std::function<void(const Status&, T&&)> Callback() {
+    return [this](const Status& status, T&& value) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      status_ = status;
+      value_ = std::move(value);
+      done_ = true;
+      changed_.notify_one();  // under the lock: the waiter destroys this as soon as it has it
+    };
+  }
+  Status Take(T* value) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return done_; });
+    if (status_.ok()) *value = std::move(value_);
+    return status_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  Status status_;
+  T value_{};
+};
+
+// Runs a blocking call, from which nothing may be thrown on.
+template <typename Fn>
+Status SdkGuarded(Fn fn) {
+  try {
+    return fn();
+  } catch (const std::bad_alloc&) {
+    return {Code::kBusy, "out of memory"};
+  } catch (...) {
+    return {Code::kCancelled, "a callback threw an exception"};
+  }
+}
+
+inline Status BlockingInCallback() {
+  return {Code::kInvalid, "a blocking call was made in a callback"};
+}
+
+}  // namespace hayloft
