@@ -171,13 +171,6 @@ def index():
     by_rss = (resident[many] - resident[few]) / MILLION
     figures.append(at_most(f'{by_rss:.2f} bytes an image by growth of RSS over 1,000,000: '
                            'difference to /metrics', round(abs(by_rss - by_metrics), 3), 1.5))
-    with BigDisk(24) as big:
-        big.cluster.up()
-        text = big.metrics()
-        each = (metric(text, 'hayloft_dsp_index_open_bytes') /
-                metric(text, 'hayloft_dsp_needles_open'))
-        figures.append(at_most('bytes an image in blocks that wait for their seal',
-                               round(each, 3), 5))
     return figures + open_index()
 
 
