@@ -247,6 +247,30 @@ def test_f65_a_dsp_whose_fsync_hangs_counts_as_silent():
             check(alive(victim['pid']), 'its process lives')
 
 
+def test_f65_a_nameserver_whose_log_hangs_is_silent():
+    """It says nothing that a crash could take back; reads go on, and it comes back by itself."""
+    with Cluster(dataservers=2, disks=1) as cluster:
+        cluster.up()
+        stored = {}
+        for i in range(20):
+            body = random_bytes(4000 + i)
+            stored[cluster.upload(body)['id']] = body
+
+        def role():
+            done = cluster.hayloft('status', '--json', wanted=None)
+            return json.loads(done.stdout)['nameservers'][0]['role'] if done.stdout else 'down'
+        nameserver = cluster.process('nameserver-1')
+        with Strace([nameserver['pid']], os.path.join(cluster.dir, 'trace'), '-e',
+                    f'trace={SYNCS}', '-e', f'inject={SYNCS}:delay_enter=6000000'):
+            cluster.kill(cluster.process('dsp-1-1'))  # its restart is a record of the log
+            wait_until(lambda: role() == 'down', 'the nameserver is silent')
+            check(alive(nameserver['pid']), 'its process lives')
+        wait_until(lambda: role() == 'active', 'the nameserver answers again')
+        for file_id, body in stored.items():
+            wait_until(lambda i=file_id, b=body: cluster.download(i) == b, f'{file_id} is read')
+        check_equal(cluster.request('POST', '/v1/files', random_bytes(5000))[0], 201, 'an upload')
+
+
 def test_f50_swapped_disks_are_welcome_and_a_clone_is_refused():
     """A disk is known by its id, wherever it is; two with one id are not served both."""
     with Cluster(dataservers=2, disks=1) as cluster:
