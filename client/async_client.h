@@ -42,6 +42,8 @@ class AsyncClient {
   void SendCalls(ClientOutbox* outbox);
   void Begun();
   void Deliver(ClientOutbox* outbox);
+  void Wake();
+  void SetWake();
 
   Loop* loop_;
   SystemRandom random_;
@@ -55,6 +57,8 @@ class AsyncClient {
   Callbacks<StatusDone> statuses_;
   Loop::TurnEnd deliver_;
   Loop::Handle tick_;
+  Loop::Handle wake_;  // for what is due before the next tick
+  uint64_t wake_at_ms_ = UINT64_MAX;
 };
 
 }  // namespace hayloft

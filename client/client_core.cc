@@ -10,6 +10,7 @@ namespace hayloft {
 namespace {
 constexpr uint64_t kPauseFirstMs = 40;
 constexpr uint64_t kPauseMostMs = 1'000;
+constexpr uint64_t kBrokenDspMs = 2'000;  // no puts onto sets with a dsp whose connection broke
 }  // namespace
 
 ClientCore::ClientCore(ClientOptions options, Random* random)
@@ -51,7 +52,10 @@ void ClientCore::SetTimer(Op* op, uint64_t due_ms) {
 
 void ClientCore::Resume(Op* op, Now now, ClientOutbox* outbox) {
   if (std::holds_alternative<PutOp>(op->kind)) return StartPut(op, now, outbox);
-  if (std::holds_alternative<FileOp>(op->kind)) return StartRound(op, now, outbox);
+  const FileOp* file = std::get_if<FileOp>(&op->kind);
+  if (file == nullptr) return;
+  if (file->awaited > 0) return Hedge(op, now, outbox);
+  StartRound(op, now, outbox);
 }
 
 // Tries again later: twice as late each time, and not at the same moment as all others.
@@ -104,7 +108,7 @@ void ClientCore::OnTick(Now now, ClientOutbox* outbox) {
     Op* op = FindOp(timers_.begin()->second);
     ASSERT(op != nullptr);
     if (op->deadline_ms <= now.mono_ms) {
-      Fail(op, op->last_err, outbox);
+      if (!AnswerSpare(op, outbox)) Fail(op, op->last_err, outbox);
       continue;
     }
     SetTimer(op, op->deadline_ms);
@@ -133,6 +137,12 @@ void ClientCore::OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox) {
   calls_.erase(found);
   if (!call.dsp.empty()) {
     unreachable_.OnCallDone(call.dsp, {call.sent_ms, now.mono_ms, done.err});
+    if (done.err == Err::kUnavailable) {
+      grants_.SkipAddress(call.dsp, now.mono_ms + kBrokenDspMs);
+    }
+    if (call.type == MessageType::kRead) {
+      chooser_.OnEnded(call.dsp, {call.sent_ms, now.mono_ms, done.err, done.payload.size()});
+    }
   }
   switch (call.type) {
     case MessageType::kAppend:
@@ -163,7 +173,8 @@ uint64_t ClientCore::Put(PutRequest&& request, Now now, ClientOutbox* outbox) {
   if (size == 0 || request.raw_size == 0) err = Err::kInvalid;
   if (size > kFileBytesMax || request.metadata.size() > kMetadataBytesMax) err = Err::kTooLarge;
   if (err == Err::kOk) {
-    PutOp put{.request = std::move(request), .piece_crcs = {}, .tried = {}};
+    PutOp put;
+    put.request = std::move(request);
     put.piece_crcs = PieceCrcs(put.request.stored.bytes());
     const uint32_t timeout_ms = put.request.timeout_ms;
     if (Op* op = NewOp(&put, timeout_ms, now)) {
@@ -188,7 +199,7 @@ uint64_t ClientCore::Stat(StatRequest&& request, Now now, ClientOutbox* outbox) 
   FileOp file;
   file.address = request.address;
   const uint32_t timeout_ms = request.timeout_ms;
-  file.request = request;
+  file.request = std::move(request);
   return StartFile(std::move(file), timeout_ms, now, outbox);
 }
 
@@ -196,7 +207,7 @@ uint64_t ClientCore::SetDelete(SetDeleteRequest&& request, Now now, ClientOutbox
   FileOp file;
   file.address = request.address;
   const uint32_t timeout_ms = request.timeout_ms;
-  file.request = request;
+  file.request = std::move(request);
   return StartFile(std::move(file), timeout_ms, now, outbox);
 }
 

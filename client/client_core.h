@@ -3,7 +3,10 @@
 //   Put  --> a grant from the cache --> kAppend to its primary --> PutDone
 //             ^ kGrant when few           | any doubt: drop the grant, take another block
 //   Get  --> a location from the cache --> kRead from a replica --> GetDone
-//             ^ kLocate when unknown        | any doubt: another replica, then locate again
+//             ^ kLocate when unknown        | any doubt, or slow: another replica, then locate
+//             again
+//   SetDelete --> kStat from all replicas --> kSetDelete to all --> SetDeleteDone
+//                  ^ and from those that an answer counts as up    | not all have it: again
 //
 // Requests enter by the methods below, which return an operation's id; every operation is answered
 // exactly once, in the outbox of that call or of a later one, at the latest at its deadline. An
@@ -26,6 +29,7 @@
 #include "client/client_types.h"
 #include "client/grant_cache.h"
 #include "client/location_cache.h"
+#include "client/replica_chooser.h"
 #include "client/unreachable_peers.h"
 #include "common/core_io.h"
 #include "common/ports.h"
@@ -48,6 +52,9 @@ class ClientCore {
   // One for each call of the outbox; a second one with the same id is dropped.
   void OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox);
   void OnTick(Now now, ClientOutbox* outbox);
+  // When OnTick should be called next; sooner is harmless, later makes reads wait. UINT64_MAX:
+  // nothing is in flight.
+  uint64_t NextWakeMs() const { return timers_.empty() ? UINT64_MAX : timers_.begin()->first; }
 
   size_t ops_in_flight() const { return ops_.size(); }
 
@@ -78,7 +85,8 @@ class ClientCore {
   void OnGrantDone(const CallDone& done, Now now, ClientOutbox* outbox);
   void SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbox* outbox);
   void OnAppendDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
-  void JudgeGrant(const Call& call, Err err, Now now);
+  const pb::Grant* TakeGrant(PutOp* put, bool late_too, Now now);
+  void JudgeGrant(const Call& call, Err err, uint32_t late_dsp_id, Now now);
 
   // client_file.cc
   uint64_t StartFile(FileOp&& file, uint32_t timeout_ms, Now now, ClientOutbox* outbox);
@@ -86,18 +94,27 @@ class ClientCore {
   void Locate(Op* op, Now now, ClientOutbox* outbox);
   void OnLocateDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
   void AskReplicas(Op* op, Now now, ClientOutbox* outbox);
-  void AskOne(Op* op, Now now, ClientOutbox* outbox);
+  void AskNext(Op* op, Now now, ClientOutbox* outbox);
+  void AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox);
+  void Hedge(Op* op, Now now, ClientOutbox* outbox);
+  bool AnswerSpare(Op* op, ClientOutbox* outbox);  // false: there is none
   void RoundFailed(Op* op, Err err, Now now, ClientOutbox* outbox);
   void OnReplicaDone(const Call& call, CallDone&& done, Now now, ClientOutbox* outbox);
-  void OnReadDone(Op* op, CallDone&& done, Now now, ClientOutbox* outbox);
+  void OnReadDone(Op* op, size_t index, CallDone&& done, Now now, ClientOutbox* outbox);
   void OnStatDone(Op* op, size_t index, const CallDone& done);
   void OnSetDeleteDone(Op* op, size_t index, const CallDone& done);
-  void EndRound(Op* op, Now now, ClientOutbox* outbox);
+  template <typename Reply>
+  void NoteUp(FileOp* file, size_t index, const Reply& reply);
+  void AskNewlyNamed(Op* op, Now now, ClientOutbox* outbox);
+  void EndStat(Op* op, Now now, ClientOutbox* outbox);
+  void BeginChange(Op* op, Now now, ClientOutbox* outbox);
+  void EndChange(Op* op, Now now, ClientOutbox* outbox);
 
   const ClientOptions options_;
   Random* const random_;
   GrantCache grants_;
   LocationCache locations_;
+  ReplicaChooser chooser_;
   UnreachablePeers unreachable_;
   const uint64_t reporter_;  // our name to nameservers
   size_t nameserver_ = 0;    // the one that was active when last heard
@@ -108,6 +125,8 @@ class ClientCore {
   uint64_t last_op_id_ = 0;
   uint64_t last_call_id_ = 0;
 
+  uint64_t batch_ = 0;  // of the last put that had one, and the block that it took
+  uint64_t batch_block_ = 0;
   bool grants_requested_ = false;
   uint64_t next_refill_ms_ = 0;
   std::set<uint64_t> puts_without_grant_;                   // waiting for a reply to kGrant

@@ -9,6 +9,8 @@ namespace hayloft {
 
 namespace {
 
+constexpr size_t kNamedMax = 2 * kReplicasMax;  // replicas of one block, located and told of
+
 // The head names the file that was asked for, and the payload covers what was asked of it.
 Err CheckRead(const GetRequest& request, const pb::ReadReply& reply, uint64_t payload_bytes) {
   TRY_ASSIGN(const NeedleHead head, ParseNeedleHead(AsBytes(reply.head())));
@@ -34,7 +36,40 @@ Err CheckRead(const GetRequest& request, const pb::ReadReply& reply, uint64_t pa
   return covered ? Err::kOk : Err::kCorrupt;
 }
 
+bool AllAsked(const FileOp& file) { return file.asked + 1 == 1u << file.replicas.size(); }
+
 bool IsOdd(uint32_t counter) { return counter % 2 == 1; }
+
+struct RoundErrs {
+  size_t fine = 0;
+  Err fact = Err::kOk;
+  Err doubt = Err::kOk;
+};
+RoundErrs ErrsOf(const StatDone& round) {
+  RoundErrs errs;
+  for (const StatReplica& replica : round.replicas) {
+    if (replica.err == Err::kOk) {
+      ++errs.fine;
+    } else {
+      (ErrMayRetry(replica.err) ? errs.doubt : errs.fact) = replica.err;
+    }
+  }
+  return errs;
+}
+
+// A serving replica answered, and all whom the answers count as up; all that were located, if the
+// answers don't tell.
+bool EnoughToChange(const FileOp& file) {
+  const std::vector<StatReplica>& answers = file.stat.replicas;
+  const auto has_answered = [&](const std::string& dsp) {
+    return std::any_of(answers.begin(), answers.end(), [&](const StatReplica& replica) {
+      return replica.dsp == dsp && replica.err == Err::kOk;
+    });
+  };
+  const DeleteRound& deletes = file.deletes;
+  const std::vector<std::string>& needed = deletes.up_known ? deletes.needed : file.replicas;
+  return deletes.serving && std::all_of(needed.begin(), needed.end(), has_answered);
+}
 
 }  // namespace
 
@@ -114,38 +149,65 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
   }
 }
 
-// A get asks one replica after the other, from a random one on; the others ask all at once.
+// A get asks one replica, and another when that fails or takes long; the others ask all at once.
 void ClientCore::AskReplicas(Op* op, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
   ASSERT(!file.replicas.empty());
+  ASSERT(file.replicas.size() <= kNamedMax);
+  ASSERT(file.awaited == 0);
   file.asked = 0;
-  file.awaited = 0;
   file.stat = {};
+  file.spare.reset();
+  file.deletes = {};
   if (std::holds_alternative<GetRequest>(file.request)) {
-    const auto first = static_cast<ptrdiff_t>(random_->Below(file.replicas.size()));
-    std::rotate(file.replicas.begin(), file.replicas.begin() + first, file.replicas.end());
-    return AskOne(op, now, outbox);
+    chooser_.CountRead();
+    AskNext(op, now, outbox);
+    if (file.replicas.size() > 1) SetTimer(op, now.mono_ms + chooser_.hedge_after_ms());
+    return;
   }
-  for (const std::string& replica : file.replicas) {
-    file.stat.replicas.push_back({.dsp = replica, .err = Err::kTimeout});
-  }
-  while (file.asked < file.replicas.size()) AskOne(op, now, outbox);
+  file.deletes.set_size = file.replicas.size();
+  AskNewlyNamed(op, now, outbox);
 }
 
-void ClientCore::AskOne(Op* op, Now now, ClientOutbox* outbox) {
+void ClientCore::AskNext(Op* op, Now now, ClientOutbox* outbox) {
+  const FileOp& file = std::get<FileOp>(op->kind);
+  AskOne(op, chooser_.Choose(file.replicas, file.asked, now.mono_ms, random_), now, outbox);
+}
+
+// All replicas that weren't asked in this round.
+void ClientCore::AskNewlyNamed(Op* op, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
-  ASSERT(file.asked < file.replicas.size());
+  for (size_t i = file.stat.replicas.size(); i < file.replicas.size(); ++i) {
+    file.stat.replicas.push_back({.dsp = file.replicas[i], .err = Err::kTimeout});
+    AskOne(op, i, now, outbox);
+  }
+}
+
+// This read takes longer than most.
+void ClientCore::Hedge(Op* op, Now now, ClientOutbox* outbox) {
+  const FileOp& file = std::get<FileOp>(op->kind);
+  if (!std::holds_alternative<GetRequest>(file.request)) return;
+  if (AllAsked(file) || !chooser_.TakeHedge()) return;
+  PROBE("client: a slow read asks a second replica");
+  AskNext(op, now, outbox);
+}
+
+void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
+  FileOp& file = std::get<FileOp>(op->kind);
+  ASSERT(index < file.replicas.size());
+  ASSERT((file.asked >> index & 1) == 0);
   Call call{.type = MessageType::kStat,
             .op_id = op->id,
             .round = op->round,
-            .index = file.asked,
-            .dsp = file.replicas[file.asked],
+            .index = index,
+            .dsp = file.replicas[index],
             .sent_ms = now.mono_ms};
   RpcCall rpc;
   const uint64_t block_id = file.address.block_id;
   const uint64_t file_id = file.address.file_id.value;
   if (const GetRequest* get = std::get_if<GetRequest>(&file.request)) {
     call.type = MessageType::kRead;
+    chooser_.Sent(call.dsp);
     pb::ReadRequest request;
     request.set_block_id(block_id);
     request.set_file_id(file_id);
@@ -168,9 +230,9 @@ void ClientCore::AskOne(Op* op, Now now, ClientOutbox* outbox) {
     request.set_file_id(file_id);
     rpc.message = request.SerializeAsString();
   }
-  rpc.address = file.replicas[file.asked];
+  rpc.address = call.dsp;
   rpc.timeout_ms = TimeoutMs(*op, options_.read_timeout_ms, now);
-  ++file.asked;
+  file.asked |= 1u << index;
   ++file.awaited;
   SendCall(call, std::move(rpc), outbox);
 }
@@ -193,19 +255,27 @@ void ClientCore::OnReplicaDone(const Call& call, CallDone&& done, Now now, Clien
   FileOp& file = std::get<FileOp>(op->kind);
   ASSERT(file.awaited > 0);
   --file.awaited;
-  if (call.type == MessageType::kRead) return OnReadDone(op, std::move(done), now, outbox);
+  if (call.type == MessageType::kRead) {
+    return OnReadDone(op, call.index, std::move(done), now, outbox);
+  }
   if (call.type == MessageType::kStat) {
     OnStatDone(op, call.index, done);
   } else {
     OnSetDeleteDone(op, call.index, done);
   }
-  if (file.awaited == 0) EndRound(op, now, outbox);
+  const bool stat = std::holds_alternative<StatRequest>(file.request);
+  if (!stat) AskNewlyNamed(op, now, outbox);
+  if (!stat && file.counter_known) return EndChange(op, now, outbox);
+  if (!stat && EnoughToChange(file)) return BeginChange(op, now, outbox);
+  if (file.awaited == 0) EndStat(op, now, outbox);
 }
 
-void ClientCore::OnReadDone(Op* op, CallDone&& done, Now now, ClientOutbox* outbox) {
+// The first answer that is a fact is the operation's: a dsp says that there is no such file only if
+// it may be believed. A doubtful one's bytes wait for a better answer.
+void ClientCore::OnReadDone(Op* op, size_t index, CallDone&& done, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
   const GetRequest& request = std::get<GetRequest>(file.request);
-  const std::string& replica = file.replicas[file.asked - 1];
+  const std::string& replica = file.replicas[index];
   Err err = done.err;
   pb::ReadReply reply;
   if (err == Err::kOk && !reply.ParseFromString(done.message)) err = Err::kCorrupt;
@@ -223,17 +293,52 @@ void ClientCore::OnReadDone(Op* op, CallDone&& done, Now now, ClientOutbox* outb
     got.delete_counter = reply.delete_counter();
     got.block_open = reply.block_open() == 1;
     got.dsp = replica;
-    outbox->gets.push_back(std::move(got));
-    return Forget(op);
+    if (!reply.doubtful()) {
+      outbox->gets.push_back(std::move(got));
+      return Forget(op);
+    }
+    if (file.spare == nullptr) file.spare = std::make_unique<GetDone>(std::move(got));
+    err = Err::kNotServing;
   }
   if (!ErrMayRetry(err)) return Fail(op, err, outbox);
   op->last_err = err;
-  if (file.asked < file.replicas.size()) return AskOne(op, now, outbox);
+  if (!AllAsked(file)) return AskNext(op, now, outbox);
+  if (file.awaited > 0 || AnswerSpare(op, outbox)) return;
   RoundFailed(op, err, now, outbox);
 }
 
+bool ClientCore::AnswerSpare(Op* op, ClientOutbox* outbox) {
+  FileOp* file = std::get_if<FileOp>(&op->kind);
+  if (file == nullptr || file->spare == nullptr) return false;
+  PROBE("client: only a doubtful replica answered a read");
+  outbox->gets.push_back(std::move(*file->spare));
+  Forget(op);
+  return true;
+}
+
+// Adds those that an answer counts as up, the answerer too, to who must have a delete, and to who
+// is asked in this round.
+template <typename Reply>
+void ClientCore::NoteUp(FileOp* file, size_t index, const Reply& reply) {
+  DeleteRound& deletes = file->deletes;
+  const auto add = [](std::vector<std::string>* list, const std::string& one) {
+    if (list->size() == kNamedMax) return;
+    if (std::find(list->begin(), list->end(), one) == list->end()) list->push_back(one);
+  };
+  const bool told = reply.up_size() > 0;
+  deletes.up_known |= told;
+  deletes.serving |= reply.serving() || !told;
+  deletes.set_size = std::max<size_t>(deletes.set_size, reply.set_size());
+  add(&deletes.needed, file->replicas[index]);
+  for (const pb::Replica& replica : reply.up()) {
+    add(&deletes.needed, replica.address());
+    add(&file->replicas, replica.address());
+  }
+}
+
 void ClientCore::OnStatDone(Op* op, size_t index, const CallDone& done) {
-  StatDone& best = std::get<FileOp>(op->kind).stat;
+  FileOp& file = std::get<FileOp>(op->kind);
+  StatDone& best = file.stat;
   Err err = done.err;
   pb::StatReply reply;
   if (err == Err::kOk && !reply.ParseFromString(done.message)) err = Err::kCorrupt;
@@ -246,44 +351,40 @@ void ClientCore::OnStatDone(Op* op, size_t index, const CallDone& done) {
     best.changed_ms = reply.delete_changed_ms();
   }
   best.purged |= reply.purged();
+  if (!std::holds_alternative<StatRequest>(file.request)) NoteUp(&file, index, reply);
 }
 
 void ClientCore::OnSetDeleteDone(Op* op, size_t index, const CallDone& done) {
-  StatDone& best = std::get<FileOp>(op->kind).stat;
+  FileOp& file = std::get<FileOp>(op->kind);
   Err err = done.err;
   pb::SetDeleteReply reply;
   if (err == Err::kOk && !reply.ParseFromString(done.message)) err = Err::kCorrupt;
-  best.replicas[index].err = err;
-  if (err == Err::kOk) best.delete_counter = std::max(best.delete_counter, reply.counter());
+  if (err == Err::kOk && reply.counter() < file.counter) err = Err::kCorrupt;
+  file.stat.replicas[index].err = err;
+  if (err != Err::kOk) return;
+  file.stat.delete_counter = std::max(file.stat.delete_counter, reply.counter());
+  NoteUp(&file, index, reply);
 }
 
-// All replicas of a stat's or delete's round have answered.
-void ClientCore::EndRound(Op* op, Now now, ClientOutbox* outbox) {
+// All replicas of a stat's round have answered, or of a delete's, of which too few could.
+void ClientCore::EndStat(Op* op, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
-  size_t fine = 0;
-  Err fact = Err::kOk;
-  Err doubt = Err::kOk;
-  for (const StatReplica& replica : file.stat.replicas) {
-    if (replica.err == Err::kOk) {
-      ++fine;
-    } else {
-      (ErrMayRetry(replica.err) ? doubt : fact) = replica.err;
-    }
-  }
-  if (file.counter_known) {
-    if (fact != Err::kOk) return Fail(op, fact, outbox);
-    if (doubt != Err::kOk) return RoundFailed(op, doubt, now, outbox);
-    outbox->set_deletes.push_back({op->id, Err::kOk, file.stat.delete_counter});
-    return Forget(op);
-  }
+  const RoundErrs errs = ErrsOf(file.stat);
   // The first positive answer wins: who has the file knows more than who hasn't.
-  if (fine == 0 && fact != Err::kOk) return Fail(op, fact, outbox);
-  if (fine == 0) return RoundFailed(op, doubt, now, outbox);
+  if (errs.fine == 0 && errs.fact != Err::kOk) return Fail(op, errs.fact, outbox);
+  if (errs.fine == 0) return RoundFailed(op, errs.doubt, now, outbox);
   if (std::holds_alternative<StatRequest>(file.request)) {
     file.stat.op_id = op->id;
     outbox->stats.push_back(std::move(file.stat));
     return Forget(op);
   }
+  if (!file.deletes.serving) return RoundFailed(op, Err::kNotServing, now, outbox);
+  BeginChange(op, now, outbox);
+}
+
+void ClientCore::BeginChange(Op* op, Now now, ClientOutbox* outbox) {
+  FileOp& file = std::get<FileOp>(op->kind);
+  ASSERT(!file.counter_known);
   const bool undelete = std::get<SetDeleteRequest>(file.request).undelete;
   if (undelete && file.stat.purged) return Fail(op, Err::kGone, outbox);
   // Read once: the value is the operation's name from now on, however often it is repeated. It is
@@ -295,8 +396,23 @@ void ClientCore::EndRound(Op* op, Now now, ClientOutbox* outbox) {
     return Forget(op);
   }
   file.counter_known = true;
+  file.awaited = 0;
   ++op->round;
   AskReplicas(op, now, outbox);
+}
+
+// Called at each answer: it need not wait for a replica that nobody counts as up.
+void ClientCore::EndChange(Op* op, Now now, ClientOutbox* outbox) {
+  const FileOp& file = std::get<FileOp>(op->kind);
+  const RoundErrs errs = ErrsOf(file.stat);
+  if (errs.fact != Err::kOk) return Fail(op, errs.fact, outbox);
+  const bool enough = errs.fine >= std::min<size_t>(2, file.deletes.set_size);
+  if (enough && EnoughToChange(file)) {
+    outbox->set_deletes.push_back({op->id, Err::kOk, file.stat.delete_counter});
+    return Forget(op);
+  }
+  if (file.awaited > 0) return;
+  RoundFailed(op, errs.doubt != Err::kOk ? errs.doubt : Err::kUnavailable, now, outbox);
 }
 
 }  // namespace hayloft

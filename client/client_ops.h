@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -16,21 +17,32 @@ namespace hayloft {
 struct PutOp {
   PutRequest request;
   std::vector<uint32_t> piece_crcs;
-  std::vector<uint64_t> tried;  // blocks; none is tried twice
+  std::vector<uint64_t> tried;        // blocks; none is tried twice
+  std::vector<uint32_t> failed_dsps;  // of those blocks' sets
+  std::vector<uint32_t> set_dsps;     // of the block that is tried now
   uint64_t no_block_since_ms = 0;
+};
+// Who must have a delete, as the answers of a round tell.
+struct DeleteRound {
+  bool serving = false;             // a serving replica answered
+  bool up_known = false;            // the answers name who is up; else all that were located must
+  std::vector<std::string> needed;  // addresses: counted as up by an answerer
+  size_t set_size = 0;              // the greatest told, or located
 };
 // Get, stat and delete: all begin with where the file is, and ask its replicas in rounds.
 struct FileOp {
   std::variant<GetRequest, StatRequest, SetDeleteRequest> request;
   FileAddress address;
   std::vector<std::string> replicas;  // of this round
-  size_t asked = 0;                   // of them; a get asks one after the other
+  uint32_t asked = 0;                 // bits: which of them were
   size_t awaited = 0;                 // calls of this round that are still out
   bool fresh = false;                 // this round's replicas come straight from a nameserver
   bool relocate = false;              // those in the cache were of no use
   bool counter_known = false;         // a delete's second step: `counter` is what it must become
   uint32_t counter = 0;
-  StatDone stat;  // the best of this round's answers, and each replica's
+  std::unique_ptr<GetDone> spare;  // a doubtful replica's answer, if there is no better one
+  StatDone stat;                   // the best of this round's answers, and each replica's
+  DeleteRound deletes;             // a delete's round: what its answers name
 };
 struct StatusOp {
   StatusDone done;

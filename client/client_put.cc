@@ -46,14 +46,27 @@ Verdict Judge(Err err) {
 
 }  // namespace
 
+// A grant with a late dsp costs seconds. So it is taken only when the nameserver, which is told who
+// is late, has no better one.
+const pb::Grant* ClientCore::TakeGrant(PutOp* put, bool late_too, Now now) {
+  const uint64_t batch = put->tried.empty() ? put->request.batch : 0;
+  GrantCache::Wish wish{.tried = put->tried, .failed_dsps = put->failed_dsps, .late_too = late_too};
+  if (batch != 0 && batch == batch_) wish.block_id = batch_block_;
+  const pb::Grant* grant = grants_.Take(wish, now.mono_ms);
+  if (grant != nullptr && batch != 0) {
+    batch_ = batch;
+    batch_block_ = grant->block_id();
+  }
+  return grant;
+}
+
 void ClientCore::StartPut(Op* op, Now now, ClientOutbox* outbox) {
   PutOp& put = std::get<PutOp>(op->kind);
   ASSERT(!put.request.stored.empty());
   if (put.tried.size() >= kBlocksTriedMax) return Fail(op, op->last_err, outbox);
-  const pb::Grant* grant = grants_.Take(put.tried, now.mono_ms);
-  if (grant != nullptr) {
+  if (const pb::Grant* grant = TakeGrant(&put, /*late_too=*/false, now)) {
     SendAppend(op, *grant, now, outbox);
-    const bool few = grants_.size() < options_.grants_wanted;
+    const bool few = grants_.usable(now.mono_ms) < options_.grants_wanted;
     if (few && now.mono_ms >= next_refill_ms_) RequestGrants(now, outbox);
     return;
   }
@@ -98,7 +111,7 @@ void ClientCore::OnGrantDone(const CallDone& done, Now now, ClientOutbox* outbox
 // After the nameserver has spoken: on with a grant, or without one.
 void ClientCore::ContinuePut(Op* op, Err grant_err, Now now, ClientOutbox* outbox) {
   PutOp& put = std::get<PutOp>(op->kind);
-  if (const pb::Grant* grant = grants_.Take(put.tried, now.mono_ms)) {
+  if (const pb::Grant* grant = TakeGrant(&put, /*late_too=*/true, now)) {
     put.no_block_since_ms = 0;
     return SendAppend(op, *grant, now, outbox);
   }
@@ -113,6 +126,7 @@ void ClientCore::ContinuePut(Op* op, Err grant_err, Now now, ClientOutbox* outbo
 void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbox* outbox) {
   PutOp& put = std::get<PutOp>(op->kind);
   const pb::Replica& primary = grant.replicas(0);
+  put.set_dsps.clear();
   pb::AppendRequest request;
   request.set_block_id(grant.block_id());
   request.set_block_epoch(grant.block_epoch());
@@ -137,18 +151,20 @@ void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbo
                   .dsp_id = primary.dsp_id(),
                   .dsp = primary.address(),
                   .sent_ms = now.mono_ms};
+  for (const pb::Replica& replica : grant.replicas()) put.set_dsps.push_back(replica.dsp_id());
   SendCall(call, std::move(rpc), outbox);
 }
 
 // An append's fate also steers the puts of others, whether or not its own put still waits.
-void ClientCore::JudgeGrant(const Call& call, Err err, Now now) {
+void ClientCore::JudgeGrant(const Call& call, Err err, uint32_t late_dsp_id, Now now) {
   grants_.Release(call.block_id);
+  if (late_dsp_id != 0) grants_.SkipDsp(late_dsp_id, now.mono_ms + kSlowDspMs);
   switch (Judge(err)) {
     case Verdict::kBlockOver:
       return grants_.DropBlock(call.block_id);
     case Verdict::kDspLate:
       grants_.DropBlock(call.block_id);
-      return grants_.DropDsp(call.dsp_id, now.mono_ms + kSlowDspMs);
+      return grants_.SkipDsp(call.dsp_id, now.mono_ms + kSlowDspMs);
     case Verdict::kDspUnwritable:
       grants_.DropBlock(call.block_id);
       return grants_.DropDsp(call.dsp_id, now.mono_ms + kUnwritableDspMs);
@@ -163,11 +179,12 @@ void ClientCore::OnAppendDone(const Call& call, const CallDone& done, Now now,
                               ClientOutbox* outbox) {
   Err err = done.err;
   pb::AppendReply reply;
-  if (err == Err::kOk && !reply.ParseFromString(done.message)) err = Err::kCorrupt;
+  const bool parsed = reply.ParseFromString(done.message);  // an error may name the late dsp
+  if (err == Err::kOk && !parsed) err = Err::kCorrupt;
   if (err == Err::kOk) {
     grants_.Release(call.block_id);
   } else {
-    JudgeGrant(call, err, now);
+    JudgeGrant(call, err, parsed ? reply.late_dsp_id() : 0, now);
   }
   Op* op = FindOp(call.op_id);
   if (op == nullptr || op->round != call.round) return;
@@ -188,6 +205,7 @@ void ClientCore::OnAppendDone(const Call& call, const CallDone& done, Now now,
   }
   op->last_err = err;
   put.tried.push_back(call.block_id);
+  for (const uint32_t dsp_id : put.set_dsps) put.failed_dsps.push_back(dsp_id);
   StartPut(op, now, outbox);
 }
 

@@ -15,8 +15,10 @@
 namespace hayloft {
 
 struct ClientOptions {
-  std::vector<std::string> nameservers;    // "IP:PORT" each, in any order; at least one
-  uint32_t append_timeout_ms = 2'000;      // for one try; an operation has its own deadline
+  std::vector<std::string> nameservers;  // "IP:PORT" each, in any order; at least one
+  // For one try; an operation has its own deadline. Longer than a primary gives its replicas (2 s),
+  // so that its answer can name the late one.
+  uint32_t append_timeout_ms = 2'500;
   uint32_t read_timeout_ms = 2'000;        // likewise
   uint32_t nameserver_timeout_ms = 1'000;  // likewise
   uint32_t no_block_patience_ms = 2'000;   // how long a put waits for a block to be made
@@ -33,6 +35,7 @@ struct PutRequest {
   uint32_t raw_size = 0;
   Encoding encoding = Encoding::kIdentity;
   std::string metadata;  // EncodeMetadata
+  uint64_t batch = 0;    // puts of one number, begun one after the other, share a block's commits
   uint32_t timeout_ms = 10'000;
 };
 // kInvalid, kTooLarge; kNoBlock and kFull when no dsp can take it; kBusy; else the last try's

@@ -11,6 +11,11 @@ namespace {
 constexpr size_t kGrantsMax = 64;
 constexpr size_t kBadBlocksMax = 64;
 constexpr size_t kLateDspsMax = 64;
+
+template <typename T>
+bool Contains(const std::vector<T>& list, const T& one) {
+  return std::find(list.begin(), list.end(), one) != list.end();
+}
 }  // namespace
 
 bool GrantCache::IsBad(uint64_t block_id) const {
@@ -47,22 +52,32 @@ size_t GrantCache::Add(const pb::GrantReply& reply) {
   return added;
 }
 
-const pb::Grant* GrantCache::Take(const std::vector<uint64_t>& tried, uint64_t now_ms) {
+const pb::Grant* GrantCache::Take(const Wish& wish, uint64_t now_ms) {
   Held* best = nullptr;
-  bool best_late = false;
+  std::tuple<bool, bool, size_t, uint32_t, uint64_t> best_rank;
   for (auto& [block_id, held] : grants_) {
-    if (std::find(tried.begin(), tried.end(), block_id) != tried.end()) continue;
+    if (Contains(wish.tried, block_id)) continue;
     const bool late = IsLate(held.grant, now_ms);
-    const bool better = best == nullptr || std::tuple(late, held.in_flight, held.taken) <
-                                               std::tuple(best_late, best->in_flight, best->taken);
-    if (!better) continue;
+    if (late && !wish.late_too) continue;
+    size_t failed = 0;
+    for (const pb::Replica& replica : held.grant.replicas()) {
+      failed += Contains(wish.failed_dsps, replica.dsp_id()) ? 1 : 0;
+    }
+    const std::tuple rank(late, block_id != wish.block_id, failed, held.in_flight, held.taken);
+    if (best != nullptr && rank >= best_rank) continue;
     best = &held;
-    best_late = late;
+    best_rank = rank;
   }
   if (best == nullptr) return nullptr;
   ++best->in_flight;
   best->taken = ++takes_;
   return &best->grant;
+}
+
+size_t GrantCache::usable(uint64_t now_ms) const {
+  return static_cast<size_t>(std::count_if(grants_.begin(), grants_.end(), [&](const auto& entry) {
+    return !IsLate(entry.second.grant, now_ms);
+  }));
 }
 
 void GrantCache::Release(uint64_t block_id) {
@@ -76,11 +91,24 @@ void GrantCache::DropBlock(uint64_t block_id) {
   RememberBad(block_id);
 }
 
-void GrantCache::DropDsp(uint32_t dsp_id, uint64_t late_until_ms) {
+void GrantCache::SkipDsp(uint32_t dsp_id, uint64_t late_until_ms) {
   if (late_dsps_.size() == kLateDspsMax && !late_dsps_.contains(dsp_id)) {
     late_dsps_.erase(late_dsps_.begin());
   }
-  late_dsps_[dsp_id] = late_until_ms;
+  uint64_t& until_ms = late_dsps_[dsp_id];
+  until_ms = std::max(until_ms, late_until_ms);
+}
+
+void GrantCache::SkipAddress(const std::string& address, uint64_t late_until_ms) {
+  for (const auto& [block_id, held] : grants_) {
+    for (const pb::Replica& replica : held.grant.replicas()) {
+      if (replica.address() == address) return SkipDsp(replica.dsp_id(), late_until_ms);
+    }
+  }
+}
+
+void GrantCache::DropDsp(uint32_t dsp_id, uint64_t late_until_ms) {
+  SkipDsp(dsp_id, late_until_ms);
   std::erase_if(grants_, [&](const auto& entry) {
     const auto& replicas = entry.second.grant.replicas();
     return std::any_of(replicas.begin(), replicas.end(),

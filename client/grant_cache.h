@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "common/proto/hayloft.pb.h"
@@ -18,17 +19,25 @@ class GrantCache {
  public:
   // How many were new and not known to be bad.
   size_t Add(const pb::GrantReply& reply);
-  // The grant with the least in flight whose block is not in `tried`, a block of a late dsp only
-  // if there is no other; counts one append in flight. Null if there is none. Valid until the next
-  // call of a method that is not const.
-  const pb::Grant* Take(const std::vector<uint64_t>& tried, uint64_t now_ms);
+  struct Wish {
+    const std::vector<uint64_t>& tried;        // blocks that won't do
+    const std::vector<uint32_t>& failed_dsps;  // sets with fewer of them first
+    uint64_t block_id = 0;                     // this one, if it will do
+    bool late_too = false;                     // also one with a late dsp, if there is no other
+  };
+  // The one with the least in flight; counts one append in flight. Null if there is none. Valid
+  // until the next call of a method that is not const.
+  const pb::Grant* Take(const Wish& wish, uint64_t now_ms);
   void Release(uint64_t block_id);  // an append ended; the grant may be gone
   void DropBlock(uint64_t block_id);
-  // Drops all grants with this dsp, and prefers others until `late_until_ms`.
+  // Sets with this dsp are skipped until then: its disk or the way to it is slow, or it restarts.
+  void SkipDsp(uint32_t dsp_id, uint64_t late_until_ms);
+  void SkipAddress(const std::string& address, uint64_t late_until_ms);
+  // Drops all grants with this dsp, too.
   void DropDsp(uint32_t dsp_id, uint64_t late_until_ms);
   // What the nameserver should know: bad blocks and late dsps.
   void Describe(uint64_t now_ms, pb::GrantRequest* request) const;
-  size_t size() const { return grants_.size(); }
+  size_t usable(uint64_t now_ms) const;  // without a late dsp
 
  private:
   struct Held {

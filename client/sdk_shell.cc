@@ -157,10 +157,9 @@ SdkClient::Task SdkClient::FailedPut(Err err, Done<Stored> done) {
   return FailTask(std::make_shared<Pending<Stored>>(this, std::move(done)), StatusOf(err));
 }
 
-SdkClient::Task SdkClient::PutTask(Buffer raw, Hasher* hasher, const PutOptions& put,
-                                   Done<Stored> done) {
+SdkClient::Task SdkClient::PutTask(Raw raw, const PutOptions& put, Done<Stored> done) {
   auto pending = std::make_shared<Pending<Stored>>(this, std::move(done));
-  if (!pending->admitted() || !pending->HoldBytes(raw.size())) {
+  if (!pending->admitted() || !pending->HoldBytes(raw.bytes.size())) {
     return FailTask(std::move(pending), TooMuch());
   }
   if (HasControlByte(put.content_type)) {
@@ -173,11 +172,11 @@ SdkClient::Task SdkClient::PutTask(Buffer raw, Hasher* hasher, const PutOptions&
   };
   auto sent = std::make_shared<Sent>();
   Upload upload;
-  upload.content_type = DecideType(put.content_type, raw.bytes());
-  upload.raw = std::move(raw);
+  upload.content_type = DecideType(put.content_type, raw.bytes.bytes());
+  upload.raw = std::move(raw.bytes);
   upload.fields = put.fields;
   upload.timeout_ms = TimeoutMs(put.timeout_ms);
-  hasher->Finish(&upload.sha1, &upload.sha256);
+  raw.hasher->Finish(&upload.sha1, &upload.sha256);
   SystemRandom().Fill(upload.nonce);
   sent->nonce = upload.nonce;
   sent->stored.content_type = upload.content_type;
@@ -186,6 +185,7 @@ SdkClient::Task SdkClient::PutTask(Buffer raw, Hasher* hasher, const PutOptions&
   Result<PutRequest> request = PreparePut(std::move(upload));
   if (!request.ok()) return FailTask(std::move(pending), StatusOf(request.err()));
   sent->request = std::move(*request);
+  sent->request.batch = raw.batch;
   return [this, pending = std::move(pending), sent = std::move(sent)] {
     if (client == nullptr) return;
     client->Put(std::move(sent->request), [this, pending, sent](PutDone&& answer) {

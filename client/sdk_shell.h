@@ -38,7 +38,12 @@ struct SdkClient {
   void Post(Task task);
 
   // What the loop is to do for a call. Each calls its `done` exactly once, run or not.
-  Task PutTask(Buffer raw, Hasher* hasher, const PutOptions& put, Done<Stored> done);
+  struct Raw {
+    Buffer bytes;
+    Hasher* hasher = nullptr;  // that has seen them
+    uint64_t batch = 0;        // see PutRequest
+  };
+  Task PutTask(Raw raw, const PutOptions& put, Done<Stored> done);
   Task FailedPut(Err err, Done<Stored> done);
   Task GetTask(std::string_view id, const GetOptions& get, Done<Image> done);
   Task StatTask(std::string_view id, const StatOptions& stat, Done<ImageInfo> done);
@@ -50,6 +55,7 @@ struct SdkClient {
   std::atomic<bool> closing{false};
   std::atomic<uint32_t> calls{0};  // in flight
   std::atomic<uint64_t> put_bytes{0};
+  std::atomic<uint64_t> batches{0};  // begun, for their numbers
   Loop loop;
   std::unique_ptr<AsyncClient> client;  // the loop's thread's; null when closing
   std::thread thread;

@@ -14,6 +14,7 @@ constexpr size_t kGatherBytesFirst = 256 << 10;
 // Of a batch: sent, and not answered yet. A round is what leaves together; enough for large
 // commits, and the next one is hashed meanwhile.
 constexpr size_t kBatchRound = 64;
+constexpr uint64_t kRoundBytes = 4 << 20;  // large images gain nothing by one commit
 constexpr size_t kBatchCallsMax = 256;
 constexpr uint64_t kBatchBytesMax = 64 << 20;
 
@@ -24,10 +25,19 @@ Hasher* HashOf(std::string_view bytes) {
   return &hasher;
 }
 
-SdkClient::Task CopyingPutTask(SdkClient* client, std::string_view bytes, const PutOptions& options,
+struct Call {
+  std::string_view bytes;
+  uint64_t batch = 0;
+};
+SdkClient::Task CopyingPutTask(SdkClient* client, const Call& put, const PutOptions& options,
                                Client::PutCallback done) {
-  if (bytes.size() > kFileBytesMax) return client->FailedPut(Err::kTooLarge, std::move(done));
-  return client->PutTask(Buffer::CopyOf(AsBytes(bytes)), HashOf(bytes), options, std::move(done));
+  if (put.bytes.size() > kFileBytesMax) {
+    return client->FailedPut(Err::kTooLarge, std::move(done));
+  }
+  return client->PutTask({.bytes = Buffer::CopyOf(AsBytes(put.bytes)),
+                          .hasher = HashOf(put.bytes),
+                          .batch = put.batch},
+                         options, std::move(done));
 }
 
 // Counts the calls of a batch.
@@ -74,12 +84,15 @@ class Round {
   Round(const Round&) = delete;  // its tasks would be answered twice
   Round& operator=(const Round&) = delete;
 
+  // The number of what is added next: a round's puts share a block's commits.
+  uint64_t batch() const { return batch_; }
   void Add(uint64_t bytes, const std::function<SdkClient::Task()>& make) {
     SdkClient::Task task = make();
     if (window_->WouldWait(bytes)) Send();
     window_->Enter(bytes);
     tasks_.push_back(std::move(task));
-    if (tasks_.size() == kBatchRound) Send();
+    bytes_ += bytes;
+    if (tasks_.size() == kBatchRound || bytes_ >= kRoundBytes) Send();
   }
   void Finish() {
     Send();
@@ -89,12 +102,16 @@ class Round {
  private:
   void Send() {
     if (tasks_.empty()) return;
+    batch_ = ++client_->batches;
+    bytes_ = 0;
     client_->Post([tasks = std::exchange(tasks_, {})] {
       for (const SdkClient::Task& task : tasks) task();
     });
   }
   SdkClient* client_;
   Window* window_;
+  uint64_t batch_ = ++client_->batches;
+  uint64_t bytes_ = 0;  // of tasks_
   std::vector<SdkClient::Task> tasks_;
 };
 
@@ -127,7 +144,7 @@ uint64_t EndOf(const GetOptions& options, uint64_t image_size) {
 // --- One image, asynchronous ---
 
 void Client::PutAsync(std::string_view bytes, const PutOptions& options, PutCallback done) {
-  own_->Post(CopyingPutTask(own_.get(), bytes, options, std::move(done)));
+  own_->Post(CopyingPutTask(own_.get(), {.bytes = bytes}, options, std::move(done)));
 }
 
 void Client::GetAsync(std::string_view id, const GetOptions& options, GetCallback done) {
@@ -240,7 +257,7 @@ Status Client::PutBatch(const std::vector<std::string_view>& images, const PutOp
       const uint64_t bytes = images[i].size();
       round.Add(bytes, [&] {
         return CopyingPutTask(
-            own_.get(), images[i], options,
+            own_.get(), {.bytes = images[i], .batch = round.batch()}, options,
             [&window, bytes, result = &(*results)[i]](const Status& status, Stored&& stored) {
               *result = {status, std::move(stored)};
               window.Leave(bytes);
@@ -309,7 +326,8 @@ Status Client::PutStream(const Reader& reader, const PutOptions& options, Stored
     }
     gathered.Narrow(0, size);
     SdkWaiter<Stored> waiter;
-    own_->Post(own_->PutTask(std::move(gathered), &hasher, options, waiter.Callback()));
+    own_->Post(own_->PutTask({.bytes = std::move(gathered), .hasher = &hasher}, options,
+                             waiter.Callback()));
     return waiter.Take(stored);
   });
 }

@@ -1,136 +1,12 @@
-#include "client/client_core.h"
-
-#include <doctest/doctest.h>
-
 #include <algorithm>
+#include <map>
 
-#include "tests/sim/sim_random.h"
+#include "tests/unit/client_bench.h"
 
 namespace hayloft {
 namespace {
 
-constexpr uint64_t kFirstBlock = 7;
-
-// A client whose peers are this test: it looks at each call and says what the answer is. Time
-// passes only in Tick.
-struct Bench {
-  SimRandom random{42};
-  ClientCore core;
-  ClientOutbox outbox;
-  Now now{.mono_ms = 1'000'000, .wall_ms = 0};
-
-  explicit Bench(size_t nameservers = 1, uint32_t ops_max = 100)
-      : core(Options(nameservers, ops_max), &random) {}
-  static ClientOptions Options(size_t nameservers, uint32_t ops_max) {
-    ClientOptions options;
-    for (size_t i = 0; i < nameservers; ++i) {
-      options.nameservers.push_back("ns-" + std::to_string(i));
-    }
-    options.ops_max = ops_max;
-    return options;
-  }
-  uint64_t Put(uint32_t timeout_ms = 10'000) {
-    PutRequest request;
-    request.stored = Buffer::CopyOf(AsBytes("the bytes of an image"));
-    request.raw_size = static_cast<uint32_t>(request.stored.size());
-    request.timeout_ms = timeout_ms;
-    return core.Put(std::move(request), now, &outbox);
-  }
-  uint64_t Get(const FileAddress& address, const std::string& dsp = "") {
-    GetRequest request;
-    request.address = address;
-    request.dsp = dsp;
-    return core.Get(std::move(request), now, &outbox);
-  }
-  uint64_t SetDelete(bool undelete) {
-    SetDeleteRequest request;
-    request.address = {kFirstBlock, FileId::Of(0, 5)};
-    request.undelete = undelete;
-    return core.SetDelete(std::move(request), now, &outbox);
-  }
-  void Tick(uint64_t ms) {
-    for (const uint64_t end = now.mono_ms + ms; now.mono_ms < end;) {
-      now.mono_ms += 10;
-      core.OnTick(now, &outbox);
-    }
-  }
-  // The oldest call that is out. Fails the test if there is none, or it is another one.
-  RpcCall Take(MessageType type) {
-    REQUIRE_FALSE(outbox.calls.empty());
-    RpcCall call = std::move(outbox.calls.front());
-    outbox.calls.erase(outbox.calls.begin());
-    REQUIRE(call.type == type);
-    return call;
-  }
-  void Answer(const RpcCall& call, Err err, const std::string& message = "",
-              std::string_view payload = "") {
-    CallDone done;
-    done.call_id = call.call_id;
-    done.err = err;
-    done.message = message;
-    done.payload = Buffer::CopyOf(AsBytes(payload));
-    core.OnCallDone(std::move(done), now, &outbox);
-  }
-  void Answer(const RpcCall& call, const google::protobuf::MessageLite& message) {
-    Answer(call, Err::kOk, message.SerializeAsString());
-  }
-};
-
-// Grants of blocks 7, 8, ...: block n on dsp n at "dsp-n".
-pb::GrantReply Grants(std::initializer_list<uint32_t> blocks) {
-  pb::GrantReply reply;
-  for (const uint32_t block : blocks) {
-    pb::Grant& grant = *reply.add_grants();
-    grant.set_block_id(block);
-    grant.set_block_epoch(1);
-    pb::Replica& replica = *grant.add_replicas();
-    replica.set_dsp_id(block);
-    replica.set_address("dsp-" + std::to_string(block));
-    replica.set_incarnation(3);
-  }
-  return reply;
-}
-
-pb::AppendReply Stored(uint32_t sequence) {
-  pb::AppendReply reply;
-  reply.set_file_id(FileId::Of(sequence, 5).value);
-  reply.set_created_ms(1234);
-  return reply;
-}
-
-pb::AppendRequest AppendOf(const RpcCall& call) {
-  pb::AppendRequest request;
-  CHECK(request.ParseFromString(call.message));
-  return request;
-}
-
-pb::LocateReply LocatedAt(std::initializer_list<const char*> addresses) {
-  pb::LocateReply reply;
-  pb::Location& location = *reply.add_locations();
-  location.set_block_id(kFirstBlock);
-  location.set_state(pb::BLOCK_OPEN);
-  for (const char* address : addresses) location.add_replicas()->set_address(address);
-  reply.set_complete(true);
-  return reply;
-}
-
-std::string HeadOf(const FileAddress& address, std::string_view data) {
-  NeedleHeader header{};
-  header.block_id = address.block_id;
-  header.file_id = address.file_id.value;
-  header.stored_size = static_cast<uint32_t>(data.size());
-  header.raw_size = header.stored_size;
-  const std::string metadata = EncodeMetadata(Metadata{.content_type = "image/png", .fields = {}});
-  return EncodeNeedleHead(header, PieceCrcs(AsBytes(data)), AsBytes(metadata), {});
-}
-
-std::string ReadReplyOf(const FileAddress& address, std::string_view data) {
-  pb::ReadReply reply;
-  reply.set_head(HeadOf(address, data));
-  return reply.SerializeAsString();
-}
-
-const FileAddress kFile{kFirstBlock, FileId::Of(0, 5)};
+using Bench = ClientBench;
 
 TEST_CASE("client: a put asks for a grant, appends, and answers the address") {
   Bench bench;
@@ -141,7 +17,7 @@ TEST_CASE("client: a put asks for a grant, appends, and answers the address") {
   CHECK_EQ(AsText(append.payload.bytes()), "the bytes of an image");
   CHECK_EQ(append.payload_crc, Crc32c(append.payload.bytes()));
   CHECK_EQ(AppendOf(append).replicas(0).incarnation(), 3);
-  bench.Answer(append, Stored(0));
+  bench.Answer(append, StoredAs(0));
   REQUIRE_EQ(bench.outbox.puts.size(), 1);
   const PutDone& done = bench.outbox.puts[0];
   CHECK_EQ(done.op_id, op_id);
@@ -167,7 +43,7 @@ TEST_CASE("client: a put leaves a closed block at once and never returns to it")
   bench.Answer(ask, Grants({7, 8, 9}));  // the nameserver does not know yet that they are closed
   const RpcCall third = bench.Take(MessageType::kAppend);
   CHECK_EQ(third.address, "dsp-9");
-  bench.Answer(third, Stored(0));
+  bench.Answer(third, StoredAs(0));
   REQUIRE_EQ(bench.outbox.puts.size(), 1);
   CHECK_EQ(bench.outbox.puts[0].err, Err::kOk);
 }
@@ -224,8 +100,8 @@ TEST_CASE("client: a put ends at its deadline, and what comes late is dropped") 
   bench.Tick(600);
   REQUIRE_EQ(bench.outbox.puts.size(), 1);
   CHECK_EQ(bench.outbox.puts[0].err, Err::kTimeout);
-  bench.Answer(append, Stored(0));
-  bench.Answer(append, Stored(0));
+  bench.Answer(append, StoredAs(0));
+  bench.Answer(append, StoredAs(0));
   CHECK_EQ(bench.outbox.puts.size(), 1);
   CHECK_EQ(bench.core.ops_in_flight(), 0);
 }
