@@ -127,6 +127,10 @@ $(OUT)/bench/%_bench: $(OUT)/bench/%_bench.o $(SIM_O) $(LIB)
 $(OUT)/bench/make_disk: $(OUT)/bench/make_disk.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Load through the SDK on a running cluster.
+$(OUT)/bench/sdk_load: $(OUT)/bench/sdk_load.o $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # --- fuzzing ----------------------------------------------------------------------------------------
 # make fuzz [FUZZ_RUNS=1000000] [FUZZ_TARGET=frame]: every decoder, each tests/fuzz/NAME_fuzz.cc.
 FUZZ_RUNS ?= 1000000

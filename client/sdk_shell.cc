@@ -140,8 +140,9 @@ Client::Client(std::unique_ptr<SdkClient> own) : own_(std::move(own)) {}
 Client::~Client() { own_->Close(); }
 
 Status Client::Open(const Options& options, std::unique_ptr<Client>* client) {
-  SetLogSink(PassToLogger, LogLevel::kWarn);
+  static std::once_flag once;  // other clients may be logging
   try {
+    std::call_once(once, [] { SetLogSink(PassToLogger, LogLevel::kWarn); });
     auto own = std::make_unique<SdkClient>();
     if (Status status = own->Start(options); !status.ok()) return status;
     client->reset(new Client(std::move(own)));

@@ -45,9 +45,11 @@ class Window {
  public:
   void Enter(uint64_t bytes) {
     std::unique_lock<std::mutex> lock(mutex_);
+    room_wanted_ = true;
     changed_.wait(lock, [&] {
       return calls_ == 0 || (calls_ < kBatchCallsMax && bytes_ + bytes <= kBatchBytesMax);
     });
+    room_wanted_ = false;
     ++calls_;
     bytes_ += bytes;
   }
@@ -59,7 +61,8 @@ class Window {
     const std::lock_guard<std::mutex> lock(mutex_);
     --calls_;
     bytes_ -= bytes;
-    changed_.notify_one();
+    // Not at each answer of a batch: a thread that wakes in vain takes the loop's processor.
+    if (calls_ == 0 || room_wanted_) changed_.notify_one();
   }
   void WaitForAll() {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -71,6 +74,7 @@ class Window {
   std::condition_variable changed_;
   size_t calls_ = 0;
   uint64_t bytes_ = 0;
+  bool room_wanted_ = false;
 };
 
 // Tasks of a batch that leave together.
