@@ -158,7 +158,10 @@ void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbo
 // An append's fate also steers the puts of others, whether or not its own put still waits.
 void ClientCore::JudgeGrant(const Call& call, Err err, uint32_t late_dsp_id, Now now) {
   grants_.Release(call.block_id);
-  if (late_dsp_id != 0) grants_.SkipDsp(late_dsp_id, now.mono_ms + kSlowDspMs);
+  if (late_dsp_id != 0) {  // the primary has answered: not it is late
+    grants_.SkipDsp(late_dsp_id, now.mono_ms + kSlowDspMs);
+    return grants_.DropBlock(call.block_id);
+  }
   switch (Judge(err)) {
     case Verdict::kBlockOver:
       return grants_.DropBlock(call.block_id);

@@ -9,8 +9,9 @@ namespace hayloft {
 
 namespace {
 
-constexpr uint64_t kUnit = 256;          // of latencies, a millisecond
-constexpr uint64_t kWeight = 8;          // of a new sample: one in so many
+constexpr uint64_t kUnit = 256;  // of latencies, a millisecond
+constexpr uint64_t kWeight = 8;  // of a new sample: one in so many
+constexpr uint64_t kHalvedMs = 1'000;
 constexpr uint32_t kSamplesToJudge = 8;  // before a dsp is called slow
 constexpr uint64_t kJudgeEveryMs = 100;
 constexpr uint64_t kForgottenMs = 60'000;  // a dsp not read from for so long is no measure
@@ -45,9 +46,13 @@ size_t ReplicaChooser::Choose(const std::vector<std::string>& replicas, uint32_t
   const size_t second = (first + 1 + random->Below(among - 1)) % among;
   const auto cost = [&](size_t index) {
     const Dsp& dsp = dsps_[replicas[index]];
-    return (dsp.outstanding + 1) * (dsp.latency + kUnit / 4);
+    // What was slow and isn't asked any more would stay slow for ever: it is forgotten by halves.
+    const uint64_t unused_ms = now_ms - std::min(dsp.last_ms, now_ms);
+    const uint64_t latency = dsp.latency >> std::min(unused_ms / kHalvedMs, uint64_t{16});
+    return (dsp.outstanding + 1) * (latency + kUnit);
   };
-  return cost(left[second]) < cost(left[first]) ? left[second] : left[first];
+  // A small difference is chance; by it the reads would all go to one.
+  return cost(left[second]) * 4 < cost(left[first]) * 3 ? left[second] : left[first];
 }
 
 void ReplicaChooser::Sent(const std::string& dsp) { ++dsps_[dsp].outstanding; }

@@ -1,6 +1,7 @@
 // Which replica a read asks: where it is answered soonest, as far as recent answers tell.
 //
-//   choose   two at random, of them the one with less to do: outstanding calls x recent latency
+//   choose   two at random, of them the one with clearly less to do: outstanding calls x recent
+//            latency, which fades while the dsp isn't asked
 //   hedge    a read that takes longer than 95 % of recent ones asks a second replica, too; at most
 //            one read in 20, so that a slow cluster isn't given more to do
 //   eject    a dsp five times as slow as the middle of the others is left out for some seconds,

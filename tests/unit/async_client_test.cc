@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "common/io/rpc_server.h"
@@ -100,6 +101,63 @@ TEST_CASE("async_client: a callback may begin the next operation") {
   };
   next();
   bench.RunUntil([&] { return left == 0; });
+}
+
+// Two dsps with the same file; one of them can fall silent.
+TEST_CASE("async_client: a read that a silent replica holds up is answered by another, soon") {
+  Bench bench;
+  RpcServer second{&bench.loop, {.listen = "127.0.0.1:0"}};
+  std::string why;
+  REQUIRE_EQ(second.Listen(&why), Err::kOk);
+  const FileAddress file{7, FileId::Of(0, 5)};
+  NeedleHeader header{};
+  header.block_id = file.block_id;
+  header.file_id = file.file_id.value;
+  header.stored_size = header.raw_size = 5;
+  pb::ReadReply read;
+  read.set_head(EncodeNeedleHead(header, PieceCrcs(AsBytes("image")), AsBytes(""), {}));
+  bool silent = false;
+  size_t unanswered = 0;
+  const auto answer = [&](RpcServer* server, const RpcRequest& request) {
+    RpcReply reply{.token = request.token, .type = request.type};
+    if (request.type == MessageType::kLocate) {
+      pb::LocateReply located;
+      pb::Location& location = *located.add_locations();
+      location.set_block_id(file.block_id);
+      location.set_state(pb::BLOCK_SEALED);
+      location.add_replicas()->set_address(bench.server.address());
+      location.add_replicas()->set_address(second.address());
+      reply.message = located.SerializeAsString();
+    } else {
+      reply.message = read.SerializeAsString();
+      reply.payload = Buffer::CopyOf(AsBytes("image"));
+    }
+    server->Reply(std::move(reply));
+  };
+  bench.server.OnRequest([&](RpcRequest&& request) { answer(&bench.server, request); });
+  second.OnRequest(
+      [&](RpcRequest&& request) { silent ? void(++unanswered) : answer(&second, request); });
+  AsyncClientOptions options;
+  options.core.nameservers = {bench.server.address()};
+  options.core.read_timeout_ms = 30'000;
+  AsyncClient client(&bench.loop, options);
+  size_t fine = 0;
+  uint64_t longest_ms = 0;
+  std::function<void()> next = [&] {
+    GetRequest request;
+    request.address = file;
+    request.timeout_ms = 30'000;
+    client.Get(std::move(request), [&, began_ms = bench.loop.now().mono_ms](GetDone&& done) {
+      longest_ms = std::max(longest_ms, bench.loop.now().mono_ms - began_ms);
+      fine += done.err == Err::kOk ? 1 : 0;
+      silent = fine >= 100;
+      if (fine < 200) next();
+    });
+  };
+  next();
+  bench.RunUntil([&] { return fine == 200; });
+  CHECK(unanswered > 0);
+  CHECK(longest_ms < 10'000);  // a hedge, not the time-out
 }
 
 TEST_CASE("async_client: with nobody there an operation ends at its deadline") {

@@ -176,6 +176,19 @@ TEST_CASE("client: a doubtful replica's bytes are used only if nobody else answe
 
 // --- Puts ---
 
+TEST_CASE("client: a primary that names a late replica is not late itself") {
+  for (const Err err : {Err::kClosed, Err::kTimeout}) {
+    Bench bench;
+    bench.Put();
+    pb::GrantReply grants;
+    AddSet(&grants, 7, {1, 2});
+    AddSet(&grants, 8, {1, 3});
+    bench.Answer(bench.Take(MessageType::kGrant), grants);
+    bench.Answer(bench.Take(MessageType::kAppend), err, LateDsp(2));
+    CHECK_EQ(AppendOf(bench.Take(MessageType::kAppend)).block_id(), 8);
+  }
+}
+
 TEST_CASE("client: sets with the dsp that a closed block names as late are skipped for 2 s") {
   Bench bench;
   bench.Put();

@@ -39,6 +39,23 @@ TEST_CASE("replica_chooser: equal replicas share the reads") {
   }
 }
 
+TEST_CASE("replica_chooser: a small difference does not draw all reads, and a large one fades") {
+  Bench bench;
+  for (int i = 0; i < 3'000; ++i) {
+    const uint64_t ms = i % 40 == 0 ? 1 : 0;
+    bench.Read({{"dsp-0", 0}, {"dsp-1", ms}, {"dsp-2", 0}});
+  }
+  CHECK(bench.asked["dsp-1"] > 700);
+  bench.chooser.Sent("dsp-1");
+  bench.chooser.OnEnded("dsp-1", {bench.now_ms, bench.now_ms + 80, Err::kOk, 0});
+  bench.asked.clear();
+  for (int i = 0; i < 500; ++i) bench.Read({{"dsp-0", 0}, {"dsp-1", 0}, {"dsp-2", 0}});
+  CHECK_EQ(bench.asked["dsp-1"], 0);
+  bench.now_ms += 10'000;
+  for (int i = 0; i < 500; ++i) bench.Read({{"dsp-0", 0}, {"dsp-1", 0}, {"dsp-2", 0}});
+  CHECK(bench.asked["dsp-1"] > 100);
+}
+
 TEST_CASE("replica_chooser: the one with more outstanding reads gets none of two") {
   Bench bench;
   const std::vector<std::string> two = {"dsp-0", "dsp-1"};
