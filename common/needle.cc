@@ -140,6 +140,16 @@ std::string EncodeNeedleHead(NeedleHeader header, std::span<const uint32_t> piec
   return head;
 }
 
+std::string MoveNeedleHead(const NeedleHead& head, const NeedlePlace& place) {
+  ASSERT(place.offset % kNeedleAlign == 0);
+  NeedleHeader header = head.header;
+  header.header_crc = HeaderCrc(header, head.piece_crcs, place);
+  std::string moved;
+  moved.reserve(head.data_offset);
+  moved.append(AsText(StructBytes(header)));
+  return moved.append(AsText(head.piece_crcs)).append(AsText(head.metadata));
+}
+
 Result<NeedleHead> ParseNeedleHead(Bytes bytes) {
   ByteReader reader(bytes);
   NeedleHead head;

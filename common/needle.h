@@ -93,6 +93,10 @@ struct NeedlePlace {
 std::string EncodeNeedleHead(NeedleHeader header, std::span<const uint32_t> piece_crcs,
                              Bytes metadata, const NeedlePlace& place);
 
+// The head of the same needle at another place: nothing but its CRC changes. REQUIRES: `head` was
+// checked.
+std::string MoveNeedleHead(const NeedleHead& head, const NeedlePlace& place);
+
 // Takes a head apart and checks what can be checked without its place: bounds, flags, metadata CRC.
 // kCorrupt when it is wrong or `bytes` end before the head does. `bytes` may go on behind the head.
 Result<NeedleHead> ParseNeedleHead(Bytes bytes);

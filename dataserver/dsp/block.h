@@ -18,6 +18,7 @@
 #include "common/proto/hayloft.pb.h"
 #include "dataserver/dsp/block_format.h"
 #include "dataserver/dsp/block_index.h"
+#include "dataserver/dsp/block_scan.h"
 
 namespace hayloft {
 
@@ -56,15 +57,38 @@ struct Replication {
   bool doubted = false;                // its uploads were sent to another block
 };
 
+// The seal of a block with several replicas: what others have of it, and the new life of the file
+// in which all of it comes together when this replica lacks some.
+struct Union {
+  struct Row {
+    ScannedNeedle needle;
+    int other = -1;  // whose it is: -1 for this replica's own
+  };
+  std::vector<pb::Replica> others;
+  std::vector<std::vector<ScannedNeedle>> lists;  // theirs; offsets mean nothing here
+  bool list_complete = true;                      // the last of these
+  uint32_t needles = 0;                           // the greatest count of any
+  uint32_t divergent = 0;
+  std::vector<Row> rows;  // the union, in order of sequences
+  // The new life.
+  std::string temporary;
+  FileHandle file;
+  uint64_t life = 0;
+  size_t next_row = 0;
+  uint64_t end = kFirstNeedleOffset;
+  ScanResult written;  // what lies in it
+};
+
 struct Block {
   uint64_t id = 0;
   uint64_t opening_epoch = 0;
   uint64_t block_epoch = 0;  // appends with another one are refused; raised by closing
   uint64_t life = 0;
   pb::BlockState state = pb::BLOCK_OPEN;
-  FileHandle file;         // of a sealed block only while it is among the last read
-  uint64_t file_used = 0;  // sealed and open: its key in the order of use
-  uint32_t reads = 0;      // under way; the file stays open meanwhile
+  FileHandle file;                    // of a sealed block only while it is among the last read
+  uint64_t file_used = 0;             // sealed and open: its key in the order of use
+  uint32_t reads = 0;                 // under way; the file stays open meanwhile
+  std::vector<FileHandle> old_files;  // of a former life, until the reads under way have ended
   uint64_t end = kFirstNeedleOffset;
   uint32_t lost = 0;
   bool doubtful =
@@ -91,6 +115,11 @@ struct Block {
   // While sealing.
   bool sealing = false;
   std::vector<ReplyToken> seal_waiters;
+  std::unique_ptr<ScanResult> scan;  // what is intact, kept a while for others who seal
+  uint64_t scan_used_ms = 0;
+  bool list_scanning = false;
+  std::unique_ptr<Union> merging;
+  uint32_t divergent = 0;  // sequences under which another replica has another intact needle
 
   uint32_t needles() const { return open_index ? open_index->size() : sealed_index.size(); }
   NeedleSpan Find(uint32_t sequence) const {

@@ -93,7 +93,8 @@ class Scanner {
     const ScannedNeedle needle{.file_id = head->file_id(),
                                .offset = offset,
                                .stored_size = head->header.stored_size,
-                               .pieces_crc = Crc32c(head->piece_crcs)};
+                               .pieces_crc = Crc32c(head->piece_crcs),
+                               .needle_bytes = head->needle_bytes};
     // The head's spans die with the next look through the window.
     std::vector<uint32_t> crcs(PieceCount(needle.stored_size));
     for (size_t i = 0; i < crcs.size(); ++i) crcs[i] = head->piece_crc(i);

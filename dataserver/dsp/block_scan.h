@@ -26,7 +26,8 @@ struct ScannedNeedle {
   FileId file_id;
   uint64_t offset = 0;
   uint32_t stored_size = 0;
-  uint32_t pieces_crc = 0;  // crc32c of the table of piece CRCs
+  uint32_t pieces_crc = 0;    // crc32c of the table of piece CRCs
+  uint64_t needle_bytes = 0;  // with head and padding
 };
 
 struct ScanResult {

@@ -27,6 +27,8 @@ void DspCore::OnRequest(RpcRequest&& request, Now now, DspOutbox* out) {
       return OnAppend(std::move(request), now, out);
     case MessageType::kReplicaAppend:
       return OnReplicaAppend(std::move(request), now, out);
+    case MessageType::kNeedleList:
+      return OnNeedleList(request, out);
     case MessageType::kRead:
       return OnRead(request, now, out);
     case MessageType::kStat:
@@ -63,6 +65,12 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
     }
     case PendingJob::Kind::kSealScan:
       return OnSealScanned(block, std::move(done), out);
+    case PendingJob::Kind::kListScan:
+      return OnListScanned(block, std::move(done), out);
+    case PendingJob::Kind::kLifeStep:
+      return OnLifeStep(block, done, out);
+    case PendingJob::Kind::kLifeEnd:
+      return OnLifeEnd(std::move(job), done.err, out);
     case PendingJob::Kind::kSealWrite:
       return OnSealWritten(std::move(job), done.err, out);
     case PendingJob::Kind::kPool:
@@ -101,6 +109,7 @@ void DspCore::OnTick(const DiskStatus& disk, Now now, DspOutbox* out) {
   now_mono_ms_ = now.mono_ms;
   disk_ = disk;
   FillPool(out);
+  DropScans();
   for (NameserverLink& link : links_) TickLink(&link, now, out);
 }
 
@@ -108,6 +117,12 @@ void DspCore::OnCallDone(CallDone&& done, Now now, DspOutbox* out) {
   now_mono_ms_ = now.mono_ms;
   if (const auto call = replica_calls_.extract(done.call_id); !call.empty()) {
     return OnReplicaAnswer(call.mapped(), done.err, now, out);
+  }
+  if (const auto call = union_calls_.extract(done.call_id); !call.empty()) {
+    Block* block = FindBlock(call.mapped());
+    ASSERT(block != nullptr && block->merging != nullptr);
+    if (block->merging->rows.empty()) return OnList(block, std::move(done), out);
+    return OnFetched(block, std::move(done), out);
   }
   for (NameserverLink& link : links_) {
     if (done.call_id == link.register_call) return OnRegistered(&link, done, now, out);

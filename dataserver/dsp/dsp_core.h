@@ -111,6 +111,9 @@ class DspCore {
       kClose,
       kCreate,
       kSealScan,
+      kListScan,
+      kLifeStep,
+      kLifeEnd,
       kSealWrite,
       kPool,
       kDeletes,
@@ -207,6 +210,30 @@ class DspCore {
   Result<std::vector<CommittingAppend>> TakeCommit(const pb::ReplicaAppendRequest& message,
                                                    Bytes pages, const Block& block) const;
 
+  // dsp_seal.cc
+  void OnSealBlock(const RpcRequest& request, DspOutbox* out);
+  void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
+  Footer FooterOf(const Block& block, const ScanResult& scan, uint32_t needles_min) const;
+  void WriteFooter(Block* block, uint32_t needles_min, DspOutbox* out);
+  void OnSealWritten(PendingJob&& job, Err err, DspOutbox* out);
+  void RefuseSeal(Block* block, Err err, DspOutbox* out);
+
+  // dsp_union.cc
+  void OnNeedleList(const RpcRequest& request, DspOutbox* out);
+  void OnListScanned(Block* block, JobDone&& done, DspOutbox* out);
+  void AskForList(Block* block, DspOutbox* out);
+  void OnList(Block* block, CallDone&& done, DspOutbox* out);
+  void FormUnion(Block* block, DspOutbox* out);
+  void BeginLife(Block* block, DspOutbox* out);
+  void WriteNextRows(Block* block, DspOutbox* out);
+  void OnFetched(Block* block, CallDone&& done, DspOutbox* out);
+  void OnLifeStep(Block* block, const JobDone& done, DspOutbox* out);
+  void EndLife(Block* block, DspOutbox* out);
+  void OnLifeEnd(PendingJob&& job, Err err, DspOutbox* out);
+  void AbandonUnion(Block* block, Err err, DspOutbox* out);
+  void DropScan(Block* block);
+  void DropScans();
+
   // dsp_read.cc
   void OnRead(const RpcRequest& request, Now now, DspOutbox* out);
   void OnStat(const RpcRequest& request, DspOutbox* out);
@@ -227,10 +254,6 @@ class DspCore {
   void OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out);
   void OnCreateDone(PendingJob&& job, JobDone&& done, Now now, DspOutbox* out);
   void OnCloseBlock(const RpcRequest& request, DspOutbox* out);
-  void OnSealBlock(const RpcRequest& request, DspOutbox* out);
-  void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
-  void OnSealWritten(PendingJob&& job, Err err, DspOutbox* out);
-  void RefuseSeal(Block* block, Err err, DspOutbox* out);
   void FillPool(DspOutbox* out);
   void OnPoolDone(const PendingJob& job, const JobDone& done, DspOutbox* out);
   uint64_t UsableBytes() const;
@@ -292,6 +315,8 @@ class DspCore {
   std::vector<NameserverLink> links_;
   uint64_t next_call_id_ = 1;
   std::map<uint64_t, ReplicaCall> replica_calls_;
+  std::map<uint64_t, uint64_t> union_calls_;  // call -> the block that is being sealed
+  std::set<uint64_t> scanned_blocks_;         // that keep what a scan found
   uint64_t now_mono_ms_ = 0;
   DspStats stats_;  // the counters; Stats() adds what is derived
 };

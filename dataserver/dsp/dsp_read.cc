@@ -44,6 +44,9 @@ void DspCore::EndRead(const ReadDone& done, DspOutbox* out) {
   ASSERT(block != nullptr);
   ASSERT(block->reads > 0);
   --block->reads;
+  if (block->reads == 0) {
+    for (const FileHandle old : std::exchange(block->old_files, {})) out->closes.push_back(old);
+  }
   if (!done.opened.valid()) return;
   if (block->file.valid()) {  // another read was faster
     out->closes.push_back(done.opened);

@@ -66,6 +66,7 @@ void DspCore::FillInfo(const Block& block, pb::BlockInfo* info) const {
   info->set_bytes(block.end);
   info->set_deleted(block.deleted);
   info->set_lost(block.lost);
+  info->set_divergent(block.divergent);
   if (block.state == pb::BLOCK_SEALED) info->set_digest(std::string(AsText(block.digest)));
   info->set_set_version(block.set_version);
   for (uint32_t dsp_id : block.set_dsp_ids) info->add_set_dsp_ids(dsp_id);

@@ -4,6 +4,8 @@
 
 #include "common/log.h"
 #include "common/mutant.h"
+#include "common/needle.h"
+#include "dataserver/dsp/block_format.h"
 
 namespace hayloft {
 
@@ -42,14 +44,40 @@ Err CreateInto(Result<FileHandle> created, JobDone* done) {
 
 bool IsDiskFailure(IoStep::Op op, Err err) {
   if (err == Err::kReadOnly || op == IoStep::Op::kScan) return false;
+  if (op == IoStep::Op::kMove && err == Err::kCorrupt) return false;
   const bool sync = op == IoStep::Op::kSync || op == IoStep::Op::kSyncDir;
   return sync || (err != Err::kFull && err != Err::kBusy);
 }
 
 Err Scan(const ScanTarget& target, Device* device, JobDone* done) {
-  Result<ScanResult> scan = ScanBlock(device, target);
+  ScanTarget open = target;
+  if (!open.file.valid()) {  // of a sealed block that was not read lately
+    TRY_ASSIGN(open.file, device->Open(BlockFileName(target.block_id)));
+  }
+  Result<ScanResult> scan = ScanBlock(device, open);
+  if (!target.file.valid()) device->Close(open.file);
   if (!scan.ok()) return scan.err();
   done->scan = std::make_unique<ScanResult>(std::move(*scan));
+  return Err::kOk;
+}
+
+// A needle whose bytes are not what they were when the block was scanned fails the job: it must be
+// taken from another replica.
+Err MoveNeedles(const IoStep& step, FileHandle file, Device* device) {
+  for (const NeedleMove& move : step.moves) {
+    Buffer needle(move.bytes);
+    const Err err = device->Read(step.from.file, move.from, needle.mutable_bytes());
+    if (err != Err::kOk) return Err::kCorrupt;  // a failed read says nothing of what was written
+    const NeedlePlace place{.life = step.from.life, .offset = move.from};
+    TRY_ASSIGN(const NeedleHead head, CheckNeedleHead(needle.bytes(), step.from.block_id, place));
+    if (head.data_offset + head.header.stored_size > needle.size()) return Err::kCorrupt;
+    const Bytes data = needle.bytes().subspan(head.data_offset, head.header.stored_size);
+    TRY(CheckPieces(head, 0, data));
+    const std::string moved = MoveNeedleHead(head, {.life = step.life, .offset = move.to});
+    const Bytes rest = needle.bytes().subspan(head.data_offset);  // with the padding
+    const Bytes parts[] = {AsBytes(moved), rest};
+    TRY(device->Write(file, move.to, parts));
+  }
   return Err::kOk;
 }
 
@@ -82,6 +110,8 @@ Err RunStep(const IoStep& step, Device* device, Kv* kv, JobDone* done) {
         LOG_WARN("fast_start_write_failed", "err=%s", ErrName(err).data());
       }
       return Err::kOk;
+    case IoStep::Op::kMove:
+      return MoveNeedles(step, file, device);
     case IoStep::Op::kScan:
       return Scan(step.scan_target, device, done);
   }

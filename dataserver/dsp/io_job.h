@@ -21,6 +21,13 @@ enum class IoLane : uint8_t {
   kBackground,  // sealing, filling the pool: long, and on files that no commit touches
 };
 
+// A needle on its way into a new life of its block.
+struct NeedleMove {
+  uint64_t from = 0;  // offsets in the two files
+  uint64_t to = 0;
+  uint64_t bytes = 0;
+};
+
 struct IoStep {
   enum class Op : uint8_t {
     kCreate,      // name; later steps without a file of their own work on the new one
@@ -34,6 +41,7 @@ struct IoStep {
     kSyncDir,
     kKvWrite,  // changes, not synced: LevelDB is only the fast start
     kScan,     // scan_target; the result is in JobDone
+    kMove,     // needles of `from`, each with its head made anew for its place in this job's file
   };
   Op op = Op::kSync;
   FileHandle file{};  // invalid: the one that this job created
@@ -44,6 +52,9 @@ struct IoStep {
   std::vector<Buffer> owned{};
   std::vector<Kv::Change> changes{};
   ScanTarget scan_target{};
+  ScanTarget from{};  // kMove: the old life
+  uint64_t life = 0;  // kMove: the new one
+  std::vector<NeedleMove> moves{};
 };
 
 struct IoJob {

@@ -203,6 +203,7 @@ class DspHarness {
     Take(&out);
   }
 
+  SimPower& power() { return power_; }
   DspCore& core() { return *core_; }
   SimDevice& device() { return device_; }
   MemKv& kv() { return kv_; }

@@ -1,0 +1,321 @@
+// The union of a closed block's replicas: after it each holds every needle that any had intact.
+//
+//   own scan --> lists of the others --> union --+-- all of it here: footer behind the data
+//                                                '-- else a new life: needles copied and fetched
+//                                                    beside the old file, footer, sync, rename
+//
+// Each replica does this on its own. Needles are immutable and named once, so the union of what is
+// intact does not depend on who asks whom when: lists only grow, by needles of the union itself.
+// Reads go on from the old file until the new one has its name. One thing at a time is under way
+// for a block: a call or a job. Whatever fails ends the attempt; the nameserver asks again.
+#include <algorithm>
+#include <map>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "common/needle.h"
+#include "dataserver/dsp/dsp_core.h"
+#include "dataserver/dsp/fast_start.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint32_t kListTimeoutMs = 5'000;
+constexpr uint32_t kFetchTimeoutMs = 10'000;
+constexpr uint64_t kListRowsMax = (1 << 20) / sizeof(NeedleDigestRow);
+constexpr uint64_t kScanKeptMs = 10'000;
+constexpr uint64_t kMoveBytesMax = 8 << 20;  // in one job
+
+bool SameNeedle(const ScannedNeedle& a, const ScannedNeedle& b) {
+  return a.file_id == b.file_id && a.stored_size == b.stored_size && a.pieces_crc == b.pieces_crc;
+}
+
+}  // namespace
+
+// --- for others ---------------------------------------------------------------------------------
+
+void DspCore::OnNeedleList(const RpcRequest& request, DspOutbox* out) {
+  pb::NeedleListRequest message;
+  const auto refuse = [&](Err err) { Reply(request.token, request.type, err, out); };
+  if (!message.ParseFromString(request.message)) return refuse(Err::kInvalid);
+  Block* block = FindBlock(message.block_id());
+  if (block == nullptr || block->opening_epoch != message.opening_epoch()) {
+    return refuse(Err::kNotServing);
+  }
+  if (block->state == pb::BLOCK_OPEN) return refuse(Err::kInvalid);  // it may still grow
+  if (!block->scan) {
+    if (!block->sealing && !std::exchange(block->list_scanning, true)) {
+      std::vector<IoStep> steps(1);
+      steps[0] = {.op = IoStep::Op::kScan};
+      steps[0].scan_target = {.file = block->file,
+                              .block_id = block->id,
+                              .life = block->life,
+                              .limit = superblock_.block_bytes};
+      (void)Issue({.kind = PendingJob::Kind::kListScan, .block_id = block->id}, IoLane::kBackground,
+                  std::move(steps), out);  // found again by its kind
+    }
+    return refuse(Err::kBusy);
+  }
+  block->scan_used_ms = now_mono_ms_;
+  const std::vector<ScannedNeedle>& intact = block->scan->intact;
+  auto row = std::lower_bound(intact.begin(), intact.end(), message.first_sequence(),
+                              [](const ScannedNeedle& needle, uint32_t sequence) {
+                                return needle.file_id.sequence() < sequence;
+                              });
+  std::string rows;
+  for (uint64_t i = 0; i < kListRowsMax && row != intact.end(); ++i, ++row) {
+    rows.append(AsText(StructBytes(NeedleDigestRow{.sequence = row->file_id.sequence(),
+                                                   .file_id = row->file_id.value,
+                                                   .stored_size = row->stored_size,
+                                                   .pieces_crc = row->pieces_crc})));
+  }
+  pb::NeedleListReply reply;
+  reply.set_needles(block->needles());
+  reply.set_last(row == intact.end());
+  reply.set_unreadable(block->scan->unreadable);
+  Reply(request.token, request.type, Err::kOk, out);
+  out->replies.back().message = reply.SerializeAsString();
+  out->replies.back().payload = Buffer::CopyOf(AsBytes(rows));
+}
+
+void DspCore::OnListScanned(Block* block, JobDone&& done, DspOutbox*) {
+  block->list_scanning = false;
+  if (done.err != Err::kOk) return;  // whoever asks again begins it again
+  block->scan = std::move(done.scan);
+  block->scan_used_ms = now_mono_ms_;
+  scanned_blocks_.insert(block->id);
+}
+
+void DspCore::DropScan(Block* block) {
+  block->scan.reset();
+  scanned_blocks_.erase(block->id);
+}
+
+void DspCore::DropScans() {
+  std::erase_if(scanned_blocks_, [this](uint64_t block_id) {
+    Block* block = FindBlock(block_id);
+    ASSERT(block != nullptr);
+    if (block->sealing || now_mono_ms_ < block->scan_used_ms + kScanKeptMs) return false;
+    block->scan.reset();
+    return true;
+  });
+}
+
+// --- lists and union ----------------------------------------------------------------------------
+
+// Asks the first of the others whose list is not complete.
+void DspCore::AskForList(Block* block, DspOutbox* out) {
+  Union& merging = *block->merging;
+  pb::NeedleListRequest message;
+  message.set_block_id(block->id);
+  message.set_opening_epoch(block->opening_epoch);
+  if (merging.list_complete) merging.lists.emplace_back();
+  if (merging.lists.size() > merging.others.size()) return FormUnion(block, out);
+  const std::vector<ScannedNeedle>& list = merging.lists.back();
+  message.set_first_sequence(list.empty() ? 0 : list.back().file_id.sequence() + 1);
+  const std::string& address = merging.others[merging.lists.size() - 1].address();
+  const uint64_t id =
+      Call(address, MessageType::kNeedleList, message.SerializeAsString(), kListTimeoutMs, out);
+  union_calls_[id] = block->id;
+}
+
+void DspCore::OnList(Block* block, CallDone&& done, DspOutbox* out) {
+  Union& merging = *block->merging;
+  pb::NeedleListReply reply;
+  if (done.err != Err::kOk) return AbandonUnion(block, done.err, out);
+  if (!reply.ParseFromString(done.message)) return AbandonUnion(block, Err::kCorrupt, out);
+  // What is absent there may be there all the same.
+  if (reply.unreadable() > 0) return AbandonUnion(block, Err::kIo, out);
+  std::vector<ScannedNeedle>& list = merging.lists.back();
+  ByteReader reader(done.payload.bytes());
+  while (reader.size() > 0) {
+    const auto row = reader.TakeStruct<NeedleDigestRow>();
+    const FileId file_id{row.file_id};
+    const bool ascends = list.empty() || file_id.sequence() > list.back().file_id.sequence();
+    const bool fits = row.stored_size > 0 && row.stored_size <= kFileBytesMax &&
+                      file_id.sequence() == row.sequence && row.sequence < kNeedlesPerBlockMax;
+    if (!reader.ok() || !ascends || !fits) return AbandonUnion(block, Err::kCorrupt, out);
+    list.push_back(
+        {.file_id = file_id, .stored_size = row.stored_size, .pieces_crc = row.pieces_crc});
+  }
+  if (!reply.last() && done.payload.empty()) return AbandonUnion(block, Err::kCorrupt, out);
+  merging.needles = std::max(merging.needles, std::min(reply.needles(), kNeedlesPerBlockMax));
+  merging.list_complete = reply.last();
+  AskForList(block, out);
+}
+
+void DspCore::FormUnion(Block* block, DspOutbox* out) {
+  Union& merging = *block->merging;
+  merging.needles = std::max(merging.needles, block->needles());
+  std::map<uint32_t, Union::Row> rows;
+  for (const ScannedNeedle& needle : block->scan->intact) {
+    rows[needle.file_id.sequence()] = {.needle = needle, .other = -1};
+  }
+  uint32_t missing = 0;
+  for (size_t i = 0; i < merging.others.size(); ++i) {
+    for (const ScannedNeedle& needle : merging.lists[i]) {
+      const auto [row, fresh] = rows.try_emplace(
+          needle.file_id.sequence(), Union::Row{.needle = needle, .other = static_cast<int>(i)});
+      missing += fresh ? 1 : 0;
+      // Neither is touched: each keeps its own.
+      if (!fresh && !SameNeedle(row->second.needle, needle)) ++merging.divergent;
+    }
+  }
+  if (merging.divergent > 0) {
+    LOG_ERROR("block_divergent", "block=%llu needles=%u action=keep_own",
+              static_cast<unsigned long long>(block->id), merging.divergent);
+  }
+  if (missing == 0) return WriteFooter(block, merging.needles, out);
+  LOG_INFO("block_united", "block=%llu own=%zu missing=%u action=write_new_life",
+           static_cast<unsigned long long>(block->id), block->scan->intact.size(), missing);
+  for (const auto& [sequence, row] : rows) merging.rows.push_back(row);
+  BeginLife(block, out);
+}
+
+void DspCore::AbandonUnion(Block* block, Err err, DspOutbox* out) {
+  const Union& merging = *block->merging;
+  LOG_WARN("union_put_off", "block=%llu err=%s", static_cast<unsigned long long>(block->id),
+           ErrName(err).data());
+  if (merging.file.valid()) out->closes.push_back(merging.file);
+  if (!merging.temporary.empty()) Discard(merging.temporary, out);
+  RefuseSeal(block, err, out);
+}
+
+// --- a new life ---------------------------------------------------------------------------------
+
+void DspCore::BeginLife(Block* block, DspOutbox* out) {
+  Union& merging = *block->merging;
+  merging.life = random_->Next64();
+  merging.temporary = BlockFileName(block->id) + std::string(kTemporarySuffix);
+  const BlockHeader header{.block_id = block->id,
+                           .opening_epoch = block->opening_epoch,
+                           .life = merging.life,
+                           .set_version = block->set_version,
+                           .set_dsp_ids = block->set_dsp_ids};
+  std::vector<IoStep> steps(3);
+  steps[0] = {.op = IoStep::Op::kCreate, .name = merging.temporary};
+  steps[1] = {.op = IoStep::Op::kAllocate, .size = superblock_.block_bytes};
+  steps[2] = {.op = IoStep::Op::kWrite};
+  steps[2].owned.push_back(Buffer::CopyOf(AsBytes(EncodeBlockHeader(header))));
+  (void)Issue({.kind = PendingJob::Kind::kLifeStep, .block_id = block->id}, IoLane::kBackground,
+              std::move(steps), out);  // found again by its kind and block
+}
+
+void DspCore::OnLifeStep(Block* block, const JobDone& done, DspOutbox* out) {
+  Union& merging = *block->merging;
+  if (done.err != Err::kOk) return AbandonUnion(block, done.err, out);
+  if (!merging.file.valid()) merging.file = done.file;
+  WriteNextRows(block, out);
+}
+
+// The next needles of the union: a stretch of this replica's own, or one to be fetched.
+void DspCore::WriteNextRows(Block* block, DspOutbox* out) {
+  Union& merging = *block->merging;
+  if (merging.next_row == merging.rows.size()) return EndLife(block, out);
+  if (merging.rows[merging.next_row].other >= 0) {
+    const Union::Row& row = merging.rows[merging.next_row];
+    pb::ReadRequest message;
+    message.set_block_id(block->id);
+    message.set_file_id(row.needle.file_id.value);
+    message.set_include_deleted(true);
+    const std::string& address = merging.others[static_cast<size_t>(row.other)].address();
+    const uint64_t id =
+        Call(address, MessageType::kRead, message.SerializeAsString(), kFetchTimeoutMs, out);
+    union_calls_[id] = block->id;
+    return;
+  }
+  std::vector<IoStep> steps(1);
+  steps[0] = {.op = IoStep::Op::kMove, .file = merging.file};
+  steps[0].life = merging.life;
+  steps[0].from = {.file = block->file, .block_id = block->id, .life = block->life};
+  const uint64_t begin = merging.end;
+  while (merging.next_row < merging.rows.size() && merging.end - begin < kMoveBytesMax) {
+    const Union::Row& row = merging.rows[merging.next_row];
+    if (row.other >= 0) break;
+    steps[0].moves.push_back(
+        {.from = row.needle.offset, .to = merging.end, .bytes = row.needle.needle_bytes});
+    merging.written.intact.push_back(row.needle);
+    merging.written.intact.back().offset = merging.end;
+    merging.end += row.needle.needle_bytes;
+    ++merging.next_row;
+  }
+  (void)Issue({.kind = PendingJob::Kind::kLifeStep, .block_id = block->id}, IoLane::kBackground,
+              std::move(steps), out);  // found again by its kind and block
+}
+
+void DspCore::OnFetched(Block* block, CallDone&& done, DspOutbox* out) {
+  Union& merging = *block->merging;
+  const ScannedNeedle& wanted = merging.rows[merging.next_row].needle;
+  pb::ReadReply reply;
+  if (done.err != Err::kOk) return AbandonUnion(block, done.err, out);
+  if (!reply.ParseFromString(done.message)) return AbandonUnion(block, Err::kCorrupt, out);
+  const Result<NeedleHead> head = ParseNeedleHead(AsBytes(reply.head()));
+  const bool right =
+      head.ok() && head->header.block_id == block->id && head->file_id() == wanted.file_id &&
+      head->header.stored_size == wanted.stored_size &&
+      Crc32c(head->piece_crcs) == wanted.pieces_crc && done.payload.size() == wanted.stored_size &&
+      CheckPieces(*head, 0, done.payload.bytes()) == Err::kOk;
+  if (!right) return AbandonUnion(block, Err::kCorrupt, out);
+  const NeedlePlace place{.life = merging.life, .offset = merging.end};
+  std::vector<IoStep> steps(1);
+  steps[0] = {.op = IoStep::Op::kWrite, .file = merging.file, .offset = merging.end};
+  steps[0].owned.push_back(Buffer::CopyOf(AsBytes(MoveNeedleHead(*head, place))));
+  steps[0].owned.push_back(std::move(done.payload));
+  merging.written.intact.push_back(wanted);
+  merging.written.intact.back().offset = merging.end;
+  merging.written.intact.back().needle_bytes = head->needle_bytes;
+  merging.end += head->needle_bytes;  // the file's zeros stand between
+  ++merging.next_row;
+  (void)Issue({.kind = PendingJob::Kind::kLifeStep, .block_id = block->id}, IoLane::kBackground,
+              std::move(steps), out);  // found again by its kind and block
+}
+
+void DspCore::EndLife(Block* block, DspOutbox* out) {
+  Union& merging = *block->merging;
+  merging.written.end = merging.end;
+  Footer footer = FooterOf(*block, merging.written, merging.needles);
+  footer.life = merging.life;
+  const uint64_t footer_offset = PageCeil(merging.end);
+  const std::string encoded = EncodeFooter(footer);
+  const uint64_t file_bytes = footer_offset + encoded.size();
+  const std::string name = BlockFileName(block->id);
+  std::vector<IoStep> steps(6);
+  steps[0] = {.op = IoStep::Op::kWrite, .file = merging.file, .offset = footer_offset};
+  steps[0].owned.push_back(Buffer::CopyOf(AsBytes(encoded)));
+  steps[1] = {.op = IoStep::Op::kTruncate, .file = merging.file, .size = file_bytes};
+  steps[2] = {.op = IoStep::Op::kSync, .file = merging.file};
+  steps[3] = {.op = IoStep::Op::kRename, .name = merging.temporary, .target = name};
+  steps[4] = {.op = IoStep::Op::kSyncDir};
+  steps[5] = {.op = IoStep::Op::kKvWrite};
+  const BlockHeader header{.block_id = block->id,
+                           .opening_epoch = block->opening_epoch,
+                           .life = merging.life,
+                           .set_version = block->set_version,
+                           .set_dsp_ids = block->set_dsp_ids};
+  steps[5].changes.push_back(FastStartEntry(header, file_bytes, encoded));
+  PendingJob job{.kind = PendingJob::Kind::kLifeEnd, .block_id = block->id};
+  job.offsets = std::move(footer.offsets);
+  job.data_end = footer.data_end;
+  job.lost = footer.lost;
+  job.digest = footer.digest;
+  (void)Issue(std::move(job), IoLane::kBackground, std::move(steps), out);  // found by its kind
+}
+
+// The new file has the name. Reads that are under way finish on the old one.
+void DspCore::OnLifeEnd(PendingJob&& job, Err err, DspOutbox* out) {
+  Block* block = FindBlock(job.block_id);
+  Union& merging = *block->merging;
+  if (err != Err::kOk) return AbandonUnion(block, err, out);
+  if (block->reads > 0) {
+    block->old_files.push_back(block->file);
+  } else {
+    out->closes.push_back(block->file);
+  }
+  block->file = merging.file;
+  block->life = merging.life;
+  DropScan(block);  // its offsets are the old file's
+  OnSealWritten(std::move(job), Err::kOk, out);
+}
+
+}  // namespace hayloft

@@ -1,0 +1,160 @@
+// Three dsps with one block open on all of them, whose calls to each other the test carries.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/sim/dsp_harness.h"
+
+namespace hayloft {
+
+constexpr uint64_t kBlock = 5;
+constexpr uint64_t kLife = 0x1122334455667788;
+
+inline std::string Photo(size_t size, uint64_t seed) {
+  std::string data(size, '\0');
+  SimRandom(seed).Fill({reinterpret_cast<uint8_t*>(data.data()), size});
+  return data;
+}
+
+// Dsps 1, 2 and 3 with the block open on all; 1 is its primary. Calls wait until the test moves
+// them.
+class Trio {
+ public:
+  Trio() {
+    for (uint64_t number = 1; number <= 3; ++number) {
+      dsps_.push_back(std::make_unique<DspHarness>(number));
+      REQUIRE(dsp(number).Start() == Err::kOk);
+      REQUIRE(dsp(number).Create(kBlock, {1, 2, 3}, kLife) == Err::kOk);
+      (void)dsp(number).TakeCalls();
+    }
+  }
+  DspHarness& dsp(uint64_t number) { return *dsps_[number - 1]; }
+  const Block& block(uint64_t number) { return dsp(number).core().blocks().at(kBlock); }
+
+  std::vector<pb::Replica> Grant() {
+    std::vector<pb::Replica> replicas(3);
+    for (uint32_t number = 1; number <= 3; ++number) {
+      replicas[number - 1].set_dsp_id(number);
+      replicas[number - 1].set_address(std::to_string(number));
+      replicas[number - 1].set_incarnation(dsp(number).core().superblock().incarnation);
+    }
+    return replicas;
+  }
+  uint64_t SendAppend(const std::string& data) { return dsp(1).SendAppend(kBlock, data, Grant()); }
+  // Hands the primary's calls to their secondaries, and remembers whose answer each is.
+  void Deliver(uint64_t only = 0) {
+    for (RpcCall& call : dsp(1).TakeCalls()) {
+      const uint64_t to = std::stoull(call.address);
+      if (only != 0 && to != only) {
+        held_.push_back(std::move(call));
+        continue;
+      }
+      const uint64_t request = dsp(to).Send(call.type, call.message, call.payload.Share());
+      asked_.push_back({.to = to, .request = request, .call_id = call.call_id});
+    }
+  }
+  // Runs the secondaries' jobs and carries their answers back.
+  void Answer() {
+    for (const Asked& asked : std::exchange(asked_, {})) {
+      const RpcReply& reply = dsp(asked.to).Reply(asked.request);
+      dsp(1).AnswerCall(asked.call_id, reply.err, reply.message);
+    }
+  }
+  void TimeOutHeld() {
+    for (const RpcCall& call : std::exchange(held_, {})) {
+      dsp(1).AnswerCall(call.call_id, Err::kTimeout);
+    }
+  }
+  std::vector<RpcCall>& held() { return held_; }
+
+  // Carries all calls and runs all jobs until nothing is left to do.
+  void Pump() {
+    struct Call {
+      uint64_t from = 0;
+      uint64_t call_id = 0;
+      uint64_t to = 0;
+      uint64_t request = 0;
+    };
+    std::vector<Call> out;
+    for (bool busy = true; busy;) {
+      busy = false;
+      for (uint64_t number = 1; number <= 3; ++number) {
+        busy |= dsp(number).jobs() > 0;
+        dsp(number).RunJobs();
+        for (RpcCall& call : dsp(number).TakeCalls()) {
+          const uint64_t to = std::stoull(call.address);
+          const uint64_t request = dsp(to).Send(call.type, call.message, call.payload.Share());
+          out.push_back({.from = number, .call_id = call.call_id, .to = to, .request = request});
+        }
+      }
+      for (const Call& call : std::exchange(out, {})) {
+        busy = true;
+        const RpcReply* reply = dsp(call.to).FindReply(call.request);
+        if (reply == nullptr) {
+          out.push_back(call);
+        } else {
+          dsp(call.from).AnswerCall(call.call_id, reply->err, reply->message,
+                                    reply->payload.Share());
+        }
+      }
+    }
+  }
+  void CloseAll() {
+    for (uint64_t number = 1; number <= 3; ++number) {
+      REQUIRE(dsp(number).Close(kBlock) == Err::kOk);
+    }
+  }
+  // Orders one of them to seal. The answer, once nothing is left to do.
+  Err Seal(uint64_t number) {
+    pb::SealBlockRequest message;
+    *message.mutable_head() = dsp(number).Head();
+    message.set_block_id(kBlock);
+    message.set_opening_epoch(block(number).opening_epoch);
+    for (const pb::Replica& replica : Grant()) *message.add_replicas() = replica;
+    const uint64_t request = dsp(number).Send(MessageType::kSealBlock, message.SerializeAsString());
+    Pump();
+    const RpcReply* reply = dsp(number).FindReply(request);
+    REQUIRE(reply != nullptr);
+    return reply->err;
+  }
+  // As a nameserver does: again and again, until all have sealed.
+  void SealAll() {
+    size_t sealed = 0;
+    for (int round = 0; round < 4 && sealed < 3; ++round) {
+      sealed = 0;
+      for (uint64_t number = 1; number <= 3; ++number) sealed += Seal(number) == Err::kOk ? 1 : 0;
+    }
+    REQUIRE(sealed == 3);
+  }
+  void CheckEqual() {
+    for (uint64_t number = 2; number <= 3; ++number) {
+      CHECK(block(number).needles() == block(1).needles());
+      CHECK(block(number).lost == block(1).lost);
+      CHECK(block(number).digest == block(1).digest);
+    }
+  }
+  Result<FileAddress> Append(const std::string& data) {
+    const uint64_t request = SendAppend(data);
+    Deliver();
+    Answer();
+    const RpcReply& reply = dsp(1).Reply(request);
+    if (reply.err != Err::kOk) return reply.err;
+    return DspHarness::AddressOf(kBlock, reply);
+  }
+
+ private:
+  struct Asked {
+    uint64_t to = 0;
+    uint64_t request = 0;
+    uint64_t call_id = 0;
+  };
+  std::vector<std::unique_ptr<DspHarness>> dsps_;
+  std::vector<Asked> asked_;
+  std::vector<RpcCall> held_;
+};
+
+}  // namespace hayloft

@@ -1,0 +1,181 @@
+// Replicas that differ become equal when their block is sealed: by union, never by truncation.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/unit/dsp_trio.h"
+
+namespace hayloft {
+namespace {
+
+void Damage(Trio* trio, uint64_t number, uint32_t sequence) {
+  const std::string name = BlockFileName(kBlock);
+  const uint64_t offset = trio->block(number).Find(sequence).offset + 300;  // in its data
+  std::string byte = trio->dsp(number).device().FileImage(name).substr(offset, 1);
+  byte[0] = static_cast<char>(byte[0] ^ 0x40);
+  trio->dsp(number).device().SetBytes(name, offset, AsBytes(byte));
+}
+
+struct Stored {
+  FileAddress address;
+  std::string data;
+};
+std::vector<Stored> Fill(Trio* trio, size_t count) {
+  std::vector<Stored> stored;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string photo = Photo(500 + i * 1'700, i);
+    const Result<FileAddress> address = trio->Append(photo);
+    REQUIRE(address.ok());
+    stored.push_back({.address = *address, .data = photo});
+  }
+  return stored;
+}
+
+void CheckAllRead(Trio* trio, const std::vector<Stored>& stored) {
+  for (uint64_t number = 1; number <= 3; ++number) {
+    for (const Stored& file : stored) CHECK(*trio->dsp(number).Read(file.address) == file.data);
+  }
+}
+
+TEST_CASE("dsp_union: equal replicas are sealed where they lie") {
+  Trio trio;
+  const std::vector<Stored> stored = Fill(&trio, 10);
+  trio.CloseAll();
+  trio.SealAll();
+  trio.CheckEqual();
+  for (uint64_t number = 1; number <= 3; ++number) CHECK(trio.block(number).life == kLife);
+  CheckAllRead(&trio, stored);
+}
+
+TEST_CASE("dsp_union: F04: a commit that one replica lacks is fetched, in any order of seals") {
+  Trio trio;
+  std::vector<Stored> stored = Fill(&trio, 5);
+  (void)trio.SendAppend(Photo(600, 50));
+  trio.Deliver(2);
+  trio.TimeOutHeld();  // dsp 3 never hears of it
+  trio.Answer();
+  trio.dsp(1).RunJobs();
+  trio.CloseAll();
+  REQUIRE(trio.block(3).needles() == 5);
+  REQUIRE(trio.block(1).needles() == 6);
+  SUBCASE("the one that lacks it last") { trio.SealAll(); }
+  SUBCASE("the one that lacks it first") {
+    for (int i = 0; i < 4 && trio.block(3).state != pb::BLOCK_SEALED; ++i) (void)trio.Seal(3);
+    REQUIRE(trio.block(3).state == pb::BLOCK_SEALED);
+    trio.SealAll();
+  }
+  trio.CheckEqual();
+  CHECK(trio.block(3).needles() == 6);
+  CHECK(trio.block(3).life != kLife);
+  CHECK(trio.block(1).life == kLife);
+  CheckAllRead(&trio, stored);
+  // A start finds the new life as it was left.
+  trio.dsp(3).Crash(CrashMode::kClean);
+  REQUIRE(trio.dsp(3).Start() == Err::kOk);
+  trio.CheckEqual();
+  CheckAllRead(&trio, stored);
+}
+
+TEST_CASE("dsp_union: F25: a damaged needle is taken from another replica") {
+  Trio trio;
+  const std::vector<Stored> stored = Fill(&trio, 8);
+  trio.CloseAll();
+  Damage(&trio, 1, 3);
+  Damage(&trio, 2, 0);
+  Damage(&trio, 3, 7);
+  CHECK_FALSE(trio.dsp(1).Read(stored[3].address).ok());
+  trio.SealAll();
+  trio.CheckEqual();
+  CHECK(trio.block(1).lost == 0);
+  CheckAllRead(&trio, stored);
+}
+
+TEST_CASE("dsp_union: what no replica has intact is lost, and only that (F17)") {
+  Trio trio;
+  std::vector<Stored> stored = Fill(&trio, 8);
+  trio.CloseAll();
+  for (uint64_t number = 1; number <= 3; ++number) Damage(&trio, number, 4);
+  Damage(&trio, 2, 6);  // so that one of them writes a new life
+  trio.SealAll();
+  trio.CheckEqual();
+  for (uint64_t number = 1; number <= 3; ++number) {
+    CHECK(trio.block(number).lost == 1);
+    CHECK(trio.dsp(number).Read(stored[4].address).err() == Err::kLost);
+  }
+  stored.erase(stored.begin() + 4);
+  CheckAllRead(&trio, stored);
+}
+
+TEST_CASE("dsp_union: two intact needles under one sequence: each keeps its own, and says so") {
+  Trio trio;
+  const std::string other = Photo(900, 77);
+  const Result<FileAddress> alone = trio.dsp(3).Append(kBlock, other);  // a primary that is none
+  REQUIRE(alone.ok());
+  const uint64_t request = trio.SendAppend(Photo(800, 1));
+  trio.Deliver();
+  trio.Answer();
+  REQUIRE(trio.dsp(1).Reply(request).err == Err::kClosed);
+  trio.CloseAll();
+  trio.SealAll();
+  CHECK(trio.block(1).divergent == 1);
+  CHECK(trio.block(2).divergent == 1);
+  CHECK(trio.block(3).divergent == 2);  // with either of the others
+  CHECK(trio.block(1).digest == trio.block(2).digest);
+  CHECK(trio.block(1).digest != trio.block(3).digest);
+  CHECK(*trio.dsp(3).Read(*alone) == other);
+}
+
+TEST_CASE("dsp_union: a seal waits for a replica that cannot tell what it has") {
+  Trio trio;
+  const std::vector<Stored> stored = Fill(&trio, 4);
+  trio.CloseAll();
+  trio.dsp(2).device().FailReads(BlockFileName(kBlock),
+                                 {kFirstNeedleOffset, kFirstNeedleOffset + kPageBytes});
+  for (int i = 0; i < 3; ++i) CHECK(trio.Seal(1) != Err::kOk);
+  CHECK(trio.block(1).state == pb::BLOCK_CLOSED);
+  CHECK(*trio.dsp(1).Read(stored[0].address) == stored[0].data);
+}
+
+TEST_CASE("dsp_union: the list of an open block is not given") {
+  Trio trio;
+  (void)Fill(&trio, 1);
+  pb::NeedleListRequest message;
+  message.set_block_id(kBlock);
+  message.set_opening_epoch(trio.block(2).opening_epoch);
+  const uint64_t request = trio.dsp(2).Send(MessageType::kNeedleList, message.SerializeAsString());
+  CHECK(trio.dsp(2).Reply(request).err == Err::kInvalid);
+}
+
+// The new life replaces the old file at one instant: at every operation either one is whole.
+TEST_CASE("dsp_union: power cut at each operation of a new life loses nothing") {
+  for (const CrashMode mode : {CrashMode::kClean, CrashMode::kTorn, CrashMode::kReordered}) {
+    bool finished = false;
+    for (uint64_t cut = 1; !finished; ++cut) {
+      CAPTURE(cut);
+      REQUIRE(cut < 100);
+      Trio trio;
+      const std::vector<Stored> stored = Fill(&trio, 4);
+      trio.CloseAll();
+      Damage(&trio, 3, 1);
+      for (uint64_t number = 1; number <= 2; ++number) (void)trio.Seal(number);  // lists are ready
+      trio.dsp(3).power().CutAtOperation(cut);
+      const Err err = trio.Seal(3);
+      finished = !trio.dsp(3).power().off();
+      if (finished) CHECK(err == Err::kOk);
+      trio.dsp(3).Crash(mode);
+      REQUIRE(trio.dsp(3).Start() == Err::kOk);
+      trio.dsp(3).RunJobs();
+      for (const size_t i : {0, 2, 3}) {
+        CHECK(*trio.dsp(3).Read(stored[i].address) == stored[i].data);
+      }
+      for (int i = 0; i < 4 && trio.block(3).state != pb::BLOCK_SEALED; ++i) (void)trio.Seal(3);
+      trio.SealAll();
+      trio.CheckEqual();
+      CheckAllRead(&trio, stored);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hayloft
