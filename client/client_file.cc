@@ -188,7 +188,6 @@ void ClientCore::Hedge(Op* op, Now now, ClientOutbox* outbox) {
   const FileOp& file = std::get<FileOp>(op->kind);
   if (!std::holds_alternative<GetRequest>(file.request)) return;
   if (AllAsked(file) || !chooser_.TakeHedge()) return;
-  PROBE("client: a slow read asks a second replica");
   AskNext(op, now, outbox);
 }
 
@@ -310,7 +309,6 @@ void ClientCore::OnReadDone(Op* op, size_t index, CallDone&& done, Now now, Clie
 bool ClientCore::AnswerSpare(Op* op, ClientOutbox* outbox) {
   FileOp* file = std::get_if<FileOp>(&op->kind);
   if (file == nullptr || file->spare == nullptr) return false;
-  PROBE("client: only a doubtful replica answered a read");
   outbox->gets.push_back(std::move(*file->spare));
   Forget(op);
   return true;
