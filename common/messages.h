@@ -38,7 +38,7 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   X(kBlockReport, 0x42, kControl, 4 << 20, 0)                         \
   /* client -> nameserver */                                          \
   X(kGrant, 0x50, kControl, 64 << 10, 0)                              \
-  X(kLocate, 0x51, kControl, 64 << 10, 0)                             \
+  X(kLocate, 0x51, kControl, 1 << 20, 0)                              \
   X(kClusterStatus, 0x52, kControl, 4 << 20, 0)                       \
   /* operator -> nameserver */                                        \
   X(kDeclareGone, 0x53, kControl, 4096, 0)

@@ -74,6 +74,8 @@ uint32_t BlockTable::Intern(std::vector<uint32_t> dsp_ids) {
   const auto number = static_cast<uint32_t>(sets_.size());
   const auto [at, added] = interned_.emplace(dsp_ids, number);
   if (added) {
+    greatest_member_ =
+        std::max(greatest_member_, *std::max_element(dsp_ids.begin(), dsp_ids.end()));
     sets_.push_back(std::move(dsp_ids));
     counts_.emplace_back();
   }

@@ -1,10 +1,10 @@
-// What the nameserver knows of every block: 40 bytes each, replica sets interned.
+// What the nameserver knows of every block: 48 bytes each, replica sets interned.
 //
 //   pages_:  | ids 0-1023 | ids 1024-2047 | ...     a page is a sorted array of BlockRecords
 //   sets_:   0 -> {dsp 3}   1 -> {dsp 1, dsp 4, dsp 7}   ...
 //
 // Block ids are given out in ascending order, so that pages are full; a page that is adopted in
-// any order moves at most 40 KiB an insert. Iteration is in order of ids. Counts are kept for each
+// any order moves at most 48 KiB an insert. Iteration is in order of ids. Counts are kept for each
 // replica set, so that the state of the cluster is a sum over sets, not over blocks.
 // Threads: one owner. Pure.
 #pragma once
@@ -25,14 +25,18 @@ struct BlockRecord {
   uint64_t block_id = 0;
   uint64_t opening_epoch = 0;  // with the id names the block
   uint64_t block_epoch = 0;    // guards appends
+  uint64_t digest = 0;         // of its needles, the first 8 bytes; 0: not told; not logged
   uint32_t set = 0;            // into the set table
   uint32_t set_version = 0;
-  uint32_t needles = 0;  // as last reported; not logged
+  uint32_t needles = 0;  // the most that a member reported; not logged
   uint8_t state = pb::BLOCK_UNKNOWN;
-  uint8_t absent = 0;  // bit i: member i of the set reported without this block; not logged
+  // Bit i is member i of the set, by its own word; not logged.
+  uint8_t absent = 0;  // it reported without this block
+  uint8_t closed = 0;  // it has closed it, durably
+  uint8_t sealed = 0;  // and sealed it
 };
-static_assert(sizeof(BlockRecord) == 40, "goal: 64 bytes a block with all that hangs on it");
-static_assert(kReplicasMax <= 8, "absent has a bit for each member");
+static_assert(sizeof(BlockRecord) == 48, "goal: 64 bytes a block with all that hangs on it");
+static_assert(kReplicasMax <= 8, "the masks have a bit for each member");
 
 // How many blocks of one replica set are in each state, and how many of them miss members.
 struct SetCounts {
@@ -55,6 +59,7 @@ class BlockTable {
   uint32_t Intern(std::vector<uint32_t> dsp_ids);
   const std::vector<uint32_t>& SetMembers(uint32_t set) const;
   size_t set_count() const { return sets_.size(); }
+  uint32_t greatest_member() const { return greatest_member_; }  // that any set ever had
   const SetCounts& Counts(uint32_t set) const;
 
   // In order of ids. `visit` must not change the table.
@@ -71,6 +76,7 @@ class BlockTable {
   std::vector<std::vector<uint32_t>> sets_;
   std::map<std::vector<uint32_t>, uint32_t> interned_;
   std::vector<SetCounts> counts_;  // by set
+  uint32_t greatest_member_ = 0;
 };
 
 }  // namespace hayloft

@@ -33,6 +33,7 @@ void Membership::Heard(DspLive* dsp, Now now) {
   dsp->heard_ms = now.mono_ms;
   dsp->state = DspState::kUp;
   dsp->suspicion_acted_on = false;
+  dsp->given_up = false;
 }
 
 bool Membership::TooManyAtOnce(const std::set<uint32_t>& dsp_ids) const {
@@ -67,7 +68,7 @@ std::vector<uint32_t> Membership::OnTick(Now now) {
   for (auto& [dsp_id, dsp] : dsps_) {
     if (stalled && dsp.state != DspState::kDown) dsp.heard_ms = now.mono_ms;
     const uint64_t silent_ms = now.mono_ms - dsp.heard_ms;
-    if (silent_ms <= options_.suspect_after_ms) continue;
+    if (silent_ms <= options_.suspect_after_ms || dsp.given_up) continue;
     const DspState state =
         silent_ms >= options_.down_after_ms ? DspState::kDown : DspState::kSuspect;
     if (state == dsp.state) continue;

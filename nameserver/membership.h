@@ -28,6 +28,7 @@ struct DspLive {
   DspState state = DspState::kSuspect;  // until it is heard
   uint64_t heard_ms = 0;
   bool suspicion_acted_on = false;
+  bool given_up = false;  // by an operator: down until it is heard
   // From here on as its last registration and heartbeat said; zero before.
   bool registered = false;  // with this nameserver, in this life of it
   uint64_t incarnation = 0;
@@ -37,6 +38,7 @@ struct DspLive {
   uint64_t full_percent = 100;  // its own limit
   bool nearly_full = false;     // and somebody was warned
   uint64_t files_live = 0, files_deleted = 0, files_lost = 0;
+  uint64_t needles_corrupt = 0;
   uint32_t blocks = 0;
 
   bool Writable() const {
@@ -66,6 +68,10 @@ class Membership {
   void Heard(DspLive* dsp, Now now);
   // Another process speaks from its address, so that it can't be there.
   void Vanished(DspLive* dsp) { dsp->state = DspState::kSuspect; }
+  void GiveUp(DspLive* dsp) {
+    dsp->state = DspState::kDown;
+    dsp->given_up = true;
+  }
   // The dsps whose open blocks are to be closed now.
   std::vector<uint32_t> OnTick(Now now);
   // So many at once that the fault is likelier that of whoever complains.

@@ -8,7 +8,8 @@ namespace hayloft {
 
 namespace {
 constexpr uint32_t kGrantsMax = 16;
-constexpr int kLocateMax = 1'000;  // blocks in one request
+constexpr uint64_t kLateMs = 5'000;  // who is avoided gets no new blocks for so long
+constexpr int kLocateMax = 1'000;    // blocks in one request
 
 // A client's name can't be a dsp's number.
 uint64_t ReporterOf(const pb::Unreachable& message) {
@@ -18,30 +19,48 @@ uint64_t ReporterOf(const pb::Unreachable& message) {
 
 // --- Grants ---
 
-// An open block of this dsp whose members are all healthy; 0: none. The oldest, so that clients
-// meet in one block, whose commits are then large, while the next ones wait to take its place; one
-// that some client found bad only if there is no other.
-uint64_t NsCore::GrantableBlock(uint32_t dsp_id, const std::set<uint64_t>& bad_blocks) const {
+// It would take an append, as far as is known here.
+bool NsCore::Appendable(uint32_t dsp_id) const {
+  const DspLive* live = membership_.Find(dsp_id);
+  return live != nullptr && live->Writable() && work_.at(dsp_id).reported;
+}
+
+// An open block that this dsp leads, whose members are all healthy and none of them to be avoided;
+// 0: none. The oldest, so that clients meet in one block, whose commits are then large, while the
+// next ones wait to take its place; one that some client found bad only if there is no other.
+uint64_t NsCore::GrantableBlock(uint32_t dsp_id, const std::set<uint64_t>& bad_blocks,
+                                const std::set<uint32_t>& avoid) const {
   const DspWork& work = work_.at(dsp_id);
   uint64_t doubted = 0;
   for (const uint64_t block_id : work.open_blocks) {
     if (bad_blocks.contains(block_id)) continue;
     const BlockRecord* record = state_.blocks.Find(block_id);
     ASSERT(record != nullptr);
-    const std::vector<uint32_t>& members = state_.blocks.SetMembers(record->set);
-    const bool healthy = std::all_of(members.begin(), members.end(), [&](uint32_t member) {
-      return membership_.Find(member)->Writable() && work_.at(member).reported;
+    const std::vector<uint32_t>& members = MembersOf(*record);
+    if (members.front() != dsp_id || members.size() < Wanted().min_copies) continue;
+    const bool fit = std::all_of(members.begin(), members.end(), [&](uint32_t member) {
+      return Appendable(member) && !avoid.contains(member);
     });
-    if (!healthy || members.front() != dsp_id) continue;
+    if (!fit) continue;
     if (!work.doubted.contains(block_id)) return block_id;
     doubted = block_id;
   }
   return doubted;
 }
 
+bool NsCore::Grantable() const {
+  return std::any_of(membership_.dsps().begin(), membership_.dsps().end(),
+                     [&](const auto& entry) { return GrantableBlock(entry.first, {}, {}) != 0; });
+}
+
+// An upload would find a block now, or one can be made for it.
 bool NsCore::Writable() const {
-  return std::any_of(work_.begin(), work_.end(),
-                     [&](const auto& entry) { return GrantableBlock(entry.first, {}) != 0; });
+  if (Grantable()) return true;
+  std::set<std::string_view> machines;
+  for (const auto& [dsp_id, live] : membership_.dsps()) {
+    if (MayHoldMore(dsp_id, now_)) machines.insert(live.machine);
+  }
+  return MayCreate(now_) && machines.size() >= Wanted().min_copies;
 }
 
 // Full: there are dsps that could write, and not one of them has space.
@@ -61,8 +80,8 @@ void NsCore::DoubtBlocks(const pb::GrantRequest& message, Now now, NsOutbox* out
   for (const uint64_t block_id : message.bad_block_ids()) {
     const BlockRecord* record = state_.blocks.Find(block_id);
     if (record == nullptr || record->state != pb::BLOCK_OPEN) continue;
-    for (const uint32_t member : state_.blocks.SetMembers(record->set)) {
-      DspWork& work = work_.at(member);
+    for (const uint32_t member : MembersOf(*record)) {
+      DspWork& work = work_[member];
       if (!work.doubted.try_emplace(block_id, now.mono_ms).second) continue;
       PROBE("nameserver_block_doubted");
       Work(member, &work, now, outbox);
@@ -80,6 +99,40 @@ PlacementRank NsCore::RankOf(uint32_t dsp_id, uint64_t bytes_of_all, Now now) {
                                                     : PlacementRank::kFine;
 }
 
+uint64_t NsCore::BytesOfAll(Now now) const {
+  uint64_t bytes = 0;
+  for (const auto& [dsp_id, live] : membership_.dsps()) {
+    if (live.Writable() && HasSpace(dsp_id, now)) bytes += live.total_bytes;
+  }
+  return bytes;
+}
+
+// For each dsp the block that it leads, with the weight and the rank of its worst member.
+std::vector<SetCandidate> NsCore::GrantCandidates(const std::set<uint64_t>& bad_blocks,
+                                                  const std::set<uint32_t>& avoid, Now now,
+                                                  std::vector<uint64_t>* block_ids) {
+  std::vector<SetCandidate> candidates;
+  block_ids->clear();
+  const uint64_t bytes_of_all = BytesOfAll(now);
+  for (const auto& [leader, unused] : membership_.dsps()) {
+    const uint64_t block_id = GrantableBlock(leader, bad_blocks, avoid);
+    if (block_id == 0) continue;
+    block_ids->push_back(block_id);
+    SetCandidate& candidate = candidates.emplace_back();
+    candidate.dsp_ids = MembersOf(*state_.blocks.Find(block_id));
+    candidate.weight = UINT64_MAX;
+    for (const uint32_t dsp_id : candidate.dsp_ids) {
+      const DspLive& live = *membership_.Find(dsp_id);
+      candidate.machines.push_back(live.machine);
+      candidate.weight = std::min(candidate.weight, live.free_bytes);
+      // The block may have been granted while there was space; its size must be in the sum.
+      const uint64_t sum = std::max(bytes_of_all, live.total_bytes);
+      candidate.rank = std::max(candidate.rank, RankOf(dsp_id, sum, now));
+    }
+  }
+  return candidates;
+}
+
 void NsCore::OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox) {
   pb::GrantRequest message;
   if (!message.ParseFromString(request.message) || message.count() == 0) {
@@ -91,37 +144,28 @@ void NsCore::OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox) {
   DoubtBlocks(message, now, outbox);
   const std::set<uint64_t> bad_blocks(message.bad_block_ids().begin(),
                                       message.bad_block_ids().end());
-  std::map<uint32_t, uint64_t> block_of;
-  std::vector<PlacementCandidate> candidates;
-  const auto& avoid = message.avoid_dsp_ids();
-  uint64_t bytes_of_all = 0;
-  for (const auto& [dsp_id, live] : membership_.dsps()) {
-    if (live.Writable() && HasSpace(dsp_id, now)) bytes_of_all += live.total_bytes;
-  }
-  for (const auto& [dsp_id, live] : membership_.dsps()) {
-    const uint64_t block_id = GrantableBlock(dsp_id, bad_blocks);
-    if (block_id == 0) continue;
-    block_of[dsp_id] = block_id;
-    const bool late = std::find(avoid.begin(), avoid.end(), dsp_id) != avoid.end();
-    // Its block may have been granted while it had space; its size must be in the sum.
-    const uint64_t sum = std::max(bytes_of_all, live.total_bytes);
-    candidates.push_back(
-        {.dsp_id = dsp_id,
-         .machine = live.machine,
-         .weight = live.free_bytes,
-         .zone = state_.dsps.at(dsp_id).zone(),
-         .rank = late ? PlacementRank::kLateForThisClient : RankOf(dsp_id, sum, now)});
+  const std::set<uint32_t> avoid(message.avoid_dsp_ids().begin(), message.avoid_dsp_ids().end());
+  std::vector<uint64_t> block_ids;
+  std::vector<SetCandidate> candidates = GrantCandidates(bad_blocks, avoid, now, &block_ids);
+  if (candidates.empty() && !avoid.empty()) {
+    PROBE("nameserver_all_sets_avoided");
+    for (const uint32_t dsp_id : avoid) {
+      if (membership_.Find(dsp_id) != nullptr) late_until_ms_[dsp_id] = now.mono_ms + kLateMs;
+    }
+    // The client asks again in a moment. If others can't do without those, a late one is better
+    // than none.
+    if (OrderBlockWithout(avoid, now, outbox)) return Reply(request, Err::kNoBlock, "", outbox);
+    candidates = GrantCandidates(bad_blocks, {}, now, &block_ids);
   }
   if (candidates.empty()) return Reply(request, NoGrantErr(now), "", outbox);
-  candidates = KeepPreferred(std::move(candidates), /*machines_min=*/1);
   pb::GrantReply reply;
   const uint32_t count = std::min(message.count(), kGrantsMax);
-  for (const uint32_t dsp_id : ChooseDsps(candidates, count, random_)) {
-    const BlockRecord* record = state_.blocks.Find(block_of.at(dsp_id));
+  for (const size_t at : ChooseSets(candidates, count, random_)) {
+    const BlockRecord* record = state_.blocks.Find(block_ids[at]);
     pb::Grant& grant = *reply.add_grants();
     grant.set_block_id(record->block_id);
     grant.set_block_epoch(record->block_epoch);
-    for (const uint32_t member : state_.blocks.SetMembers(record->set)) {
+    for (const uint32_t member : MembersOf(*record)) {
       pb::Replica& replica = *grant.add_replicas();
       replica.set_dsp_id(member);
       replica.set_address(state_.dsps.at(member).address());
@@ -135,11 +179,12 @@ void NsCore::OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox) {
 
 // Those that are up first. Silent ones are named too: they may be silent to us alone.
 void NsCore::FillReplicas(const BlockRecord& record, pb::Location* location) const {
-  const std::vector<uint32_t>& members = state_.blocks.SetMembers(record.set);
+  const std::vector<uint32_t>& members = MembersOf(record);
   for (const bool up : {true, false}) {
     for (size_t i = 0; i < members.size(); ++i) {
       if ((record.absent & (1u << i)) != 0) continue;
-      if ((membership_.Find(members[i])->state == DspState::kUp) != up) continue;
+      const DspLive* live = membership_.Find(members[i]);
+      if (live == nullptr || (live->state == DspState::kUp) != up) continue;
       pb::Replica& replica = *location->add_replicas();
       replica.set_dsp_id(members[i]);
       replica.set_address(state_.dsps.at(members[i]).address());
@@ -188,7 +233,7 @@ void NsCore::OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox) {
 // --- Status ---
 
 void NsCore::FillDspStatus(pb::ClusterStatusReply* reply) const {
-  uint64_t files_live = 0, files_deleted = 0, files_lost = 0;
+  uint64_t files_live = 0, files_deleted = 0, files_lost = 0, needles_corrupt = 0;
   for (const auto& [dsp_id, live] : membership_.dsps()) {
     const pb::LogDsp& known = state_.dsps.at(dsp_id);
     pb::DspStatus& dsp = *reply->add_dsps();
@@ -208,17 +253,19 @@ void NsCore::FillDspStatus(pb::ClusterStatusReply* reply) const {
     files_live += live.files_live;
     files_deleted += live.files_deleted;
     files_lost += live.files_lost;
+    needles_corrupt += live.needles_corrupt;
   }
   reply->set_files_live(files_live);
   reply->set_files_deleted(files_deleted);
   reply->set_files_lost(files_lost);
+  reply->set_needles_corrupt(needles_corrupt);
 }
 
 // Sums over replica sets: their number does not grow with the blocks.
 void NsCore::FillBlockStatus(pb::ClusterStatusReply* reply) const {
   uint64_t by_state[4] = {};
-  uint64_t under_replicated = 0;
-  uint64_t lost = 0;
+  uint64_t under_replicated = 0, short_of_members = 0, lost = 0;
+  const size_t copies = Wanted().copies;
   for (uint32_t set = 0; set < state_.blocks.set_count(); ++set) {
     const SetCounts& counts = state_.blocks.Counts(set);
     uint64_t blocks = 0;
@@ -227,20 +274,30 @@ void NsCore::FillBlockStatus(pb::ClusterStatusReply* reply) const {
       blocks += counts.by_state[i];
     }
     const std::vector<uint32_t>& members = state_.blocks.SetMembers(set);
-    const auto held =
-        static_cast<uint64_t>(std::count_if(members.begin(), members.end(), [&](uint32_t member) {
-          return membership_.Find(member)->state != DspState::kDown;
-        }));
-    const bool short_of_members = held < state_.settings.copies();
-    under_replicated += short_of_members ? blocks : counts.with_absent;
-    lost += counts.all_absent;
+    size_t up = 0, down = 0;
+    for (const uint32_t member : members) {
+      const DspLive* live = membership_.Find(member);
+      up += live != nullptr && live->state == DspState::kUp ? 1 : 0;
+      down += live == nullptr || live->state == DspState::kDown ? 1 : 0;
+    }
+    if (up <= copies) under_replicated += up < copies ? blocks : counts.with_absent;
+    if (members.size() < copies) short_of_members += blocks;
+    lost += down == members.size() ? blocks : counts.all_absent;
   }
   reply->set_blocks_total(state_.blocks.size());
   reply->set_blocks_open(by_state[pb::BLOCK_OPEN]);
   reply->set_blocks_closed(by_state[pb::BLOCK_CLOSED]);
   reply->set_blocks_sealed(by_state[pb::BLOCK_SEALED]);
   reply->set_blocks_under_replicated(under_replicated);
+  reply->set_blocks_short_of_members(short_of_members);
   reply->set_blocks_lost(lost);
+  reply->set_blocks_divergent(divergent_.size());
+}
+
+uint64_t NsCore::ReplicasOutside() const {
+  uint64_t replicas = 0;
+  for (const auto& [dsp_id, work] : work_) replicas += work.outside.size();
+  return replicas;
 }
 
 pb::ClusterStatusReply NsCore::Status() const {

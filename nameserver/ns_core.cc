@@ -15,16 +15,25 @@ NsCore::NsCore(const NsOptions& options, NsState state, Random* random)
     : options_(options),
       state_(std::move(state)),
       membership_({options.suspect_after_ms, options.down_after_ms}),
-      share_(2 * options.open_blocks_per_dsp),
+      share_(2 * options.open_blocks_per_dsp * std::max(state_.settings.copies(), 1u)),
       random_(random) {
   ASSERT(random_ != nullptr);
   ASSERT(state_.node.size() == 16);
+}
+
+CopiesWanted NsCore::Wanted() const {
+  CopiesWanted wanted;
+  wanted.copies = std::clamp<size_t>(state_.settings.copies(), 1, kReplicasMax);
+  const size_t least = state_.settings.min_copies() == 0 ? 2 : state_.settings.min_copies();
+  wanted.min_copies = std::min(least, wanted.copies);
+  return wanted;
 }
 
 void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   ASSERT(!started_);
   ASSERT(epoch > state_.epoch);
   started_ = true;
+  now_ = now;
   started_ms_ = now.mono_ms;
   synced_index_ = state_.last_index;
   // What is left of an old range is never used: it may have been used already.
@@ -36,13 +45,15 @@ void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   }
   state_.blocks.ForEach([&](const BlockRecord& record) {
     if (record.state != pb::BLOCK_OPEN) return;
-    for (const uint32_t dsp_id : state_.blocks.SetMembers(record.set)) {
+    for (const uint32_t dsp_id : MembersOf(record)) {
       work_[dsp_id].open_blocks.insert(record.block_id);
     }
   });
   pb::LogRecord record;
   record.mutable_new_epoch()->set_epoch(epoch);
   Log(std::move(record), outbox);
+  peers_.set_peers_version(epoch << 24);  // another nameserver's numbers mean other lists
+  RefreshPeers();
   if (!forced || state_.settings.rebuilding()) return;
   pb::LogRecord settings;
   *settings.mutable_settings() = state_.settings;
@@ -53,6 +64,7 @@ void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
 
 void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
   ASSERT(started_);
+  now_ = now;
   switch (request.type) {
     case MessageType::kRegister:
       return OnRegister(request, now, outbox);
@@ -66,12 +78,15 @@ void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
       return OnLocate(request, now, outbox);
     case MessageType::kClusterStatus:
       return Reply(request, Err::kOk, Status().SerializeAsString(), outbox);
+    case MessageType::kDeclareGone:
+      return OnDeclareGone(std::move(request), outbox);
     default:
       return Reply(request, Err::kUnsupported, "", outbox);
   }
 }
 
 void NsCore::OnCallDone(CallDone&& done, Now now, NsOutbox* outbox) {
+  now_ = now;
   const auto found = commands_.find(done.call_id);
   if (found == commands_.end()) return;
   const Command command = found->second;
@@ -82,12 +97,16 @@ void NsCore::OnCallDone(CallDone&& done, Now now, NsOutbox* outbox) {
 
 void NsCore::OnTick(Now now, NsOutbox* outbox) {
   ASSERT(started_);
+  now_ = now;
   for (const uint32_t dsp_id : membership_.OnTick(now)) {
     CloseBlocksOf(dsp_id, "suspect", now, outbox);
   }
   JudgeReachability(now, outbox);
   fault_pauses_.Forget(now.mono_ms);
   CheckRebuilt(now, outbox);
+  LeaveSets(outbox);
+  RefreshPeers();
+  std::erase_if(late_until_ms_, [&](const auto& late) { return late.second <= now.mono_ms; });
   for (auto& [dsp_id, work] : work_) Work(dsp_id, &work, now, outbox);
 }
 
@@ -227,7 +246,8 @@ bool NsCore::Complete() const {
 
 bool NsCore::RegisteredHaveReported() const {
   return std::all_of(work_.begin(), work_.end(), [&](const auto& entry) {
-    return entry.second.reported || !membership_.Find(entry.first)->registered;
+    const DspLive* live = membership_.Find(entry.first);  // none: known from a set only
+    return entry.second.reported || live == nullptr || !live->registered;
   });
 }
 

@@ -8,12 +8,13 @@
 // no id used and no command sent before its record is synced. The state is changed at once, when
 // the record is made; whoever would see it waits for the gate.
 //
-// Blocks: a dsp creates the file first, then the block is logged, then granted. Closed is what the
-// dsp or the nameserver doubted; a closed block is sealed when its dsp has confirmed the close.
-// Close and seal are repeated until done. Reports are the truth about what is on the disks: unknown
-// blocks are adopted, so that a lost store comes back by itself (settings.rebuilding).
+// Blocks (docs/replication.md): all dsps of a chosen set create the file at once, then the block is
+// logged with those that did within a second, then granted. Closed is what a member or the
+// nameserver doubted; it is sealed when all members have confirmed the close. Close and seal are
+// repeated to each until done. A dsp outside of a block's set closes it, and serves nothing of it.
+// Reports are the truth about what is on the disks: unknown blocks are adopted, so that a lost
+// store comes back by itself (settings.rebuilding).
 //
-// This release opens blocks with one replica; sets, marks and commands are by member already.
 // Threads: one owner. Pure; borrows `random`.
 #pragma once
 
@@ -76,8 +77,9 @@ class NsCore {
   const NsState& state() const { return state_; }
   const Membership& membership() const { return membership_; }
   const std::set<uint32_t>& unreachable() const { return unreachable_; }
-  bool Complete() const;  // a block that is not known does not exist
-  bool Writable() const;  // an upload would find a block now
+  uint64_t ReplicasOutside() const;  // on dsps that are not in their blocks' sets
+  bool Complete() const;             // a block that is not known does not exist
+  bool Writable() const;             // an upload would find a block now
   // Its epoch is safe: it answers.
   bool Active() const { return synced_index_ >= epoch_index_ && !raising_epoch_; }
   pb::ClusterStatusReply Status() const;
@@ -86,19 +88,21 @@ class NsCore {
  private:
   // What has to be done with a dsp and its blocks. Nothing here is logged.
   struct DspWork {
-    std::set<uint64_t> open_blocks;
+    std::set<uint64_t> open_blocks;         // that it is a member of
     std::map<uint64_t, uint64_t> doubted;   // open blocks that a client found bad -> since when
     std::map<uint64_t, uint64_t> to_close;  // block -> when to send (again); UINT64_MAX: it is out
     std::map<uint64_t, uint64_t> to_seal;
-    uint32_t creating = 0;
+    uint32_t creating = 0;  // blocks that it is to lead
     // Creations without an answer -> since when: a slow disk may make the block all the same.
     std::map<uint64_t, uint64_t> unsettled;
     uint64_t next_create_ms = 0;
+    uint64_t lead_again_ms = 0;  // it failed to create; until then others lead, if any does
     uint64_t full_until_ms = 0;
     uint32_t stale_refusals = 0;  // commands refused for their epoch or incarnation
     bool register_again = false;
     bool reported = false;                 // all blocks, since its registration
     std::set<uint64_t> unreadable_blocks;  // as reported: they exist, and nothing is known of them
+    std::set<uint64_t> outside;            // blocks that it holds and whose sets it is not in
     bool report_wanted = false;            // again
     uint64_t next_ask_ms = 0;              // for a report
     uint64_t next_doubt_ms = 0;            // doubt asks for a report no earlier
@@ -113,6 +117,29 @@ class NsCore {
     uint64_t last_report_id = 0;  // that is finished
     // Blocks told of otherwise -> when: a report that is on its way need not have them.
     std::map<uint64_t, uint64_t> recent_blocks;
+  };
+  // A block whose creation was ordered and not decided.
+  struct Creation {
+    std::vector<uint32_t> dsp_ids;              // primary first
+    std::map<uint32_t, uint64_t> incarnations;  // that were addressed
+    std::map<uint32_t, pb::BlockInfo> made;     // by those that answered so
+    std::map<uint32_t, pb::BlockInfo> told;     // not in an answer
+    size_t unanswered = 0;
+    bool spoiled = false;  // a member has closed it already
+  };
+  // A block whose members, all sealed, told of different needles.
+  struct Unequal {
+    std::map<uint32_t, uint64_t> digests;  // as last told
+    std::set<uint32_t> sealed_again;
+  };
+  // A dsp that an operator gave up leaves the sets of its blocks, some in each turn.
+  struct Leaving {
+    uint32_t dsp_id = 0;
+    std::vector<uint64_t> block_ids;
+    size_t next = 0;
+    std::set<uint32_t> sharers;
+    pb::DeclareGoneReply reply;
+    RpcRequest request;  // answered at the end; its message is empty
   };
   struct Command {
     MessageType type = MessageType::kCreateBlock;
@@ -136,6 +163,10 @@ class NsCore {
   void RaiseEpochAbove(uint64_t epoch, NsOutbox* outbox);
   void CheckRebuilt(Now now, NsOutbox* outbox);
   void WarnOfRebuild(Now now);
+  const std::vector<uint32_t>& MembersOf(const BlockRecord& record) const {
+    return state_.blocks.SetMembers(record.set);
+  }
+  CopiesWanted Wanted() const;
 
   // ns_dsps.cc: registration, heartbeats, reports
   void OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox);
@@ -151,16 +182,39 @@ class NsCore {
   void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now, NsOutbox* outbox);
   void OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox);
   void FinishReport(uint32_t dsp_id, NsOutbox* outbox);
+  void RefreshPeers();
 
   // ns_blocks.cc: what becomes of blocks
   void LearnBlock(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox);
+  void Adopt(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox);
+  void AskOthers(uint32_t dsp_id, const std::vector<uint32_t>& members);
+  void TakeLaterSet(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox);
+  void LearnOfStranger(uint32_t dsp_id, const pb::BlockInfo& info);
   void LearnKnownBlock(uint32_t dsp_id, const BlockRecord& record, const pb::BlockInfo& info,
                        NsOutbox* outbox);
+  void TakeDigest(uint32_t dsp_id, const pb::BlockInfo& info, BlockRecord* next);
+  void JudgeUnequal(uint64_t block_id);
+  bool DiskFailed(uint32_t dsp_id) const;
+  bool SealOwed(const BlockRecord& record, size_t member) const;
+  void Advance(uint64_t block_id, NsOutbox* outbox);
   void MarkAbsent(uint32_t dsp_id, uint64_t block_id, NsOutbox* outbox);
   void LogBlockState(BlockRecord record, pb::BlockState state, NsOutbox* outbox);
+  void LogBlockRecord(const BlockRecord& record, NsOutbox* outbox);
   void CloseBlocksOf(uint32_t dsp_id, const char* why, Now now, NsOutbox* outbox);
+
+  // ns_commands.cc: what dsps are told to do
   void Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox);
+  bool MayHoldMore(uint32_t dsp_id, Now now) const;
+  bool MayCreate(Now now) const;
+  uint64_t LedBlocks(uint32_t dsp_id) const;
+  bool WantsBlock(uint32_t dsp_id) const;
   void CreateBlocks(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox);
+  bool OrderBlock(uint32_t primary, const std::set<uint32_t>& without, Now now, NsOutbox* outbox);
+  bool OrderBlockWithout(const std::set<uint32_t>& dsp_ids, Now now, NsOutbox* outbox);
+  void Decide(uint64_t block_id, Now now, NsOutbox* outbox);
+  bool CanSealNow(const BlockRecord& record) const;
+  std::string CloseRequest(const BlockRecord& record) const;
+  std::string SealRequest(const BlockRecord& record) const;
   void SendCommands(MessageType type, uint32_t dsp_id, std::map<uint64_t, uint64_t>* blocks,
                     Now now, NsOutbox* outbox);
   void SendCommand(const Command& command, std::string message, uint32_t timeout_ms,
@@ -173,7 +227,14 @@ class NsCore {
   // ns_clients.cc: grants, locations, status
   void OnGrant(const RpcRequest& request, Now now, NsOutbox* outbox);
   void DoubtBlocks(const pb::GrantRequest& message, Now now, NsOutbox* outbox);
-  uint64_t GrantableBlock(uint32_t dsp_id, const std::set<uint64_t>& bad_blocks) const;
+  bool Appendable(uint32_t dsp_id) const;
+  bool Grantable() const;
+  uint64_t GrantableBlock(uint32_t dsp_id, const std::set<uint64_t>& bad_blocks,
+                          const std::set<uint32_t>& avoid) const;
+  std::vector<SetCandidate> GrantCandidates(const std::set<uint64_t>& bad_blocks,
+                                            const std::set<uint32_t>& avoid, Now now,
+                                            std::vector<uint64_t>* block_ids);
+  uint64_t BytesOfAll(Now now) const;
   PlacementRank RankOf(uint32_t dsp_id, uint64_t bytes_of_all, Now now);
   Err NoGrantErr(Now now) const;
   bool HasSpace(uint32_t dsp_id, Now now) const;
@@ -182,6 +243,12 @@ class NsCore {
   void FillReplicas(const BlockRecord& record, pb::Location* location) const;
   void FillDspStatus(pb::ClusterStatusReply* reply) const;
   void FillBlockStatus(pb::ClusterStatusReply* reply) const;
+
+  // ns_gone.cc: an operator gives a dsp up
+  void OnDeclareGone(RpcRequest&& request, NsOutbox* outbox);
+  bool HoldsLast(const BlockRecord& record, uint32_t dsp_id) const;
+  void LeaveSets(NsOutbox* outbox);
+  void LeaveSet(uint64_t block_id, Leaving* leaving, NsOutbox* outbox);
 
   const NsOptions options_;
   NsState state_;
@@ -194,6 +261,13 @@ class NsCore {
   std::map<uint32_t, DspWork> work_;
   std::map<std::string, uint32_t, std::less<>> dsp_by_disk_;
   std::map<uint64_t, Command> commands_;
+  std::map<uint64_t, Creation> creations_;  // by block id
+  std::map<uint64_t, Unequal> unequal_;     // by block id
+  std::set<uint64_t> divergent_;            // of them, those that stayed so when sealed again
+  std::deque<Leaving> leaving_;
+  std::map<uint32_t, uint64_t> late_until_ms_;  // dsps that clients avoid get no new blocks
+  bool peers_stale_ = false;
+  pb::HeartbeatReply peers_;  // the list as heartbeats carry it, and its version
   uint64_t last_call_id_ = 0;
   uint64_t synced_index_ = 0;
   uint64_t epoch_index_ = UINT64_MAX;  // of the record that began the epoch
@@ -202,6 +276,7 @@ class NsCore {
   bool ids_exhausted_ = false;
   bool raising_epoch_ = false;
   bool started_ = false;
+  Now now_;  // of the last event
   uint64_t started_ms_ = 0;
   bool rebuild_warned_ = false;
 };

@@ -41,7 +41,9 @@ uint32_t NsCore::FindDisk(std::string_view disk_id) const {
 uint32_t NsCore::NumberFor(uint32_t had) {
   if (had != 0 && !state_.dsps.contains(had)) return had;
   if (!state_.settings.rebuilding()) {
-    return state_.dsps.empty() ? 1 : state_.dsps.rbegin()->first + 1;
+    // Nor one that a set names: its dsp may not have come back from a rebuild yet.
+    const uint32_t last = state_.dsps.empty() ? 0 : state_.dsps.rbegin()->first;
+    return std::max(last, state_.blocks.greatest_member()) + 1;
   }
   constexpr uint32_t kCounted = 1 << 16;
   static_assert(kDspsMax < kCounted);
@@ -157,6 +159,7 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   live->disk_state = message.disk_state();
   TakeSpace(dsp_id, message.space(), live);
   membership_.Heard(live, now);
+  peers_stale_ = true;
   LOG_INFO("dsp_registered", "dsp=%u address=%s machine=%s incarnation=%llu", dsp_id,
            LogText(message.address()).c_str(), LogText(message.machine()).c_str(),
            static_cast<unsigned long long>(message.incarnation()));
@@ -229,7 +232,10 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
   } else {
     DspWork& work = work_.at(message.dsp_id());
     // A loop that lives while its disk hangs is dead (FAULTS F65).
-    if (message.disk_idle_ms() <= kDiskStallMs) membership_.Heard(live, now);
+    if (message.disk_idle_ms() <= kDiskStallMs) {
+      peers_stale_ |= live->state != DspState::kUp;
+      membership_.Heard(live, now);
+    }
     const bool was_healthy = live->disk_state == pb::DISK_HEALTHY;
     live->disk_state = message.disk_state();
     live->draining = message.draining();
@@ -238,6 +244,7 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
     live->files_deleted = message.files_deleted();
     live->files_lost = message.files_lost();
     live->blocks = message.blocks();
+    live->needles_corrupt = message.needles_corrupt();
     if (was_healthy && live->disk_state != pb::DISK_HEALTHY) {
       CloseBlocksOf(message.dsp_id(), "disk_failed", now, outbox);
     }
@@ -247,11 +254,32 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
       work.next_ask_ms = now.mono_ms + kReportPatienceMs;
       reply.set_report_again(true);
     }
+    if (std::exchange(peers_stale_, false)) RefreshPeers();  // it shall find itself there
+    reply.set_peers_version(peers_.peers_version());
+    if (message.peers_version() != peers_.peers_version()) *reply.mutable_peers() = peers_.peers();
   }
   reply.set_epoch(state_.epoch);
   reply.set_node(state_.node);
   reply.set_block_range_end(state_.id_range_end);
   Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+}
+
+// What dsps know of each other. A few dozen bytes each: cheap to make, and sent when it changed.
+void NsCore::RefreshPeers() {
+  pb::HeartbeatReply peers;
+  for (const auto& [dsp_id, live] : membership_.dsps()) {
+    pb::Peer& peer = *peers.add_peers();
+    peer.set_dsp_id(dsp_id);
+    peer.set_address(state_.dsps.at(dsp_id).address());
+    peer.set_incarnation(state_.dsps.at(dsp_id).incarnation());
+    peer.set_state(live.state == DspState::kUp        ? "up"
+                   : live.state == DspState::kSuspect ? "suspect"
+                                                      : "down");
+  }
+  peers.set_peers_version(peers_.peers_version());
+  if (peers.SerializeAsString() == peers_.SerializeAsString()) return;
+  peers.set_peers_version(peers_.peers_version() + 1);
+  peers_ = std::move(peers);
 }
 
 // The sequence counts the messages that carried changes; the last one may be repeated.
@@ -310,12 +338,20 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
     return Reply(request, Err::kInvalid, "", outbox);
   }
   ++work.next_part;
+  pb::BlockReportReply reply;
   for (const pb::BlockInfo& info : message.blocks()) {
     work.report_blocks.push_back(info.block_id());
     LearnBlock(dsp_id, info, outbox);
+    const BlockRecord* known = state_.blocks.Find(info.block_id());
+    if (known == nullptr || known->opening_epoch != info.opening_epoch()) continue;
+    if (known->set_version <= std::max(info.set_version(), 1u)) continue;
+    pb::BlockSet& set = *reply.add_sets();
+    set.set_block_id(info.block_id());
+    set.set_set_version(known->set_version);
+    for (const uint32_t member : MembersOf(*known)) set.add_set_dsp_ids(member);
   }
   if (message.last()) FinishReport(dsp_id, outbox);
-  Reply(request, Err::kOk, "", outbox);
+  Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
 }
 
 // A block of this dsp that was neither reported nor told of just now is not there.
@@ -324,7 +360,7 @@ void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
   std::sort(work.report_blocks.begin(), work.report_blocks.end());
   std::vector<uint64_t> missing;
   state_.blocks.ForEach([&](const BlockRecord& record) {
-    const std::vector<uint32_t>& members = state_.blocks.SetMembers(record.set);
+    const std::vector<uint32_t>& members = MembersOf(record);
     if (std::find(members.begin(), members.end(), dsp_id) == members.end()) return;
     if (work.recent_blocks.contains(record.block_id)) return;
     if (std::binary_search(work.report_blocks.begin(), work.report_blocks.end(), record.block_id)) {
@@ -333,6 +369,10 @@ void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
     missing.push_back(record.block_id);
   });
   for (const uint64_t block_id : missing) MarkAbsent(dsp_id, block_id, outbox);
+  std::erase_if(work.outside, [&](uint64_t block_id) {
+    return !work.recent_blocks.contains(block_id) &&
+           !std::binary_search(work.report_blocks.begin(), work.report_blocks.end(), block_id);
+  });
   std::erase_if(work.unsettled, [&](const auto& creation) {
     return creation.second + kLateMs <= work.report_began_ms;
   });
@@ -340,7 +380,8 @@ void NsCore::FinishReport(uint32_t dsp_id, NsOutbox* outbox) {
   work.reported = true;
   work.report_blocks = {};
   work.last_report_id = work.report_id;
-  LOG_INFO("dsp_reported", "dsp=%u missing_blocks=%zu", dsp_id, missing.size());
+  LOG_INFO("dsp_reported", "dsp=%u missing_blocks=%zu outside_their_sets=%zu", dsp_id,
+           missing.size(), work.outside.size());
 }
 
 }  // namespace hayloft

@@ -45,6 +45,7 @@ std::string NsConfig::Fault() const {
     return "end_rebuild: not at the start that begins the rebuild";
   }
   if ((init || rebuild) && !ClusterIdOf(*this).ok()) return "cluster_id: 32 hex digits are needed";
+  if (min_copies > copies) return "min_copies is more than copies";
   if (down_after_ms < suspect_after_ms) return "down_after_ms is less than suspect_after_ms";
   return "";
 }
@@ -68,6 +69,7 @@ Err NsShell::Init(const NsConfig& config, std::string* why) {
   pb::LogSettings settings;
   settings.set_cluster_id(ClusterIdOf(config).value());
   settings.set_copies(config.copies);
+  settings.set_min_copies(config.min_copies);
   settings.set_rebuilding(config.rebuild);
   settings.set_rebuild_dsps(config.rebuild_dsps);
   FAILPOINT("nameserver_init_before_head");
@@ -307,6 +309,16 @@ void NsShell::PrintMetrics(MetricsText* out) const {
   gauge("blocks_open", "blocks that take appends", status.blocks_open());
   gauge("blocks_closed", "blocks that wait to be sealed", status.blocks_closed());
   gauge("blocks_sealed", "blocks that never change again", status.blocks_sealed());
+  gauge("blocks_under_replicated", "blocks with fewer replicas on dsps that are up than copies",
+        status.blocks_under_replicated());
+  gauge("blocks_short_of_members", "blocks whose sets have fewer dsps than copies",
+        status.blocks_short_of_members());
+  gauge("blocks_divergent", "blocks whose replicas hold different bytes under one name",
+        status.blocks_divergent());
+  gauge("replicas_outside", "replicas on dsps that are not in their blocks' sets; not served",
+        core_->ReplicasOutside());
+  gauge("needles_corrupt", "reads that found damage, as the dsps count them since their starts",
+        status.needles_corrupt());
   gauge("blocks_lost", "blocks that no dsp holds any more", status.blocks_lost());
   gauge("block_table_bytes", "memory of the block table", core_->state().blocks.MemoryBytes());
   gauge("rebuilding", "1: not all that there is has been reported, unknown blocks are unavailable",

@@ -41,6 +41,8 @@ namespace hayloft {
   X(bool, force_promote, false, 0, 1,                                                             \
     "start with a store that may be older than the cluster (a restored backup)")                  \
   X(uint32_t, copies, 1, 1, 5, "with --init or --rebuild: replicas of each block")                \
+  X(uint32_t, min_copies, 0, 0, 5,                                                                \
+    "with --init or --rebuild: with fewer there are no uploads; 0: 2, or 1 of 1 copy")            \
   X(uint32_t, suspect_after_ms, 3'000, 500, 600'000,                                              \
     "silence after which a dsp's open blocks are closed")                                         \
   X(uint32_t, down_after_ms, 600'000, 500, 86'400'000,                                            \

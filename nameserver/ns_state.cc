@@ -1,6 +1,7 @@
 #include "nameserver/ns_state.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 
@@ -14,6 +15,20 @@ Err ApplyDsp(const pb::LogDsp& dsp, NsState* state) {
   return Err::kOk;
 }
 
+// The masks know members by their place in the set.
+void MoveMasks(const std::vector<uint32_t>& from, const std::vector<uint32_t>& to,
+               BlockRecord* record) {
+  for (uint8_t* mask : {&record->absent, &record->closed, &record->sealed}) {
+    const uint8_t old = std::exchange(*mask, uint8_t{0});
+    for (size_t i = 0; i < to.size(); ++i) {
+      const auto at = std::find(from.begin(), from.end(), to[i]);
+      if (at == from.end()) continue;
+      const auto place = static_cast<size_t>(at - from.begin());
+      *mask = static_cast<uint8_t>(*mask | (((old >> place) & 1u) << i));
+    }
+  }
+}
+
 Err ApplyBlock(const pb::LogBlock& block, NsState* state) {
   if (block.block_id() > kBlockIdMax) return Err::kCorrupt;
   if (block.removed()) {
@@ -24,11 +39,13 @@ Err ApplyBlock(const pb::LogBlock& block, NsState* state) {
   if (members < 1 || static_cast<uint32_t>(members) > kReplicasMax) return Err::kCorrupt;
   if (block.state() < pb::BLOCK_OPEN || block.state() > pb::BLOCK_SEALED) return Err::kCorrupt;
   BlockRecord record;
-  // What is not logged outlives the change, unless the members change: it is known by place.
-  const BlockRecord* before = state->blocks.Find(block.block_id());
-  const uint32_t set =
-      state->blocks.Intern({block.set_dsp_ids().begin(), block.set_dsp_ids().end()});
-  if (before != nullptr && before->set == set) record = *before;
+  const std::vector<uint32_t> dsp_ids(block.set_dsp_ids().begin(), block.set_dsp_ids().end());
+  const uint32_t set = state->blocks.Intern(dsp_ids);
+  // What is not logged outlives the change.
+  if (const BlockRecord* before = state->blocks.Find(block.block_id())) {
+    record = *before;
+    if (before->set != set) MoveMasks(state->blocks.SetMembers(before->set), dsp_ids, &record);
+  }
   record.block_id = block.block_id();
   record.opening_epoch = block.opening_epoch();
   record.block_epoch = block.block_epoch();

@@ -11,6 +11,9 @@ namespace hayloft {
 
 namespace {
 
+// Megabytes, so that the sum over any cluster fits 64 bits.
+constexpr uint64_t kWeightUnit = 1 << 20;
+
 // An index with a chance in proportion to its weight. REQUIRES: not empty, no weight 0.
 size_t PickByWeight(const std::vector<uint64_t>& weights, Random* random) {
   ASSERT(!weights.empty());
@@ -45,14 +48,12 @@ struct Machine {
 
 // By name, so that the order of candidates decides nothing.
 std::map<std::string, Machine> MachinesOf(const std::vector<PlacementCandidate>& candidates) {
-  // Megabytes, so that the sum over any cluster fits 64 bits.
-  constexpr uint64_t kUnit = 1 << 20;
   std::map<std::string, Machine> machines;
   for (const PlacementCandidate& candidate : candidates) {
     Machine& machine = machines[candidate.machine];
     machine.zone = candidate.zone;
     machine.dsp_ids.push_back(candidate.dsp_id);
-    machine.weights.push_back(std::max<uint64_t>(candidate.weight / kUnit, 1));
+    machine.weights.push_back(std::max<uint64_t>(candidate.weight / kWeightUnit, 1));
   }
   return machines;
 }
@@ -65,6 +66,18 @@ Machine* TakeMachine(std::vector<Machine*>* machines, Random* random) {
   Machine* taken = (*machines)[static_cast<size_t>(at)];
   machines->erase(machines->begin() + at);
   return taken;
+}
+
+// Who got more than its share takes a copy all the same where one would be missing without it.
+void ForgiveShares(size_t copies, std::vector<PlacementCandidate>* candidates) {
+  std::set<std::string> fine;
+  for (const PlacementCandidate& each : *candidates) {
+    if (each.rank == PlacementRank::kFine) fine.insert(each.machine);
+  }
+  if (fine.size() >= copies) return;
+  for (PlacementCandidate& each : *candidates) {
+    if (each.rank == PlacementRank::kShareExceeded) each.rank = PlacementRank::kFine;
+  }
 }
 
 // Moves the member with the fewest open blocks of its own to the front; of several a random one.
@@ -101,16 +114,26 @@ std::vector<PlacementCandidate> KeepPreferred(std::vector<PlacementCandidate> ca
 }
 
 std::vector<uint32_t> ChooseReplicas(std::vector<PlacementCandidate> candidates,
-                                     const CopiesWanted& wanted, Random* random) {
+                                     const CopiesWanted& wanted, Random* random, uint32_t primary) {
   ASSERT(wanted.min_copies >= 1 && wanted.min_copies <= wanted.copies);
   ASSERT(wanted.copies <= kReplicasMax);
-  candidates = KeepPreferred(std::move(candidates), wanted.min_copies);
+  std::vector<uint32_t> chosen;
+  std::map<std::string, size_t> copies_in;  // by zone
+  if (primary != 0) {
+    const auto first = std::find_if(candidates.begin(), candidates.end(),
+                                    [&](const auto& each) { return each.dsp_id == primary; });
+    ASSERT(first != candidates.end());
+    ++copies_in[first->zone];
+    chosen.push_back(primary);
+    const std::string machine = first->machine;
+    std::erase_if(candidates, [&](const auto& each) { return each.machine == machine; });
+  }
+  ForgiveShares(wanted.copies - chosen.size(), &candidates);
+  candidates = KeepPreferred(std::move(candidates), wanted.min_copies - chosen.size());
   std::map<std::string, Machine> machines = MachinesOf(candidates);
-  if (machines.size() < wanted.min_copies) return {};
+  if (machines.size() + chosen.size() < wanted.min_copies) return {};
   std::vector<Machine*> left;
   for (auto& [name, machine] : machines) left.push_back(&machine);
-  std::map<std::string, size_t> copies_in;  // by zone
-  std::vector<uint32_t> chosen;
   while (chosen.size() < wanted.copies && !left.empty()) {
     size_t fewest = SIZE_MAX;
     for (const Machine* machine : left) fewest = std::min(fewest, copies_in[machine->zone]);
@@ -124,22 +147,42 @@ std::vector<uint32_t> ChooseReplicas(std::vector<PlacementCandidate> candidates,
     chosen.push_back(machine->TakeDsp(random));
   }
   ASSERT(chosen.size() >= wanted.min_copies);
-  PutPrimaryFirst(candidates, random, &chosen);
+  if (primary == 0) PutPrimaryFirst(candidates, random, &chosen);
   return chosen;
 }
 
-std::vector<uint32_t> ChooseDsps(const std::vector<PlacementCandidate>& candidates, size_t count,
-                                 Random* random) {
-  std::map<std::string, Machine> machines = MachinesOf(candidates);
-  std::vector<uint32_t> chosen;
-  std::vector<Machine*> lap;  // machines that have not had their turn yet
-  while (chosen.size() < std::min(count, candidates.size())) {
-    if (lap.empty()) {
-      for (auto& [name, machine] : machines) {
-        if (!machine.dsp_ids.empty()) lap.push_back(&machine);
-      }
+std::vector<size_t> ChooseSets(const std::vector<SetCandidate>& candidates, size_t count,
+                               Random* random) {
+  std::vector<size_t> left;
+  PlacementRank best = PlacementRank::kDoubtful;
+  for (const SetCandidate& each : candidates) best = std::min(best, each.rank);
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (candidates[i].rank == best) left.push_back(i);
+  }
+  std::map<uint32_t, size_t> dsp_uses;
+  std::map<std::string, size_t> machine_uses;
+  const auto shared = [&](const SetCandidate& each) {
+    std::pair<size_t, size_t> uses;  // of dsps, of machines
+    for (const uint32_t dsp_id : each.dsp_ids) uses.first += dsp_uses[dsp_id];
+    for (const std::string& machine : each.machines) uses.second += machine_uses[machine];
+    return uses;
+  };
+  std::vector<size_t> chosen;
+  while (chosen.size() < count && !left.empty()) {
+    std::pair<size_t, size_t> fewest = {SIZE_MAX, SIZE_MAX};
+    for (const size_t i : left) fewest = std::min(fewest, shared(candidates[i]));
+    std::vector<size_t> eligible;
+    std::vector<uint64_t> weights;
+    for (const size_t i : left) {
+      if (shared(candidates[i]) != fewest) continue;
+      eligible.push_back(i);
+      weights.push_back(std::max<uint64_t>(candidates[i].weight / kWeightUnit, 1));
     }
-    chosen.push_back(TakeMachine(&lap, random)->TakeDsp(random));
+    const size_t taken = eligible[PickByWeight(weights, random)];
+    std::erase(left, taken);
+    chosen.push_back(taken);
+    for (const uint32_t dsp_id : candidates[taken].dsp_ids) ++dsp_uses[dsp_id];
+    for (const std::string& machine : candidates[taken].machines) ++machine_uses[machine];
   }
   return chosen;
 }

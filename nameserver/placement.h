@@ -17,9 +17,8 @@ namespace hayloft {
 // Best first. A preference: the last one is chosen too if there is no other.
 enum class PlacementRank : uint8_t {
   kFine,
-  kShareExceeded,      // it got twice its share of the last minute's new blocks
-  kDoubtful,           // a fault closed its blocks lately, or others can't reach it
-  kLateForThisClient,  // who asks says so
+  kShareExceeded,  // it got twice its share of the last minute's new blocks
+  kDoubtful,       // a fault closed its blocks lately, or others can't reach it
 };
 
 struct PlacementCandidate {
@@ -36,10 +35,17 @@ struct PlacementCandidate {
 std::vector<PlacementCandidate> KeepPreferred(std::vector<PlacementCandidate> candidates,
                                               size_t machines_min);
 
-// At most `count` of the candidates, each once: at random by weight, no machine a second time
-// before every machine has had its turn (machines too by weight: the sum of their dsps').
-std::vector<uint32_t> ChooseDsps(const std::vector<PlacementCandidate>& candidates, size_t count,
-                                 Random* random);
+// A replica set that could take an upload.
+struct SetCandidate {
+  std::vector<uint32_t> dsp_ids{};
+  std::vector<std::string> machines{};  // theirs
+  uint64_t weight = 0;
+  PlacementRank rank = PlacementRank::kFine;
+};
+// Indexes of at most `count` candidates, all of the best rank there is, as disjoint as they allow:
+// at random by weight from those that share the fewest dsps, then machines, with the ones before.
+std::vector<size_t> ChooseSets(const std::vector<SetCandidate>& candidates, size_t count,
+                               Random* random);
 
 struct CopiesWanted {
   size_t copies = 1;      // at most kReplicasMax
@@ -47,9 +53,12 @@ struct CopiesWanted {
 };
 // The replica set of a new block, its primary first: `copies` dsps on as many machines, over as
 // many zones as there are; fewer if the machines don't suffice; none if they don't suffice for
-// min_copies. Ranks are obeyed as far as min_copies allow. The primary is the member that is the
-// primary of the fewest open blocks. REQUIRES: 1 <= min_copies <= copies <= kReplicasMax.
+// min_copies. Doubt is obeyed as far as min_copies allow, shares as far as copies do. The primary
+// is `primary` if one is named (0: none), whatever its rank; else the member that is the primary of
+// the fewest open blocks. REQUIRES: 1 <= min_copies <= copies <= kReplicasMax; `primary` is a
+// candidate.
 std::vector<uint32_t> ChooseReplicas(std::vector<PlacementCandidate> candidates,
-                                     const CopiesWanted& wanted, Random* random);
+                                     const CopiesWanted& wanted, Random* random,
+                                     uint32_t primary = 0);
 
 }  // namespace hayloft

@@ -32,11 +32,11 @@ struct SimResult {
 };
 
 // One run. `print`: every line of what happens, to stdout. Sets the log sink while it runs.
-SimResult RunSimulation(uint64_t seed, bool print);
+SimResult RunSimulation(uint64_t seed, bool print, uint32_t copies = 1);
 
 class SimCluster {
  public:
-  SimCluster(uint64_t seed, bool print);
+  SimCluster(uint64_t seed, bool print, uint32_t copies);
   SimResult Run();
   // What the log sink calls: an ERROR line that no injected fault explains fails the run.
   void OnLogLine(bool error, const std::string& line);
@@ -81,6 +81,7 @@ class SimCluster {
   void Judge();
   void CompareMap();
 
+  const uint32_t copies_;
   SimWorld world_;
   SimModel model_;
   std::unique_ptr<SimNameserver> nameserver_;

@@ -18,7 +18,7 @@ void SimNameserver::Init(bool rebuild) {
   random_.Fill({reinterpret_cast<uint8_t*>(node.data()), node.size()});
   pb::LogSettings settings;
   settings.set_cluster_id(options_.cluster_id);
-  settings.set_copies(1);
+  settings.set_copies(options_.copies);
   settings.set_rebuilding(rebuild);
   if (rebuild) settings.set_rebuild_dsps(options_.dsps);
   const Err err = NsStore(&kv_).Init(node, settings);

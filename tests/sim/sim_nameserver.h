@@ -18,6 +18,7 @@ struct SimNameserverOptions {
   std::string address;
   std::string cluster_id;
   uint32_t dsps = 1;  // of the cluster: a rebuild waits for so many
+  uint32_t copies = 1;
 };
 
 class SimNameserver {

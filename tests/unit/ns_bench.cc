@@ -1,5 +1,7 @@
 #include "tests/unit/ns_bench.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 
 namespace hayloft {
@@ -170,7 +172,7 @@ void NsBench::RegisterDsp(FakeDsp* dsp) {
   request.set_promised_epoch(dsp->promised_epoch);
   request.set_block_range_end(dsp->block_range_end);
   pb::RegisterReply reply;
-  dsp->register_err = Ask(MessageType::kRegister, request, &reply);
+  dsp->register_err = AskLossy(MessageType::kRegister, request, &reply);
   if (dsp->register_err != Err::kOk) return;
   dsp->dsp_id = dsp->had_dsp_id = reply.dsp_id();
   dsp->promised_epoch = reply.epoch();
@@ -187,8 +189,10 @@ void NsBench::ReportDsp(FakeDsp* dsp) {
   request.set_last(true);
   for (const auto& [block_id, info] : dsp->blocks) *request.add_blocks() = info;
   pb::BlockReportReply reply;
-  const Err err = Ask(MessageType::kBlockReport, request, &reply);
+  const Err err = AskLossy(MessageType::kBlockReport, request, &reply);
   if (err == Err::kOk) dsp->report_wanted = false;
+  if (err == Err::kStaleEpoch) dsp->dsp_id = 0;
+  for (const pb::BlockSet& set : reply.sets()) dsp->told_sets[set.block_id()] = set;
 }
 
 void NsBench::RunDsp(FakeDsp* dsp) {
@@ -212,7 +216,9 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   dsp->changed.clear();
   request.set_report_sequence(dsp->report_sequence);
   pb::HeartbeatReply reply;
-  if (Ask(MessageType::kHeartbeat, request, &reply) != Err::kOk) return;
+  request.set_needles_corrupt(dsp->needles_corrupt);
+  request.set_peers_version(dsp->peers_version);
+  if (AskLossy(MessageType::kHeartbeat, request, &reply) != Err::kOk) return;
   if (reply.register_again()) {
     dsp->dsp_id = 0;
     return;
@@ -220,6 +226,76 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   dsp->block_range_end = std::max(dsp->block_range_end, reply.block_range_end());
   dsp->promised_epoch = std::max(dsp->promised_epoch, reply.epoch());
   dsp->report_wanted |= reply.report_again();
+  if (reply.peers_version() == dsp->peers_version) return;
+  dsp->peers_version = reply.peers_version();
+  dsp->peers.clear();
+  for (const pb::Peer& peer : reply.peers()) dsp->peers[peer.dsp_id()] = peer;
+}
+
+// All dsps that are told to create a block are told the same, and no id is used for a second one.
+void NsBench::CheckCreation(const pb::CreateBlockRequest& request) {
+  std::string order = std::to_string(request.life());
+  std::set<std::string> machines;
+  for (const uint32_t dsp_id : request.set_dsp_ids()) {
+    order += " " + std::to_string(dsp_id);
+    const FakeDsp* dsp = Find(dsp_id);
+    if (dsp != nullptr && !machines.insert(dsp->machine).second) {
+      broken.push_back("two copies on one machine: " + order);
+    }
+  }
+  const auto [at, added] = created.emplace(request.block_id(), order);
+  if (!added && at->second != order) {
+    broken.push_back("block " + std::to_string(request.block_id()) + " is created as " +
+                     at->second + " and as " + order);
+  }
+}
+
+Err NsBench::CreateOn(FakeDsp* dsp, const pb::CreateBlockRequest& request, pb::BlockInfo* info) {
+  CheckCreation(request);
+  if (request.head().epoch() < dsp->promised_epoch) return Err::kStaleEpoch;
+  if (request.incarnation() != dsp->incarnation) return Err::kStaleEpoch;
+  ASSERT(request.head().block_range_end() > request.block_id());
+  const bool added = dsp->blocks.try_emplace(request.block_id()).second;
+  if (!added) return Err::kExists;
+  info->set_block_id(request.block_id());
+  info->set_opening_epoch(request.opening_epoch());
+  info->set_block_epoch(request.opening_epoch());
+  info->set_state(pb::BLOCK_OPEN);
+  info->set_set_version(request.set_version());
+  *info->mutable_set_dsp_ids() = request.set_dsp_ids();
+  dsp->blocks[request.block_id()] = *info;
+  dsp->changed.push_back(request.block_id());
+  return Err::kOk;
+}
+
+// The union of what the named ones have, if all can be asked; as docs/replication.md says.
+Err NsBench::SealOn(FakeDsp* dsp, const pb::SealBlockRequest& request, pb::BlockInfo* info) {
+  std::set<uint32_t> all = dsp->needles[request.block_id()];
+  for (const pb::Replica& replica : request.replicas()) {
+    const auto other = std::find_if(dsps.begin(), dsps.end(), [&](const FakeDsp& each) {
+      return each.address == replica.address();
+    });
+    if (other == dsps.end() || !other->alive) return Err::kUnavailable;
+    const auto block = other->blocks.find(request.block_id());
+    if (block == other->blocks.end()) return Err::kNotServing;
+    if (block->second.state() == pb::BLOCK_OPEN) {
+      broken.push_back("a seal while a member is open");
+      return Err::kBusy;
+    }
+    if (other->divergent > 0) continue;  // another image under the same sequence: not taken
+    const std::set<uint32_t>& its = other->needles[request.block_id()];
+    all.insert(its.begin(), its.end());
+  }
+  if (dsp->divergent == 0) dsp->needles[request.block_id()] = all;
+  const std::set<uint32_t>& kept = dsp->needles[request.block_id()];
+  uint64_t digest = 14695981039346656037u;
+  for (const uint32_t needle : kept) digest = (digest ^ needle) * 1099511628211u;
+  info->set_digest(std::string(reinterpret_cast<const char*>(&digest), sizeof(digest)) +
+                   std::string(24, 'x'));
+  info->set_divergent(dsp->divergent);
+  info->set_needles(static_cast<uint32_t>(kept.size()));
+  info->set_state(pb::BLOCK_SEALED);
+  return Err::kOk;
 }
 
 Err NsBench::RunCommandOn(FakeDsp* dsp, const RpcCall& call, pb::BlockInfo* info) {
@@ -227,18 +303,7 @@ Err NsBench::RunCommandOn(FakeDsp* dsp, const RpcCall& call, pb::BlockInfo* info
   if (call.type == MessageType::kCreateBlock) {
     pb::CreateBlockRequest request;
     ASSERT(request.ParseFromString(call.message));
-    if (request.head().epoch() < dsp->promised_epoch) return Err::kStaleEpoch;
-    if (request.incarnation() != dsp->incarnation) return Err::kStaleEpoch;
-    ASSERT(request.head().block_range_end() > request.block_id());
-    const bool added = dsp->blocks.try_emplace(request.block_id()).second;
-    if (!added) return Err::kExists;
-    info->set_block_id(request.block_id());
-    info->set_opening_epoch(request.opening_epoch());
-    info->set_block_epoch(request.opening_epoch());
-    info->set_state(pb::BLOCK_OPEN);
-    dsp->blocks[request.block_id()] = *info;
-    dsp->changed.push_back(request.block_id());
-    return Err::kOk;
+    return CreateOn(dsp, request, info);
   }
   pb::SealBlockRequest request;  // a CloseBlockRequest begins with the same fields
   ASSERT(request.ParseFromString(call.message));
@@ -246,9 +311,17 @@ Err NsBench::RunCommandOn(FakeDsp* dsp, const RpcCall& call, pb::BlockInfo* info
   const auto at = dsp->blocks.find(request.block_id());
   if (at == dsp->blocks.end()) return Err::kNotFound;
   const bool close = call.type == MessageType::kCloseBlock;
-  if (close && at->second.state() == pb::BLOCK_OPEN) at->second.set_state(pb::BLOCK_CLOSED);
   if (!close && at->second.state() == pb::BLOCK_OPEN) return Err::kInvalid;
-  if (!close) at->second.set_state(pb::BLOCK_SEALED);
+  if (close && at->second.state() == pb::BLOCK_OPEN) {
+    pb::CloseBlockRequest order;
+    ASSERT(order.ParseFromString(call.message));
+    at->second.set_state(pb::BLOCK_CLOSED);
+    at->second.set_block_epoch(std::max(at->second.block_epoch(), order.block_epoch()));
+  }
+  if (!close) {
+    const Err err = SealOn(dsp, request, &at->second);
+    if (err != Err::kOk) return err;
+  }
   *info = at->second;
   return Err::kOk;
 }
@@ -268,16 +341,73 @@ CallDone NsBench::RunCommand(FakeDsp* dsp, const RpcCall& call) {
   pb::CreateBlockReply reply;  // the replies of the other commands have the same field
   CallDone done;
   done.call_id = call.call_id;
-  if (dsp->slow && call.type == MessageType::kCreateBlock) {
+  done.err = Err::kTimeout;
+  const bool late = lost_percent > 0 && random.Below(300) < lost_percent;
+  if ((dsp->slow && call.type == MessageType::kCreateBlock) || late) {
     dsp->late.push_back({});
     dsp->late.back().type = call.type;
     dsp->late.back().message = call.message;
-    done.err = Err::kTimeout;
     return done;
   }
-  done.err = RunCommandOn(dsp, call, reply.mutable_block());
+  if (Lost()) return done;
+  const Err err = RunCommandOn(dsp, call, reply.mutable_block());
+  if (Lost()) return done;
+  done.err = err;
   if (done.err == Err::kOk) done.message = reply.SerializeAsString();
   return done;
+}
+
+// --- Clients ---
+
+FakeDsp* NsBench::Find(uint32_t dsp_id) {
+  for (FakeDsp& dsp : dsps) {
+    if (dsp.had_dsp_id == dsp_id) return &dsp;
+  }
+  return nullptr;
+}
+
+// One member's part. False: it did not do it, or nobody hears of it.
+bool NsBench::AppendOn(const pb::Grant& grant, const pb::Replica& replica, const FakeDsp* primary,
+                       uint32_t needle) {
+  FakeDsp* dsp = Find(replica.dsp_id());
+  if (dsp == nullptr || !dsp->alive || dsp->incarnation != replica.incarnation() || Lost()) {
+    return false;
+  }
+  const auto block = dsp->blocks.find(grant.block_id());
+  if (block == dsp->blocks.end() || block->second.state() != pb::BLOCK_OPEN ||
+      block->second.block_epoch() != grant.block_epoch()) {
+    return false;
+  }
+  std::set<uint32_t>& own = dsp->needles[grant.block_id()];
+  if (primary != dsp) {  // the primary has written it: a secondary must be where it was before
+    std::set<uint32_t> expected = primary->needles.at(grant.block_id());
+    expected.erase(needle);
+    if (own != expected) {
+      CloseBlock(dsp, grant.block_id());
+      return false;
+    }
+  }
+  own.insert(needle);
+  return primary == dsp || !Lost();
+}
+
+Err NsBench::Append(const pb::Grant& grant, uint32_t needle) {
+  FakeDsp* primary = Find(grant.replicas(0).dsp_id());
+  if (!AppendOn(grant, grant.replicas(0), primary, needle)) return Err::kClosed;
+  bool all = true;
+  for (int i = 1; i < grant.replicas_size(); ++i) {
+    all = AppendOn(grant, grant.replicas(i), primary, needle) && all;
+  }
+  if (all) return Err::kOk;
+  CloseBlock(primary, grant.block_id());
+  return Err::kClosed;
+}
+
+Err NsBench::DeclareGone(uint32_t dsp_id, bool even_last, pb::DeclareGoneReply* reply) {
+  pb::DeclareGoneRequest request;
+  request.set_dsp_id(dsp_id);
+  request.set_even_last(even_last);
+  return Ask(MessageType::kDeclareGone, request, reply);
 }
 
 }  // namespace hayloft

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,8 @@ struct FakeDsp {
   uint64_t promised_epoch = 0;
   uint64_t block_range_end = 0;
   std::map<uint64_t, pb::BlockInfo> blocks;
-  uint32_t had_dsp_id = 0;  // on its disk; outlives the process
+  std::map<uint64_t, std::set<uint32_t>> needles;  // by block; what replicas are compared by
+  uint32_t had_dsp_id = 0;                         // on its disk; outlives the process
   uint64_t free_bytes = 100ull << 30;
   uint32_t full_percent = 0;  // not told
   uint64_t disk_idle_ms = 0;
@@ -34,6 +36,8 @@ struct FakeDsp {
   Err command_err = Err::kOk;  // of every command
   bool slow = false;           // its disk: creations time out, and wait in `late`
   std::vector<RpcCall> late;
+  uint64_t needles_corrupt = 0;
+  uint32_t divergent = 0;  // it says so of every block that it seals
   // Of the process.
   uint32_t dsp_id = 0;  // 0: not registered
   Err register_err = Err::kOk;
@@ -41,6 +45,9 @@ struct FakeDsp {
   uint64_t report_id = 0;
   bool report_wanted = false;
   std::vector<uint64_t> changed;
+  uint64_t peers_version = 0;
+  std::map<uint32_t, pb::Peer> peers;
+  std::map<uint64_t, pb::BlockSet> told_sets;
   std::vector<RpcCall> commands;  // all that it ever got
 };
 
@@ -57,7 +64,12 @@ class NsBench {
   void RestartDsp(FakeDsp* dsp);  // as the dsp's recovery does: closes what was open
   void WipeNameserver(const pb::LogSettings& settings);
   void CloseBlock(FakeDsp* dsp, uint64_t block_id);  // by itself: it is full
-  void FinishLate(FakeDsp* dsp);                     // what its slow disk had not done yet
+  FakeDsp* Find(uint32_t dsp_id);
+  // A client's append, as primary and secondaries do it: kOk when all members have the needle.
+  // What reaches the members is lost as all messages are. Any doubt closes the block.
+  Err Append(const pb::Grant& grant, uint32_t needle);
+  Err DeclareGone(uint32_t dsp_id, bool even_last, pb::DeclareGoneReply* reply);
+  void FinishLate(FakeDsp* dsp);  // what its slow disk had not done yet
 
   // A client's request, answered at once (or the test fails by an empty reply with kInternal).
   template <typename Reply, typename Request>
@@ -72,7 +84,10 @@ class NsBench {
 
   void SyncLog();  // what was held back by hold_log
   bool hold_log = false;
-  NsOptions options;  // from the next start on
+  uint32_t lost_percent = 0;  // of all messages between dsps and nameserver, of either direction
+  std::map<uint64_t, std::string> created;  // block -> set and life, as ordered
+  std::vector<std::string> broken;          // rules that were
+  NsOptions options;                        // from the next start on
 
   MemKv kv{1};
   SimRandom random{7};
@@ -90,6 +105,18 @@ class NsBench {
   void RunDsp(FakeDsp* dsp);
   void RegisterDsp(FakeDsp* dsp);
   void ReportDsp(FakeDsp* dsp);
+  bool Lost() { return lost_percent > 0 && random.Below(100) < lost_percent; }
+  template <typename Reply, typename Request>
+  Err AskLossy(MessageType type, const Request& request, Reply* reply) {
+    if (Lost()) return Err::kTimeout;
+    const Err err = Ask(type, request, reply);
+    return Lost() ? Err::kTimeout : err;
+  }
+  void CheckCreation(const pb::CreateBlockRequest& request);
+  Err CreateOn(FakeDsp* dsp, const pb::CreateBlockRequest& request, pb::BlockInfo* info);
+  Err SealOn(FakeDsp* dsp, const pb::SealBlockRequest& request, pb::BlockInfo* info);
+  bool AppendOn(const pb::Grant& grant, const pb::Replica& replica, const FakeDsp* primary,
+                uint32_t needle);
   CallDone RunCommand(FakeDsp* dsp, const RpcCall& call);
   Err RunCommandOn(FakeDsp* dsp, const RpcCall& call, pb::BlockInfo* info);
 

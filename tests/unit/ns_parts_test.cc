@@ -193,6 +193,31 @@ TEST_CASE("ns_state: records that don't follow, or contradict the bounds, are re
   CHECK_EQ(ApplyRecord(BlockLog(1, 7, pb::BLOCK_OPEN), &state), Err::kOk);
 }
 
+TEST_CASE("ns_state: what members said outlives a change of the set") {
+  NsState state;
+  pb::LogRecord record = BlockLog(1, 7, pb::BLOCK_CLOSED);
+  record.mutable_block()->add_set_dsp_ids(5);
+  record.mutable_block()->add_set_dsp_ids(9);
+  REQUIRE_EQ(ApplyRecord(record, &state), Err::kOk);
+  BlockRecord block = *state.blocks.Find(7);
+  block.closed = 0b101;  // 3 and 9
+  block.sealed = 0b100;
+  block.absent = 0b010;
+  block.digest = 77;
+  state.blocks.Put(block);
+  record.set_index(2);
+  record.mutable_block()->clear_set_dsp_ids();
+  record.mutable_block()->add_set_dsp_ids(9);
+  record.mutable_block()->add_set_dsp_ids(5);
+  REQUIRE_EQ(ApplyRecord(record, &state), Err::kOk);
+  CHECK_EQ(state.blocks.Find(7)->closed, 0b01);
+  CHECK_EQ(state.blocks.Find(7)->sealed, 0b01);
+  CHECK_EQ(state.blocks.Find(7)->absent, 0b10);
+  CHECK_EQ(state.blocks.Find(7)->digest, 77);
+  CHECK_EQ(state.blocks.Counts(state.blocks.Find(7)->set).with_absent, 1);
+  CHECK_EQ(state.blocks.greatest_member(), 9);
+}
+
 TEST_CASE("membership: silence makes suspect, then down, and a word makes up again") {
   Membership membership({.suspect_after_ms = 3'000, .down_after_ms = 10'000});
   Now now{.mono_ms = 1'000, .wall_ms = 0};
@@ -212,28 +237,78 @@ TEST_CASE("membership: silence makes suspect, then down, and a word makes up aga
   CHECK_EQ(membership.Find(1)->state, DspState::kUp);
 }
 
+SetCandidate SetOn(std::vector<uint32_t> dsp_ids, std::vector<std::string> machines,
+                   uint64_t weight) {
+  return {.dsp_ids = std::move(dsp_ids), .machines = std::move(machines), .weight = weight};
+}
+
 TEST_CASE("placement: machines take turns, and free space decides how often") {
   SimRandom random(9);
   const uint64_t gib = 1ull << 30;
-  const std::vector<PlacementCandidate> candidates = {
-      {1, "a", 100 * gib}, {2, "a", 100 * gib}, {3, "b", 100 * gib}, {4, "c", 300 * gib}};
+  const std::vector<SetCandidate> candidates = {
+      SetOn({1}, {"a"}, 100 * gib), SetOn({2}, {"a"}, 100 * gib), SetOn({3}, {"b"}, 100 * gib),
+      SetOn({4}, {"c"}, 300 * gib)};
   std::map<uint32_t, int> first;
   for (int i = 0; i < 6'000; ++i) {
-    const std::vector<uint32_t> chosen = ChooseDsps(candidates, 3, &random);
+    const std::vector<size_t> chosen = ChooseSets(candidates, 3, &random);
     REQUIRE_EQ(chosen.size(), 3);
-    const std::set<uint32_t> set(chosen.begin(), chosen.end());
-    CHECK_FALSE((set.contains(1) && set.contains(2)));
+    const std::set<size_t> set(chosen.begin(), chosen.end());
+    CHECK_FALSE((set.contains(0) && set.contains(1)));
+    CHECK(set.contains(2));
     CHECK(set.contains(3));
-    CHECK(set.contains(4));
-    ++first[chosen[0]];
+    ++first[candidates[chosen[0]].dsp_ids[0]];
   }
   CHECK(first[4] > 2'700);  // half of the space
   CHECK(first[4] < 3'300);
   CHECK(first[1] > 700);  // a sixth
   CHECK(first[1] < 1'300);
-  CHECK_EQ(ChooseDsps(candidates, 9, &random).size(), 4);
-  CHECK(ChooseDsps({}, 2, &random).empty());
-  CHECK_EQ(ChooseDsps({{7, "a", 0}}, 1, &random).size(), 1);
+  CHECK_EQ(ChooseSets(candidates, 9, &random).size(), 4);
+  CHECK(ChooseSets({}, 2, &random).empty());
+  CHECK_EQ(ChooseSets({SetOn({7}, {"a"}, 0)}, 1, &random).size(), 1);
+}
+
+TEST_CASE("placement: several sets share as few dsps and machines as they can") {
+  SimRandom random(10);
+  std::vector<SetCandidate> candidates;
+  // Dsps 1 and 2 are on machine a, 3 and 4 on b, and so on, 12 on 6 machines.
+  for (uint32_t a = 1; a <= 12; ++a) {
+    for (uint32_t b = a + 1; b <= 12; ++b) {
+      const std::string one(1, static_cast<char>('a' + (a - 1) / 2));
+      const std::string two(1, static_cast<char>('a' + (b - 1) / 2));
+      if (one != two) candidates.push_back(SetOn({a, b}, {one, two}, 1));
+    }
+  }
+  for (int i = 0; i < 100; ++i) {
+    std::set<uint32_t> dsp_ids;
+    std::set<std::string> machines;
+    for (const size_t at : ChooseSets(candidates, 6, &random)) {
+      dsp_ids.insert(candidates[at].dsp_ids.begin(), candidates[at].dsp_ids.end());
+      if (dsp_ids.size() <= 4) {
+        machines.insert(candidates[at].machines.begin(), candidates[at].machines.end());
+      }
+    }
+    CHECK(machines.size() == 4);  // of the first two sets
+    CHECK(dsp_ids.size() >= 10);  // greedy: the last one may find no two free ones on two machines
+  }
+}
+
+TEST_CASE("placement: a named primary leads, and a share never costs a copy") {
+  SimRandom random(14);
+  std::vector<PlacementCandidate> candidates = {
+      {.dsp_id = 1, .machine = "a", .weight = 1, .rank = PlacementRank::kDoubtful},
+      {.dsp_id = 2, .machine = "a", .weight = 1},
+      {.dsp_id = 3, .machine = "b", .weight = 1},
+      {.dsp_id = 4, .machine = "c", .weight = 1, .rank = PlacementRank::kShareExceeded},
+      {.dsp_id = 5, .machine = "d", .weight = 1, .rank = PlacementRank::kDoubtful}};
+  for (int i = 0; i < 50; ++i) {
+    const std::vector<uint32_t> set = ChooseReplicas(candidates, {3, 2}, &random, /*primary=*/1);
+    REQUIRE_EQ(set.size(), 3);
+    CHECK_EQ(set[0], 1);
+    CHECK_EQ(std::set<uint32_t>(set.begin(), set.end()), std::set<uint32_t>{1, 3, 4});
+  }
+  candidates.resize(2);
+  CHECK(ChooseReplicas(candidates, {3, 2}, &random, 2).empty());  // one machine
+  CHECK_EQ(ChooseReplicas(candidates, {1, 1}, &random, 2), std::vector<uint32_t>{2});
 }
 
 struct LeaseBench {

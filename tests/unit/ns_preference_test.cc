@@ -27,7 +27,7 @@ TEST_CASE("placement: worse ranks are left out as long as enough machines remain
       {.dsp_id = 2, .machine = "b", .rank = kFine},
       {.dsp_id = 3, .machine = "b", .rank = kFine},
       {.dsp_id = 4, .machine = "c", .rank = kShareExceeded},
-      {.dsp_id = 5, .machine = "d", .rank = kLateForThisClient}};
+      {.dsp_id = 5, .machine = "d", .rank = kDoubtful}};
   const auto kept = [&](size_t machines_min) {
     std::vector<uint32_t> dsp_ids;
     for (const PlacementCandidate& each : KeepPreferred(candidates, machines_min)) {
@@ -38,7 +38,7 @@ TEST_CASE("placement: worse ranks are left out as long as enough machines remain
   CHECK_EQ(kept(0), std::vector<uint32_t>{2, 3});
   CHECK_EQ(kept(1), std::vector<uint32_t>{2, 3});
   CHECK_EQ(kept(2), std::vector<uint32_t>{2, 3, 4});
-  CHECK_EQ(kept(3), std::vector<uint32_t>{1, 2, 3, 4});
+  CHECK_EQ(kept(3), std::vector<uint32_t>{1, 2, 3, 4, 5});
   CHECK_EQ(kept(9), std::vector<uint32_t>{1, 2, 3, 4, 5});
   CHECK(KeepPreferred({}, 1).empty());
 }
