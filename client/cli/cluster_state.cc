@@ -4,7 +4,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <random>
 #include <string_view>
 
@@ -17,6 +19,9 @@ namespace hayloft {
 namespace {
 
 constexpr uint64_t kStateBytesMax = 4 << 20;
+// Of options.json. Before it, nameservers were not told how many copies were asked for, and made
+// one.
+constexpr int64_t kFormatWithCopies = 2;
 constexpr char kHost[] = "127.0.0.1";
 // Below the range from which the system takes ports for outgoing connections: else a port could be
 // taken by one while its process restarts.
@@ -47,6 +52,8 @@ std::string ApplySet(const std::string& text, ClusterState* state) {
   const std::string_view role = std::string_view(text).substr(0, shaped ? dot : 0);
   bool known = false;
   for (std::string_view name : kRoles) known = known || name == role;
+  if (shaped && text.substr(0, equals) == "nameserver.copies")
+    return "--set " + text + ": say --copies";
   if (!known || equals == dot + 1) {
     return "--set " + text + ": not ROLE.OPTION=VALUE with a role of nameserver, dataserver, " +
            "dsp, gateway";
@@ -106,15 +113,26 @@ std::string ClusterState::NameserverList() const {
   return list;
 }
 
-std::vector<std::string> ClusterState::NotBuilt() const {
+uint32_t ClusterState::MinCopies() const {
+  const auto given = set.find("nameserver.min_copies");
+  const unsigned long least =
+      given == set.end() ? 0 : std::strtoul(given->second.c_str(), nullptr, 10);
+  return least == 0 ? std::min(copies, 2u) : static_cast<uint32_t>(least);
+}
+
+std::vector<std::string> ClusterState::Remarks() const {
   std::vector<std::string> lines;
   if (nameservers > 1) {
     lines.push_back("nameservers: 1 of " + std::to_string(nameservers) +
                     " is started; the standby is not built yet");
   }
-  if (copies > 1) {
-    lines.push_back("copies: 1 of " + std::to_string(copies) +
-                    " is stored; replication is not built yet");
+  const std::string machines =
+      std::to_string(dataservers) + " machine(s) of " + std::to_string(copies) + " copies";
+  if (dataservers < MinCopies()) {
+    lines.push_back("copies: uploads will be answered 503: there are " + machines + ", and " +
+                    std::to_string(MinCopies()) + " must store each image (nameserver.min_copies)");
+  } else if (dataservers < copies) {
+    lines.push_back("copies: there are " + machines + "; every image will be under-replicated");
   }
   if (coordinator == "etcd") {
     lines.push_back("coordinator: one nameserver needs none; etcd is not built yet");
@@ -129,9 +147,11 @@ Result<ClusterState> LoadClusterState(const std::string& dir) {
   TRY_ASSIGN(const std::string text, ReadWholeFile(state.Path("options.json"), kStateBytesMax));
   TRY_ASSIGN(const Json json, Json::Parse(text));
   state.cluster_id = json["cluster_id"].text();
+  const bool told_copies = json["format"].number() >= kFormatWithCopies;
   for (const NumberOption& option : kNumbers) {
     state.*option.stored = static_cast<uint32_t>(json[option.name].number());
   }
+  if (!told_copies) state.copies = 1;
   state.coordinator = json["coordinator"].text();
   for (const auto& [name, value] : json["set"].object()) state.set[name] = value.text();
   for (const auto& [name, value] : json["ports"].object()) {
@@ -144,7 +164,7 @@ Result<ClusterState> LoadClusterState(const std::string& dir) {
 
 Err SaveClusterState(const ClusterState& state) {
   Json json;
-  json.Set("cluster_id", state.cluster_id);
+  json.Set("cluster_id", state.cluster_id).Set("format", kFormatWithCopies);
   for (const NumberOption& option : kNumbers) json.Set(option.name, state.*option.stored);
   json.Set("coordinator", state.coordinator);
   Json set{Json::Object()}, ports{Json::Object()}, formatted{Json::Array()};
@@ -168,6 +188,7 @@ std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterStat
     }
     state->*option.stored = given;
   }
+  if (!stored && options.copies == 0) state->copies = std::min(state->copies, state->dataservers);
   if (!options.coordinator.empty()) {
     if (stored && options.coordinator != state->coordinator) {
       return contradicts("coordinator", state->coordinator);

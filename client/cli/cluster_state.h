@@ -47,7 +47,7 @@ struct ClusterState {
   std::string cluster_id;  // 32 hex digits
   uint32_t dataservers = 3;
   uint32_t disks = 2;
-  uint32_t copies = 3;
+  uint32_t copies = 3;  // unless told: fewer when there are fewer dataservers
   uint32_t nameservers = 2;
   uint32_t gateways = 1;
   uint32_t port = 8080;  // of the first gateway; the others follow
@@ -61,8 +61,9 @@ struct ClusterState {
   std::string LogPath(const std::string& name) const { return Path("log/" + name + ".log"); }
   // Addresses of the nameservers, with commas between.
   std::string NameserverList() const;
-  // What was asked for and is not built yet, one sentence each.
-  std::vector<std::string> NotBuilt() const;
+  uint32_t MinCopies() const;  // with fewer machines there are no uploads
+  // What its user should know of it, one sentence each: what is not built yet, what will not work.
+  std::vector<std::string> Remarks() const;
 };
 
 // kNotFound when DIR holds no cluster.

@@ -203,6 +203,7 @@ bool Starter::MakeStore(const PlannedProcess& process) {
                                      process.role == "dsp" ? "--format" : "--init",
                                      "--data=" + folder, "--cluster-id=" + state_.cluster_id,
                                      "--config=" + ConfigPath()};
+    if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
     if (RunToEnd(argv) != 0) return Fail("could not make the store of " + process.name);
     if (!in_place && std::rename(folder.c_str(), process.data.c_str()) != 0) {
       return Fail("cannot move " + folder + " to its place");
@@ -225,6 +226,7 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
                                    "--log-file=" + state_.LogPath(process.name),
                                    "--config=" + config};
   if (process.role == "dsp") argv.push_back("--cluster-id=" + state_.cluster_id);
+  if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
   if (process.role == "dataserver") {
     std::string disks, listens, admins;
     for (const PlannedProcess& dsp : plan_) {
@@ -336,20 +338,23 @@ bool Starter::Ready(std::string* waiting_for) {
   const StatusDone status = Await<StatusDone>(
       session_->loop(), [&](auto done) { session_->client()->Status(kStatusMs, done); });
   size_t up = 0;
+  bool reported = false;
   bool writable = false;
   for (const NameserverStatus& nameserver : status.nameservers) {
     if (nameserver.err != Err::kOk || nameserver.status.role() != "active") continue;
-    writable =
-        nameserver.status.writable() && nameserver.status.dsps_reported() + retired_.size() >= dsps;
+    reported = nameserver.status.dsps_reported() + retired_.size() >= dsps;
+    writable = nameserver.status.writable() && reported;
     for (const pb::DspStatus& dsp : nameserver.status.dsps()) up += dsp.state() == "up";
   }
+  if (state_.dataservers < state_.MinCopies()) writable = reported;  // it never will be
   if (!writable || up + retired_.size() < dsps) return false;
   for (const PlannedProcess& process : plan_) {
     *waiting_for = process.name;
     const HttpCallRequest request{.address = process.listen, .path = "/readyz"};
-    if (process.role == "gateway" && AwaitHttp(session_->loop(), request).status != 200) {
-      return false;
-    }
+    if (process.role != "gateway") continue;
+    // Where there can be no uploads a gateway says so, and serves reads.
+    const int code = AwaitHttp(session_->loop(), request).status;
+    if (code != 200 && !(code == 503 && state_.dataservers < state_.MinCopies())) return false;
   }
   return true;
 }
@@ -376,7 +381,7 @@ void Starter::SayWhatIsUp() {
     std::printf("%s", text.ok() ? text->c_str() : "");
     return;
   }
-  for (const std::string& line : state_.NotBuilt()) std::printf("%s\n", line.c_str());
+  for (const std::string& line : state_.Remarks()) std::printf("%s\n", line.c_str());
   std::printf("up: %u dataservers of %u disks, gateway on http://127.0.0.1:%u/, in %s\n",
               state_.dataservers, state_.disks, state_.port, state_.dir.c_str());
 }

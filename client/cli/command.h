@@ -51,6 +51,7 @@ int RunUndelete(int argc, const char* const* argv);
 int RunStat(int argc, const char* const* argv);
 int RunStatus(int argc, const char* const* argv);
 int RunBench(int argc, const char* const* argv);
+int RunGone(int argc, const char* const* argv);
 int RunCluster(int argc, const char* const* argv);
 
 }  // namespace hayloft

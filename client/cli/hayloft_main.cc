@@ -18,13 +18,14 @@ struct Command {
   std::string_view about;
 };
 
-constexpr std::array<Command, 8> kCommands = {{
+constexpr std::array<Command, 9> kCommands = {{
     {"put", RunPut, "store files, folders or standard input"},
     {"get", RunGet, "read files back, or compare them with the originals"},
     {"rm", RunRm, "delete files"},
     {"undelete", RunUndelete, "take a delete back"},
     {"stat", RunStat, "what is known of a file, and where it lies"},
     {"status", RunStatus, "nameservers, dsps, blocks and files of the cluster"},
+    {"gone", RunGone, "give a dsp up for good: its blocks go on without it"},
     {"cluster", RunCluster, "up, down, status: a whole cluster on this machine"},
     {"bench", RunBench, "load on a running cluster; verifies every byte that it reads"},
 }};

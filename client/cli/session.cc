@@ -92,8 +92,30 @@ std::unique_ptr<Session> Session::Open(const CommandOptions& options) {
   if (!key.ok()) return Complain(why), nullptr;
   if (!key->empty()) session->key_ = ClusterKey{.bytes = *key};
   client.rpc.cluster_key = *key;
+  session->nameservers_ = nameservers;
+  session->secret_ = *key;
   session->client_ = std::make_unique<AsyncClient>(&session->loop_, client);
   return session;
+}
+
+CallDone Session::AskNameserver(MessageType type, const std::string& message, uint32_t timeout_ms) {
+  RpcClient rpc(&loop_, {.role = "command", .cluster_key = secret_});
+  CallDone last;
+  last.err = Err::kUnavailable;
+  for (const std::string& address : nameservers_) {
+    last = Await<CallDone>(&loop_, [&](auto done) {
+      rpc.OnDone([done](CallDone&& answer) { done(std::move(answer)); });
+      RpcCall call;
+      call.call_id = 1;
+      call.address = address;
+      call.type = type;
+      call.timeout_ms = timeout_ms;
+      call.message = message;
+      rpc.Call(std::move(call));
+    });
+    if (last.err != Err::kNotActive && last.err != Err::kUnavailable) break;
+  }
+  return last;
 }
 
 std::string Describe(Err err) {

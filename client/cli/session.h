@@ -22,6 +22,8 @@ class Session {
 
   Loop* loop() { return &loop_; }
   AsyncClient* client() { return client_.get(); }
+  // One request to the active nameserver.
+  CallDone AskNameserver(MessageType type, const std::string& message, uint32_t timeout_ms);
   // Null: the key is not at hand; then delete tokens can be neither made nor checked.
   const ClusterKey* key() const { return key_.has_value() ? &*key_ : nullptr; }
 
@@ -30,6 +32,8 @@ class Session {
 
   Loop loop_;
   std::optional<ClusterKey> key_;
+  std::vector<std::string> nameservers_;
+  std::string secret_;                   // for connections of its own
   std::unique_ptr<AsyncClient> client_;  // after the loop: it must be gone before it
 };
 

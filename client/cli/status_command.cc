@@ -44,7 +44,10 @@ Json ToJson(const StatusDone& all, const pb::ClusterStatusReply& best) {
   }
   blocks.Set("total", best.blocks_total()).Set("open", best.blocks_open());
   blocks.Set("closed", best.blocks_closed()).Set("sealed", best.blocks_sealed());
-  blocks.Set("under_replicated", best.blocks_under_replicated()).Set("lost", best.blocks_lost());
+  blocks.Set("under_replicated", best.blocks_under_replicated());
+  blocks.Set("short_of_members", best.blocks_short_of_members());
+  blocks.Set("lost", best.blocks_lost()).Set("divergent", best.blocks_divergent());
+  json.Set("needles_corrupt", best.needles_corrupt());
   files.Set("live", best.files_live()).Set("deleted", best.files_deleted());
   files.Set("lost", best.files_lost());
   return json.Set("epoch", best.epoch())

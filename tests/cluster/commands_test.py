@@ -70,13 +70,14 @@ def test_up_refuses_what_contradicts_and_what_is_unknown():
     with Cluster() as cluster:
         cluster.up()
         processes = cluster.processes()
-        for words, code in ((['--disks', 3], 1), (['--copies', 1], 1), (['--gateways', 2], 1),
+        for words, code in ((['--disks', 3], 1), (['--copies', 2], 1), (['--gateways', 2], 1),
                             (['--port', free_port()], 1), (['--coordinator', 'etcd'], 1),
                             (['--set', 'dsp.trash_hours=24'], 1),
                             (['--set', 'nobody.option=1'], 1), (['--set', 'nonsense'], 1),
                             (['--coordinator', 'file'], 0), (['--coordinator', 'paper'], 2),
                             (['--dataservers', 0], 2), (['--no-such-option'], 2)):
-            shape = [] if words[0] in ('--disks', '--gateways', '--port') else cluster.shape
+            own = ('--disks', '--gateways', '--port', '--copies')
+            shape = [] if words[0] in own else cluster.shape
             done = run(f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir, *shape, *words,
                        wanted=None)
             check_equal(done.returncode, code, f'exit code of {words}: {done.stderr}')

@@ -87,12 +87,12 @@ def random_bytes(size, seed=None):
 class Cluster:
     """A cluster of `hayloft cluster up` in a temporary folder."""
 
-    def __init__(self, dataservers=1, disks=2, gateways=1, sets=(), environment=None):
+    def __init__(self, dataservers=1, disks=2, gateways=1, copies=1, sets=(), environment=None):
         self.dir = tempfile.mkdtemp(prefix='hayloft-test-')
         self.port = free_port()
         self.gateway = f'127.0.0.1:{self.port}'
         self.shape = ['--dataservers', dataservers, '--disks', disks, '--gateways', gateways,
-                      '--port', self.port]
+                      '--copies', copies, '--port', self.port]
         self.sets = [word for setting in sets for word in ('--set', setting)]
         self.environment = dict(os.environ, **(environment or {}))
 
