@@ -15,6 +15,8 @@ Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   if (found == blocks_.end()) return Err::kNotServing;
   const Block& block = found->second;
   if (file_id.sequence() >= block.needles()) {
+    // Until it is sealed, another replica may have what this one lost at its end.
+    if (block.state == pb::BLOCK_CLOSED && block.set_dsp_ids.size() > 1) return Err::kNotServing;
     return block.doubtful ? Err::kLost : Err::kNotFound;
   }
   job->span = block.Find(file_id.sequence());

@@ -59,6 +59,12 @@ TEST_CASE("dsp_union: F04: a commit that one replica lacks is fetched, in any or
   trio.CloseAll();
   REQUIRE(trio.block(3).needles() == 5);
   REQUIRE(trio.block(1).needles() == 6);
+  // Who was cut off cannot say that a file does not exist (F68).
+  pb::ReadRequest read;
+  read.set_block_id(kBlock);
+  read.set_file_id(FileId::Of(5, 1).value);
+  const uint64_t asked = trio.dsp(3).Send(MessageType::kRead, read.SerializeAsString());
+  CHECK(trio.dsp(3).Reply(asked).err == Err::kNotServing);
   SUBCASE("the one that lacks it last") { trio.SealAll(); }
   SUBCASE("the one that lacks it first") {
     for (int i = 0; i < 4 && trio.block(3).state != pb::BLOCK_SEALED; ++i) (void)trio.Seal(3);
