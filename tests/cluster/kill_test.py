@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from harness import BIN, MODE, Cluster, check, main, wait_until
+from harness import BIN, MODE, Cluster, check, main, random_bytes, wait_until
 from load import Uploaders, check_nothing_lost, killed_by_signal
 
 OPTIONS = argparse.ArgumentParser()
@@ -61,11 +61,12 @@ class Killer:
             self.starter.join()
 
 
-def chaos(seconds, seed=None):
+def chaos(seconds, seed=None, copies=1):
     """Returns what happened, for the report."""
     seed = seed if seed is not None else random.randrange(1 << 30)
     print(f'seed {seed}')
-    with Cluster(dataservers=2, disks=2, gateways=2) as cluster:
+    machines = max(2, copies)
+    with Cluster(dataservers=machines, disks=4 // machines, gateways=2, copies=copies) as cluster:
         cluster.up()
         gateways = [p['http'] for p in cluster.processes('gateway')]
         killer = Killer(cluster, seed)
@@ -83,13 +84,45 @@ def chaos(seconds, seed=None):
                   'longest_gap_s': round(uploaders.longest_gap_s, 2), 'lost': 0}
         print(report)
         check(sum(killer.kills.values()) >= seconds - 2, f'kills happened: {killer.kills}')
-        check(uploaders.acknowledged() > 20 * seconds, f'uploads happened: {report}')
+        check(uploaders.acknowledged() > 20 * seconds / copies, f'uploads happened: {report}')
         return report
 
 
 def test_random_kills_under_load_lose_nothing():
     """A dsp, dataserver, gateway or nameserver each second."""
     chaos(ARGUMENTS.seconds, ARGUMENTS.seed)
+
+
+def test_f04_f05_kills_with_three_copies_leave_each_replica_whole():
+    """The same with three copies: what was acknowledged is read from each of its replicas."""
+    chaos(ARGUMENTS.seconds, ARGUMENTS.seed, copies=3)
+
+
+def test_two_of_three_machines_down():
+    """Uploads get 503, reads go on, and all resumes by itself; with one down, two copies do."""
+    with Cluster(dataservers=3, disks=1, copies=3) as cluster:
+        cluster.up()
+        stored = {}
+        for i in range(20):
+            body = random_bytes(3000 + i, i)
+            stored[cluster.upload(body)['id']] = body
+        machines = [(cluster.process(f'dataserver-{i}'), cluster.process(f'dsp-{i}-1'))
+                    for i in (1, 2, 3)]
+        for process in machines[0]:
+            cluster.kill(process)
+        wait_until(lambda: cluster.request('POST', '/v1/files', b'two copies')[0] == 201,
+                   'an upload with one machine down')
+        for process in machines[1]:
+            cluster.kill(process)
+        wait_until(lambda: cluster.request('POST', '/v1/files', b'one copy')[0] == 503,
+                   'uploads are refused with two machines down')
+        status, headers, _ = cluster.request('POST', '/v1/files', b'one copy')
+        check(status == 503 and 'Retry-After' in headers, f'{status} {dict(headers)}')
+        for file_id, body in stored.items():
+            check(cluster.download(file_id) == body, f'{file_id} from the one that is left')
+        cluster.up()
+        wait_until(lambda: cluster.request('POST', '/v1/files', b'three copies')[0] == 201,
+                   'uploads go on')
 
 
 def restart_dataservers(cluster, environment):

@@ -147,14 +147,17 @@ def sweep():
 
 
 def races():
-    """ThreadSanitizer: all unit tests, and kills under load; a race ends its process or test."""
+    """ThreadSanitizer: the unit tests of what has threads, and kills under load."""
     check_equal(make('MODE=tsan', 'binaries', 'out/tsan/unit').returncode, 0, 'build of MODE=tsan')
     reports = os.path.join(TOP, 'out', 'tsan', 'race')
     for old in glob.glob(reports + '.*'):
         os.remove(old)
-    environment = dict(os.environ, MODE='tsan', TSAN_OPTIONS=f'log_path={reports}')
-    unit = run(f'{TOP}/out/tsan/unit', '-tce=*sweep*,*bit_flip*,*1,000,000*', timeout=3000,
-               wanted=None, env=environment)
+    environment = dict(os.environ, MODE='tsan', TSAN_OPTIONS=f'log_path={reports} '
+                       f'suppressions={TOP}/tests/tsan.supp')
+    threaded = ('rpc', 'loop', 'worker', 'gateway', 'async', 'sdk', 'leveldb', 'log_', 'acceptor',
+                'admin', 'posix_device', 'supervisor')
+    unit = run(f'{TOP}/out/tsan/unit', '-tc=' + ','.join(f'{name}*' for name in threaded),
+               timeout=3000, wanted=None, env=environment)
     kill = run(os.path.join(TOP, 'tests', 'cluster', 'kill_test.py'), '--seconds', 30,
                'test_random_kills_under_load_lose_nothing', env=environment, timeout=600,
                wanted=None)
