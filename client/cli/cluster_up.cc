@@ -108,6 +108,7 @@ bool Starter::StartAll(const std::string& lock_path) {
   if (!lock.ok()) return Fail("cannot lock " + lock_path + ": " + why);
   if (!LoadOrCreate() || !CheckSettings()) {
     (void)unlink((ConfigPath() + ".trial").c_str());  // it may not be there
+    // Nor this one; should it stay all the same, an empty file is in the way of nothing.
     if (!FileExists(state_.Path("options.json"))) (void)unlink(lock_path.c_str());
     return false;
   }
