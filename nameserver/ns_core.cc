@@ -52,8 +52,6 @@ void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   pb::LogRecord record;
   record.mutable_new_epoch()->set_epoch(epoch);
   Log(std::move(record), outbox);
-  peers_.set_peers_version(epoch << 24);  // another nameserver's numbers mean other lists
-  RefreshPeers();
   if (!forced || state_.settings.rebuilding()) return;
   pb::LogRecord settings;
   *settings.mutable_settings() = state_.settings;
@@ -105,7 +103,6 @@ void NsCore::OnTick(Now now, NsOutbox* outbox) {
   fault_pauses_.Forget(now.mono_ms);
   CheckRebuilt(now, outbox);
   LeaveSets(outbox);
-  RefreshPeers();
   std::erase_if(late_until_ms_, [&](const auto& late) { return late.second <= now.mono_ms; });
   for (auto& [dsp_id, work] : work_) Work(dsp_id, &work, now, outbox);
 }

@@ -182,7 +182,6 @@ class NsCore {
   void TakeChanges(uint32_t dsp_id, const pb::HeartbeatRequest& message, Now now, NsOutbox* outbox);
   void OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox);
   void FinishReport(uint32_t dsp_id, NsOutbox* outbox);
-  void RefreshPeers();
 
   // ns_blocks.cc: what becomes of blocks
   void LearnBlock(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox);
@@ -266,8 +265,6 @@ class NsCore {
   std::set<uint64_t> divergent_;            // of them, those that stayed so when sealed again
   std::deque<Leaving> leaving_;
   std::map<uint32_t, uint64_t> late_until_ms_;  // dsps that clients avoid get no new blocks
-  bool peers_stale_ = false;
-  pb::HeartbeatReply peers_;  // the list as heartbeats carry it, and its version
   uint64_t last_call_id_ = 0;
   uint64_t synced_index_ = 0;
   uint64_t epoch_index_ = UINT64_MAX;  // of the record that began the epoch

@@ -159,7 +159,6 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   live->disk_state = message.disk_state();
   TakeSpace(dsp_id, message.space(), live);
   membership_.Heard(live, now);
-  peers_stale_ = true;
   LOG_INFO("dsp_registered", "dsp=%u address=%s machine=%s incarnation=%llu", dsp_id,
            LogText(message.address()).c_str(), LogText(message.machine()).c_str(),
            static_cast<unsigned long long>(message.incarnation()));
@@ -232,10 +231,7 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
   } else {
     DspWork& work = work_.at(message.dsp_id());
     // A loop that lives while its disk hangs is dead (FAULTS F65).
-    if (message.disk_idle_ms() <= kDiskStallMs) {
-      peers_stale_ |= live->state != DspState::kUp;
-      membership_.Heard(live, now);
-    }
+    if (message.disk_idle_ms() <= kDiskStallMs) membership_.Heard(live, now);
     const bool was_healthy = live->disk_state == pb::DISK_HEALTHY;
     live->disk_state = message.disk_state();
     live->draining = message.draining();
@@ -254,32 +250,11 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
       work.next_ask_ms = now.mono_ms + kReportPatienceMs;
       reply.set_report_again(true);
     }
-    if (std::exchange(peers_stale_, false)) RefreshPeers();  // it shall find itself there
-    reply.set_peers_version(peers_.peers_version());
-    if (message.peers_version() != peers_.peers_version()) *reply.mutable_peers() = peers_.peers();
   }
   reply.set_epoch(state_.epoch);
   reply.set_node(state_.node);
   reply.set_block_range_end(state_.id_range_end);
   Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
-}
-
-// What dsps know of each other. A few dozen bytes each: cheap to make, and sent when it changed.
-void NsCore::RefreshPeers() {
-  pb::HeartbeatReply peers;
-  for (const auto& [dsp_id, live] : membership_.dsps()) {
-    pb::Peer& peer = *peers.add_peers();
-    peer.set_dsp_id(dsp_id);
-    peer.set_address(state_.dsps.at(dsp_id).address());
-    peer.set_incarnation(state_.dsps.at(dsp_id).incarnation());
-    peer.set_state(live.state == DspState::kUp        ? "up"
-                   : live.state == DspState::kSuspect ? "suspect"
-                                                      : "down");
-  }
-  peers.set_peers_version(peers_.peers_version());
-  if (peers.SerializeAsString() == peers_.SerializeAsString()) return;
-  peers.set_peers_version(peers_.peers_version() + 1);
-  peers_ = std::move(peers);
 }
 
 // The sequence counts the messages that carried changes; the last one may be repeated.

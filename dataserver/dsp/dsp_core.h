@@ -212,6 +212,14 @@ class DspCore {
 
   // dsp_seal.cc
   void OnSealBlock(const RpcRequest& request, DspOutbox* out);
+  struct SealJob {
+    PendingJob job;
+    std::vector<IoStep> steps;
+    IoStep remember;  // for LevelDB, the last of them
+  };
+  void IssueScan(PendingJob::Kind kind, const Block& block, DspOutbox* out);
+  SealJob FooterJob(const Block& block, Footer&& footer, FileHandle file, uint64_t offset) const;
+  static BlockHeader HeaderOf(const Block& block, uint64_t life);
   void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
   Footer FooterOf(const Block& block, const ScanResult& scan, uint32_t needles_min) const;
   void WriteFooter(Block* block, uint32_t needles_min, DspOutbox* out);

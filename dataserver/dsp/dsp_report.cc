@@ -148,6 +148,7 @@ void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   message.set_files_deleted(deleted);
   message.set_files_lost(lost);
   message.set_blocks(static_cast<uint32_t>(blocks_.size()));
+  message.set_needles_corrupt(stats_.needles_corrupt);
   // A number stays with its blocks until it is answered: a repeated one says the same or more.
   for (uint64_t block_id : link->telling) link->changed.insert(block_id);
   link->telling.assign(link->changed.begin(), link->changed.end());

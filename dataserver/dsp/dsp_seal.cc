@@ -34,14 +34,18 @@ void DspCore::OnSealBlock(const RpcRequest& request, DspOutbox* out) {
       if (replica.dsp_id() != superblock_.dsp_id) block->merging->others.push_back(replica);
     }
   }
+  IssueScan(PendingJob::Kind::kSealScan, *block, out);
+}
+
+void DspCore::IssueScan(PendingJob::Kind kind, const Block& block, DspOutbox* out) {
   std::vector<IoStep> steps(1);
   steps[0] = {.op = IoStep::Op::kScan};
-  steps[0].scan_target = {.file = block->file,
-                          .block_id = block->id,
-                          .life = block->life,
+  steps[0].scan_target = {.file = block.file,
+                          .block_id = block.id,
+                          .life = block.life,
                           .limit = superblock_.block_bytes};
-  (void)Issue({.kind = PendingJob::Kind::kSealScan, .block_id = block->id}, IoLane::kBackground,
-              std::move(steps), out);  // found again by its kind and block
+  (void)Issue({.kind = kind, .block_id = block.id}, IoLane::kBackground, std::move(steps),
+              out);  // found again by its kind and block
 }
 
 void DspCore::OnSealScanned(Block* block, JobDone&& done, DspOutbox* out) {
@@ -83,30 +87,45 @@ Footer DspCore::FooterOf(const Block& block, const ScanResult& scan, uint32_t ne
 
 // Behind the needles where they lie: this replica has all that any has.
 void DspCore::WriteFooter(Block* block, uint32_t needles_min, DspOutbox* out) {
-  PendingJob job{.kind = PendingJob::Kind::kSealWrite, .block_id = block->id};
-  Footer footer = FooterOf(*block, *block->scan, needles_min);
   // Behind all that was ever committed: what reads damaged today stays where it is.
-  const uint64_t footer_offset = PageCeil(std::max(footer.data_end, block->end));
+  const uint64_t offset = PageCeil(std::max(block->scan->end, block->end));
+  SealJob seal =
+      FooterJob(*block, FooterOf(*block, *block->scan, needles_min), block->file, offset);
+  seal.job.kind = PendingJob::Kind::kSealWrite;
+  seal.steps.push_back(std::move(seal.remember));
+  (void)Issue(std::move(seal.job), IoLane::kBackground, std::move(seal.steps), out);  // by its kind
+}
+
+// What both ways of sealing do with a footer: written, the rest of the file given back, synced; and
+// what LevelDB is to remember once the file has its name.
+DspCore::SealJob DspCore::FooterJob(const Block& block, Footer&& footer, FileHandle file,
+                                    uint64_t offset) const {
   const std::string encoded = EncodeFooter(footer);
-  std::vector<IoStep> steps(4);
-  steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = footer_offset};
-  steps[0].owned.push_back(Buffer::CopyOf(AsBytes(encoded)));
+  const uint64_t file_bytes = offset + encoded.size();
+  SealJob seal;
+  seal.job.block_id = block.id;
   // Written before the rest is given back: in the other order the space could be gone.
-  const uint64_t file_bytes = footer_offset + encoded.size();
-  steps[1] = {.op = IoStep::Op::kTruncate, .file = block->file, .size = file_bytes};
-  steps[2] = {.op = IoStep::Op::kSync, .file = block->file};
-  steps[3] = {.op = IoStep::Op::kKvWrite};
-  const BlockHeader header{.block_id = block->id,
-                           .opening_epoch = block->opening_epoch,
-                           .life = block->life,
-                           .set_version = block->set_version,
-                           .set_dsp_ids = block->set_dsp_ids};
-  steps[3].changes.push_back(FastStartEntry(header, file_bytes, encoded));
-  job.offsets = std::move(footer.offsets);
-  job.data_end = footer.data_end;
-  job.lost = footer.lost;
-  job.digest = footer.digest;
-  (void)Issue(std::move(job), IoLane::kBackground, std::move(steps), out);  // found by its kind
+  seal.steps.resize(3);
+  seal.steps[0] = {.op = IoStep::Op::kWrite, .file = file, .offset = offset};
+  seal.steps[0].owned.push_back(Buffer::CopyOf(AsBytes(encoded)));
+  seal.steps[1] = {.op = IoStep::Op::kTruncate, .file = file, .size = file_bytes};
+  seal.steps[2] = {.op = IoStep::Op::kSync, .file = file};
+  seal.remember = {.op = IoStep::Op::kKvWrite};
+  seal.remember.changes.push_back(
+      FastStartEntry(HeaderOf(block, footer.life), file_bytes, encoded));
+  seal.job.offsets = std::move(footer.offsets);
+  seal.job.data_end = footer.data_end;
+  seal.job.lost = footer.lost;
+  seal.job.digest = footer.digest;
+  return seal;
+}
+
+BlockHeader DspCore::HeaderOf(const Block& block, uint64_t life) {
+  return {.block_id = block.id,
+          .opening_epoch = block.opening_epoch,
+          .life = life,
+          .set_version = block.set_version,
+          .set_dsp_ids = block.set_dsp_ids};
 }
 
 void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {

@@ -15,7 +15,6 @@
 #include "common/log.h"
 #include "common/needle.h"
 #include "dataserver/dsp/dsp_core.h"
-#include "dataserver/dsp/fast_start.h"
 
 namespace hayloft {
 
@@ -46,14 +45,7 @@ void DspCore::OnNeedleList(const RpcRequest& request, DspOutbox* out) {
   if (block->state == pb::BLOCK_OPEN) return refuse(Err::kInvalid);  // it may still grow
   if (!block->scan) {
     if (!block->sealing && !std::exchange(block->list_scanning, true)) {
-      std::vector<IoStep> steps(1);
-      steps[0] = {.op = IoStep::Op::kScan};
-      steps[0].scan_target = {.file = block->file,
-                              .block_id = block->id,
-                              .life = block->life,
-                              .limit = superblock_.block_bytes};
-      (void)Issue({.kind = PendingJob::Kind::kListScan, .block_id = block->id}, IoLane::kBackground,
-                  std::move(steps), out);  // found again by its kind
+      IssueScan(PendingJob::Kind::kListScan, *block, out);
     }
     return refuse(Err::kBusy);
   }
@@ -188,16 +180,12 @@ void DspCore::BeginLife(Block* block, DspOutbox* out) {
   Union& merging = *block->merging;
   merging.life = random_->Next64();
   merging.temporary = BlockFileName(block->id) + std::string(kTemporarySuffix);
-  const BlockHeader header{.block_id = block->id,
-                           .opening_epoch = block->opening_epoch,
-                           .life = merging.life,
-                           .set_version = block->set_version,
-                           .set_dsp_ids = block->set_dsp_ids};
   std::vector<IoStep> steps(3);
   steps[0] = {.op = IoStep::Op::kCreate, .name = merging.temporary};
   steps[1] = {.op = IoStep::Op::kAllocate, .size = superblock_.block_bytes};
   steps[2] = {.op = IoStep::Op::kWrite};
-  steps[2].owned.push_back(Buffer::CopyOf(AsBytes(EncodeBlockHeader(header))));
+  steps[2].owned.push_back(
+      Buffer::CopyOf(AsBytes(EncodeBlockHeader(HeaderOf(*block, merging.life)))));
   (void)Issue({.kind = PendingJob::Kind::kLifeStep, .block_id = block->id}, IoLane::kBackground,
               std::move(steps), out);  // found again by its kind and block
 }
@@ -276,30 +264,13 @@ void DspCore::EndLife(Block* block, DspOutbox* out) {
   merging.written.end = merging.end;
   Footer footer = FooterOf(*block, merging.written, merging.needles);
   footer.life = merging.life;
-  const uint64_t footer_offset = PageCeil(merging.end);
-  const std::string encoded = EncodeFooter(footer);
-  const uint64_t file_bytes = footer_offset + encoded.size();
-  const std::string name = BlockFileName(block->id);
-  std::vector<IoStep> steps(6);
-  steps[0] = {.op = IoStep::Op::kWrite, .file = merging.file, .offset = footer_offset};
-  steps[0].owned.push_back(Buffer::CopyOf(AsBytes(encoded)));
-  steps[1] = {.op = IoStep::Op::kTruncate, .file = merging.file, .size = file_bytes};
-  steps[2] = {.op = IoStep::Op::kSync, .file = merging.file};
-  steps[3] = {.op = IoStep::Op::kRename, .name = merging.temporary, .target = name};
-  steps[4] = {.op = IoStep::Op::kSyncDir};
-  steps[5] = {.op = IoStep::Op::kKvWrite};
-  const BlockHeader header{.block_id = block->id,
-                           .opening_epoch = block->opening_epoch,
-                           .life = merging.life,
-                           .set_version = block->set_version,
-                           .set_dsp_ids = block->set_dsp_ids};
-  steps[5].changes.push_back(FastStartEntry(header, file_bytes, encoded));
-  PendingJob job{.kind = PendingJob::Kind::kLifeEnd, .block_id = block->id};
-  job.offsets = std::move(footer.offsets);
-  job.data_end = footer.data_end;
-  job.lost = footer.lost;
-  job.digest = footer.digest;
-  (void)Issue(std::move(job), IoLane::kBackground, std::move(steps), out);  // found by its kind
+  SealJob seal = FooterJob(*block, std::move(footer), merging.file, PageCeil(merging.end));
+  seal.job.kind = PendingJob::Kind::kLifeEnd;
+  seal.steps.push_back(
+      {.op = IoStep::Op::kRename, .name = merging.temporary, .target = BlockFileName(block->id)});
+  seal.steps.push_back({.op = IoStep::Op::kSyncDir});
+  seal.steps.push_back(std::move(seal.remember));
+  (void)Issue(std::move(seal.job), IoLane::kBackground, std::move(seal.steps), out);  // by its kind
 }
 
 // The new file has the name. Reads that are under way finish on the old one.

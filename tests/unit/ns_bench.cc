@@ -217,7 +217,6 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   request.set_report_sequence(dsp->report_sequence);
   pb::HeartbeatReply reply;
   request.set_needles_corrupt(dsp->needles_corrupt);
-  request.set_peers_version(dsp->peers_version);
   if (AskLossy(MessageType::kHeartbeat, request, &reply) != Err::kOk) return;
   if (reply.register_again()) {
     dsp->dsp_id = 0;
@@ -226,10 +225,6 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   dsp->block_range_end = std::max(dsp->block_range_end, reply.block_range_end());
   dsp->promised_epoch = std::max(dsp->promised_epoch, reply.epoch());
   dsp->report_wanted |= reply.report_again();
-  if (reply.peers_version() == dsp->peers_version) return;
-  dsp->peers_version = reply.peers_version();
-  dsp->peers.clear();
-  for (const pb::Peer& peer : reply.peers()) dsp->peers[peer.dsp_id()] = peer;
 }
 
 // All dsps that are told to create a block are told the same, and no id is used for a second one.

@@ -45,8 +45,6 @@ struct FakeDsp {
   uint64_t report_id = 0;
   bool report_wanted = false;
   std::vector<uint64_t> changed;
-  uint64_t peers_version = 0;
-  std::map<uint32_t, pb::Peer> peers;
   std::map<uint64_t, pb::BlockSet> told_sets;
   std::vector<RpcCall> commands;  // all that it ever got
 };
