@@ -74,10 +74,13 @@ def test_f49_killed_all_at_once_and_started_in_any_order():
             wait_until(lambda: not any(alive(p['pid']) for p in cluster.processes()), 'all dead')
             started = []
             for role in order:
+                log = next(word.removeprefix('--log-file=') for word in commands[role]
+                           if word.startswith('--log-file='))
+                before = os.path.getsize(log)
                 started.append(subprocess.Popen(commands[role], stdin=subprocess.DEVNULL,
                                                 stdout=subprocess.DEVNULL,
                                                 stderr=subprocess.DEVNULL))
-                time.sleep(0.3)  # lets it find the others missing; what is awaited comes below
+                wait_until(lambda: os.path.getsize(log) > before, f'{role} runs, in {order}')
             try:
                 wait_until(lambda: can_write(cluster), f'a write succeeds: {order}')
                 check_files(cluster, files, deleted)

@@ -36,6 +36,7 @@ class DspHarness {
     options.cluster_id = kCluster;
     options.pool_files = pool_files;
     options.read_only = read_only;
+    options.nameservers = nameservers;
     options.delete_log_rewrite_bytes = delete_log_rewrite_bytes;
     core_ = std::make_unique<DspCore>(options, &random_);
     jobs_.clear();
@@ -213,6 +214,7 @@ class DspHarness {
   Now now{.mono_ms = 1000, .wall_ms = 1'700'000'000'000};
   uint64_t epoch = 7;
   uint32_t pool_files = 0;
+  std::vector<std::string> nameservers{};
   uint64_t delete_log_rewrite_bytes = 64 << 10;
   static constexpr Id16 kCluster = {1, 2, 3};
 

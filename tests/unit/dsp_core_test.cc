@@ -384,6 +384,38 @@ TEST_CASE("dsp_core: the pool is filled while nothing is uploaded") {
   CHECK(dsp.core().Stats().pool_files == 2);
 }
 
+TEST_CASE("dsp_core: F19: heartbeats tell how many reads found damage") {
+  DspHarness dsp(3);
+  dsp.nameservers = {"nameserver"};
+  REQUIRE(dsp.Start() == Err::kOk);
+  REQUIRE(dsp.Create(5) == Err::kOk);
+  const FileAddress address = *dsp.Append(5, Photo(500));
+  const uint64_t offset = dsp.core().blocks().at(5).Find(0).offset + 300;  // in its data
+  const std::string name = BlockFileName(5);
+  std::string byte = dsp.device().FileImage(name).substr(offset, 1);
+  byte[0] = static_cast<char>(byte[0] ^ 1);
+  dsp.device().SetBytes(name, offset, AsBytes(byte));
+  REQUIRE(dsp.Read(address).err() == Err::kCorrupt);
+  pb::RegisterReply registered;
+  registered.set_dsp_id(3);
+  registered.set_epoch(dsp.epoch);
+  registered.set_node(std::string(16, 'n'));
+  std::optional<uint64_t> told;
+  for (int i = 0; i < 50 && !told; ++i) {
+    for (const RpcCall& call : dsp.TakeCalls()) {
+      pb::HeartbeatRequest heartbeat;
+      if (call.type == MessageType::kRegister) {
+        dsp.AnswerCall(call.call_id, Err::kOk, registered.SerializeAsString());
+      } else if (call.type == MessageType::kHeartbeat && heartbeat.ParseFromString(call.message)) {
+        told = heartbeat.needles_corrupt();
+      }
+    }
+    dsp.now.mono_ms += 100;
+    dsp.Tick();
+  }
+  CHECK(told == 1);
+}
+
 // Sealing with that page read as zeros would have entered its needles as lost for ever.
 TEST_CASE("dsp_core: F19: a block with a page that cannot be read now is not sealed") {
   DspHarness dsp = Started();
