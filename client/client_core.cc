@@ -108,7 +108,7 @@ void ClientCore::OnTick(Now now, ClientOutbox* outbox) {
     Op* op = FindOp(timers_.begin()->second);
     ASSERT(op != nullptr);
     if (op->deadline_ms <= now.mono_ms) {
-      if (!AnswerSpare(op, outbox)) Fail(op, op->last_err, outbox);
+      if (!AnswerSpare(op, /*doubtful=*/true, outbox)) Fail(op, op->last_err, outbox);
       continue;
     }
     SetTimer(op, op->deadline_ms);

@@ -30,10 +30,10 @@
 #include "client/grant_cache.h"
 #include "client/location_cache.h"
 #include "client/replica_chooser.h"
-#include "client/unreachable_peers.h"
 #include "common/core_io.h"
 #include "common/ports.h"
 #include "common/proto/hayloft.pb.h"
+#include "common/unreachable_peers.h"
 
 namespace hayloft {
 
@@ -97,10 +97,10 @@ class ClientCore {
   void AskNext(Op* op, Now now, ClientOutbox* outbox);
   void AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox);
   void Hedge(Op* op, Now now, ClientOutbox* outbox);
-  bool AnswerSpare(Op* op, ClientOutbox* outbox);  // false: there is none
+  bool AnswerSpare(Op* op, bool doubtful, ClientOutbox* outbox);  // false: there is none
   void RoundFailed(Op* op, Err err, Now now, ClientOutbox* outbox);
   void OnReplicaDone(const Call& call, CallDone&& done, Now now, ClientOutbox* outbox);
-  void OnReadDone(Op* op, size_t index, CallDone&& done, Now now, ClientOutbox* outbox);
+  void OnReadDone(Op* op, const Call& call, CallDone&& done, Now now, ClientOutbox* outbox);
   void OnStatDone(Op* op, size_t index, const CallDone& done);
   void OnSetDeleteDone(Op* op, size_t index, const CallDone& done);
   template <typename Reply>

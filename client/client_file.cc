@@ -12,7 +12,8 @@ namespace {
 constexpr size_t kNamedMax = 2 * kReplicasMax;  // replicas of one block, located and told of
 
 // The head names the file that was asked for, and the payload covers what was asked of it.
-Err CheckRead(const GetRequest& request, const pb::ReadReply& reply, uint64_t payload_bytes) {
+Err CheckRead(const GetRequest& request, bool head_only, const pb::ReadReply& reply,
+              uint64_t payload_bytes) {
   TRY_ASSIGN(const NeedleHead head, ParseNeedleHead(AsBytes(reply.head())));
   if (head.header.block_id != request.address.block_id) return Err::kCorrupt;
   if (head.file_id() != request.address.file_id) return Err::kCorrupt;
@@ -20,7 +21,7 @@ Err CheckRead(const GetRequest& request, const pb::ReadReply& reply, uint64_t pa
   if (reply.offset() > stored_bytes || payload_bytes > stored_bytes - reply.offset()) {
     return Err::kCorrupt;
   }
-  if (request.head_only) return Err::kOk;
+  if (head_only) return Err::kOk;
   const bool whole = reply.offset() == 0 && payload_bytes == stored_bytes;
   if (head.header.encoding != static_cast<uint8_t>(Encoding::kIdentity) || whole) {
     return whole ? Err::kOk : Err::kCorrupt;
@@ -37,6 +38,10 @@ Err CheckRead(const GetRequest& request, const pb::ReadReply& reply, uint64_t pa
 }
 
 bool AllAsked(const FileOp& file) { return file.asked + 1 == 1u << file.replicas.size(); }
+
+bool Contains(const std::vector<std::string>& list, const std::string& one) {
+  return std::find(list.begin(), list.end(), one) != list.end();
+}
 
 bool IsOdd(uint32_t counter) { return counter % 2 == 1; }
 
@@ -214,7 +219,9 @@ void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
     request.set_length(get->length);
     request.set_suffix(get->suffix);
     request.set_include_deleted(get->include_deleted);
-    request.set_head_only(get->head_only);
+    // Once there are a doubtful replica's bytes, others need only say whether the file is there.
+    request.set_head_only(get->head_only || file.spare != nullptr);
+    call.head_only = request.head_only();
     rpc.message = request.SerializeAsString();
   } else if (file.counter_known) {
     call.type = MessageType::kSetDelete;
@@ -222,6 +229,7 @@ void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
     request.set_block_id(block_id);
     request.set_file_id(file_id);
     request.set_counter(file.counter);
+    request.set_named(Contains(file.named, call.dsp) || Contains(file.deletes.needed, call.dsp));
     rpc.message = request.SerializeAsString();
   } else {
     pb::StatRequest request;
@@ -255,7 +263,7 @@ void ClientCore::OnReplicaDone(const Call& call, CallDone&& done, Now now, Clien
   ASSERT(file.awaited > 0);
   --file.awaited;
   if (call.type == MessageType::kRead) {
-    return OnReadDone(op, call.index, std::move(done), now, outbox);
+    return OnReadDone(op, call, std::move(done), now, outbox);
   }
   if (call.type == MessageType::kStat) {
     OnStatDone(op, call.index, done);
@@ -271,19 +279,23 @@ void ClientCore::OnReplicaDone(const Call& call, CallDone&& done, Now now, Clien
 
 // The first answer that is a fact is the operation's: a dsp says that there is no such file only if
 // it may be believed. A doubtful one's bytes wait for a better answer.
-void ClientCore::OnReadDone(Op* op, size_t index, CallDone&& done, Now now, ClientOutbox* outbox) {
+void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
+                            ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
   const GetRequest& request = std::get<GetRequest>(file.request);
-  const std::string& replica = file.replicas[index];
+  const std::string& replica = file.replicas[call.index];
   Err err = done.err;
   pb::ReadReply reply;
   if (err == Err::kOk && !reply.ParseFromString(done.message)) err = Err::kCorrupt;
-  if (err == Err::kOk) err = CheckRead(request, reply, done.payload.size());
+  if (err == Err::kOk) err = CheckRead(request, call.head_only, reply, done.payload.size());
   if (err == Err::kCorrupt && done.err == Err::kOk) {
     LOG_WARN("wrong_read_reply", "dsp=%s block=%llu action=ask_another", replica.c_str(),
              static_cast<unsigned long long>(file.address.block_id));
   }
-  if (err == Err::kOk) {
+  if (err == Err::kOk && call.head_only && !request.head_only) {
+    if (!reply.doubtful() && AnswerSpare(op, /*doubtful=*/false, outbox)) return;
+    err = Err::kNotServing;
+  } else if (err == Err::kOk) {
     GetDone got;
     got.op_id = op->id;
     got.head = std::move(*reply.mutable_head());
@@ -302,13 +314,14 @@ void ClientCore::OnReadDone(Op* op, size_t index, CallDone&& done, Now now, Clie
   if (!ErrMayRetry(err)) return Fail(op, err, outbox);
   op->last_err = err;
   if (!AllAsked(file)) return AskNext(op, now, outbox);
-  if (file.awaited > 0 || AnswerSpare(op, outbox)) return;
+  if (file.awaited > 0 || AnswerSpare(op, /*doubtful=*/true, outbox)) return;
   RoundFailed(op, err, now, outbox);
 }
 
-bool ClientCore::AnswerSpare(Op* op, ClientOutbox* outbox) {
+bool ClientCore::AnswerSpare(Op* op, bool doubtful, ClientOutbox* outbox) {
   FileOp* file = std::get_if<FileOp>(&op->kind);
   if (file == nullptr || file->spare == nullptr) return false;
+  file->spare->doubtful = doubtful;
   outbox->gets.push_back(std::move(*file->spare));
   Forget(op);
   return true;
@@ -321,7 +334,7 @@ void ClientCore::NoteUp(FileOp* file, size_t index, const Reply& reply) {
   DeleteRound& deletes = file->deletes;
   const auto add = [](std::vector<std::string>* list, const std::string& one) {
     if (list->size() == kNamedMax) return;
-    if (std::find(list->begin(), list->end(), one) == list->end()) list->push_back(one);
+    if (!Contains(*list, one)) list->push_back(one);
   };
   const bool told = reply.up_size() > 0;
   deletes.up_known |= told;
@@ -394,6 +407,7 @@ void ClientCore::BeginChange(Op* op, Now now, ClientOutbox* outbox) {
     return Forget(op);
   }
   file.counter_known = true;
+  file.named = file.deletes.needed;
   file.awaited = 0;
   ++op->round;
   AskReplicas(op, now, outbox);

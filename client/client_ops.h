@@ -40,6 +40,7 @@ struct FileOp {
   bool relocate = false;              // those in the cache were of no use
   bool counter_known = false;         // a delete's second step: `counter` is what it must become
   uint32_t counter = 0;
+  std::vector<std::string> named;  // whom the first step's answers counted as up
   std::unique_ptr<GetDone> spare;  // a doubtful replica's answer, if there is no better one
   StatDone stat;                   // the best of this round's answers, and each replica's
   DeleteRound deletes;             // a delete's round: what its answers name
@@ -62,7 +63,8 @@ struct ClientCall {
   MessageType type = MessageType::kPing;
   uint64_t op_id = 0;  // 0: for all who wait for a grant, or for the block's location
   uint32_t round = 0;
-  size_t index = 0;  // of the replica or nameserver that was asked
+  size_t index = 0;        // of the replica or nameserver that was asked
+  bool head_only = false;  // a read
   uint64_t block_id = 0;
   uint32_t dsp_id = 0;
   std::string dsp;       // its address; empty: a nameserver

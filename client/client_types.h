@@ -67,6 +67,8 @@ struct GetDone {
   uint64_t offset = 0;  // of the payload's first byte in the stored data
   uint32_t delete_counter = 0;
   bool block_open = false;
+  // Of a replica that may not know yet that the file was deleted, when nobody else answered.
+  bool doubtful = false;
   std::string dsp;  // who answered
 };
 

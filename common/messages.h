@@ -27,6 +27,7 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   X(kSetDelete, 0x14, kControl, 4096, 0)                              \
   /* dsp -> dsp */                                                    \
   X(kNeedleList, 0x15, kClient, 4096, 1 << 20)                        \
+  X(kDeleteState, 0x16, kControl, 64 << 10, 1 << 20)                  \
   /* nameserver -> dsp */                                             \
   X(kCreateBlock, 0x20, kControl, 64 << 10, 0)                        \
   X(kCloseBlock, 0x21, kControl, 4096, 0)                             \

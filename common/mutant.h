@@ -16,7 +16,12 @@ namespace hayloft {
   X(kAcceptOldLife, "a scan takes needles of the file's former life")                 \
   X(kDeleteNotLogged, "a delete is acknowledged before its record is synced")         \
   X(kTrustLength, "a scan believes a needle's sizes without its header CRC")          \
-  X(kStaleGrant, "an append under a closed block's old epoch is taken")
+  X(kStaleGrant, "an append under a closed block's old epoch is taken")               \
+  X(kServeBeforeMerging, "a restarted replica serves before it has merged deletes")   \
+  X(kMergeByMinimum, "merging takes the smaller delete counter")                      \
+  X(kMergedNotCounted, "who gives delete state doesn't count the asker as up")        \
+  X(kBelieveShortReplica, "a replica that is not complete says not found")            \
+  X(kBelieveDoubtful, "a replica in doubt says gone")
 
 enum class Mutant {
   kNone,

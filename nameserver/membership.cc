@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -15,7 +16,10 @@ constexpr uint64_t kStallMs = 1'000;  // ticks come every 100 ms
 DspLive* Membership::Add(uint32_t dsp_id, const std::string& machine, Now now) {
   const auto [at, added] = dsps_.try_emplace(dsp_id);
   at->second.machine = machine;
-  if (added) at->second.heard_ms = now.mono_ms;
+  if (added) {
+    at->second.heard_ms = now.mono_ms;
+    ++changes_;
+  }
   return &at->second;
 }
 
@@ -29,7 +33,14 @@ const DspLive* Membership::Find(uint32_t dsp_id) const {
   return found == dsps_.end() ? nullptr : &found->second;
 }
 
+pb::PeerState Membership::PeerStateOf(const DspLive& dsp) {
+  if (dsp.state == DspState::kDown) return pb::PEER_DOWN;
+  return dsp.counted && dsp.disk_state == pb::DISK_HEALTHY ? pb::PEER_UP : pb::PEER_SUSPECT;
+}
+
 void Membership::Heard(DspLive* dsp, Now now) {
+  if (!dsp->counted || dsp->state == DspState::kDown) ++changes_;
+  dsp->counted = true;
   dsp->heard_ms = now.mono_ms;
   dsp->state = DspState::kUp;
   dsp->suspicion_acted_on = false;
@@ -69,10 +80,12 @@ std::vector<uint32_t> Membership::OnTick(Now now) {
     if (stalled && dsp.state != DspState::kDown) dsp.heard_ms = now.mono_ms;
     const uint64_t silent_ms = now.mono_ms - dsp.heard_ms;
     if (silent_ms <= options_.suspect_after_ms || dsp.given_up) continue;
+    if (std::exchange(dsp.counted, false)) ++changes_;
     const DspState state =
         silent_ms >= options_.down_after_ms ? DspState::kDown : DspState::kSuspect;
     if (state == dsp.state) continue;
     dsp.state = state;
+    ++changes_;
     LOG_WARN(state == DspState::kDown ? "dsp_down" : "dsp_suspect", "dsp=%u silent_ms=%llu", dsp_id,
              static_cast<unsigned long long>(silent_ms));
   }

@@ -29,6 +29,9 @@ struct DspLive {
   uint64_t heard_ms = 0;
   bool suspicion_acted_on = false;
   bool given_up = false;  // by an operator: down until it is heard
+  // Deletes wait for it: it may serve, as it has not been silent for suspect_after. Unlike `state`
+  // this holds for a dsp that a nameserver which just started has not heard yet.
+  bool counted = true;
   // From here on as its last registration and heartbeat said; zero before.
   bool registered = false;  // with this nameserver, in this life of it
   uint64_t incarnation = 0;
@@ -71,7 +74,14 @@ class Membership {
   void GiveUp(DspLive* dsp) {
     dsp->state = DspState::kDown;
     dsp->given_up = true;
+    dsp->counted = false;
+    ++changes_;
   }
+  // What dsps are told of it.
+  static pb::PeerState PeerStateOf(const DspLive& dsp);
+  // Counts whatever changes the answer to that, for some dsp.
+  uint64_t changes() const { return changes_; }
+  void NoteChange() { ++changes_; }
   // The dsps whose open blocks are to be closed now.
   std::vector<uint32_t> OnTick(Now now);
   // So many at once that the fault is likelier that of whoever complains.
@@ -84,6 +94,7 @@ class Membership {
   MembershipOptions options_;
   std::map<uint32_t, DspLive> dsps_;
   uint64_t last_tick_ms_ = 0;
+  uint64_t changes_ = 0;
 };
 
 }  // namespace hayloft

@@ -75,10 +75,21 @@ void NsCore::LearnBlock(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* ou
   }
   if (state_.settings.rebuilding() && !info.dropped()) TakeLaterSet(dsp_id, info, outbox);
   known = state_.blocks.Find(block_id);
+  OweSet(dsp_id, *known, info.set_version());
   if (MemberIndex(MembersOf(*known), dsp_id) < 0) return LearnOfStranger(dsp_id, info);
   work_[dsp_id].outside.erase(block_id);
   if (info.dropped()) return MarkAbsent(dsp_id, block_id, outbox);
   LearnKnownBlock(dsp_id, *known, info, outbox);
+}
+
+// Until it has reported the block with this version of its set, or a later one.
+void NsCore::OweSet(uint32_t dsp_id, const BlockRecord& record, uint32_t told_version) {
+  std::set<uint64_t>& owed = work_[dsp_id].sets_owed;
+  if (record.set_version > std::max(told_version, 1u)) {
+    owed.insert(record.block_id);
+  } else {
+    owed.erase(record.block_id);
+  }
 }
 
 // An open block of several members that this log does not know was not granted, or by a nameserver
@@ -121,9 +132,12 @@ void NsCore::TakeLaterSet(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* 
   } else {
     return;
   }
-  next.set_version = std::max(info.set_version(), next.set_version);
+  // Whoever got another number changes the set; so all are told.
+  const bool renumbered = info.set_version() == next.set_version;
+  next.set_version = std::max(info.set_version(), next.set_version) + (renumbered ? 1 : 0);
   next.set = state_.blocks.Intern(members);
   LogBlockRecord(next, outbox);
+  for (const uint32_t member : members) OweSet(member, next, 0);
   AskOthers(dsp_id, members);
   Advance(info.block_id(), outbox);
 }

@@ -145,7 +145,10 @@ bool NsCore::OrderBlock(uint32_t primary, const std::set<uint32_t>& without, Now
   request.set_block_id(block_id);
   request.set_opening_epoch(state_.epoch);
   request.set_set_version(1);
-  for (const uint32_t dsp_id : dsp_ids) request.add_set_dsp_ids(dsp_id);
+  for (const uint32_t dsp_id : dsp_ids) {
+    request.add_set_dsp_ids(dsp_id);
+    request.add_set_addresses(state_.dsps.at(dsp_id).address());
+  }
   request.set_life(random_->Next64());
   Creation& creation = creations_[block_id];
   creation.dsp_ids = dsp_ids;
@@ -291,6 +294,7 @@ std::string NsCore::SealRequest(const BlockRecord& record) const {
   }
   // Nobody else will bring what these lack.
   request.set_without_all(record.set_version > 1 || record.absent != 0);
+  request.set_again(unequal_.contains(record.block_id));
   return request.SerializeAsString();
 }
 

@@ -16,7 +16,8 @@ NsCore::NsCore(const NsOptions& options, NsState state, Random* random)
       state_(std::move(state)),
       membership_({options.suspect_after_ms, options.down_after_ms}),
       share_(2 * options.open_blocks_per_dsp * std::max(state_.settings.copies(), 1u)),
-      random_(random) {
+      random_(random),
+      peers_version_base_(random->Next64() | 1) {
   ASSERT(random_ != nullptr);
   ASSERT(state_.node.size() == 16);
 }

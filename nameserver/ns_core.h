@@ -103,6 +103,7 @@ class NsCore {
     bool reported = false;                 // all blocks, since its registration
     std::set<uint64_t> unreadable_blocks;  // as reported: they exist, and nothing is known of them
     std::set<uint64_t> outside;            // blocks that it holds and whose sets it is not in
+    std::set<uint64_t> sets_owed;          // blocks whose sets are later than it has reported
     bool report_wanted = false;            // again
     uint64_t next_ask_ms = 0;              // for a report
     uint64_t next_doubt_ms = 0;            // doubt asks for a report no earlier
@@ -137,7 +138,6 @@ class NsCore {
     uint32_t dsp_id = 0;
     std::vector<uint64_t> block_ids;
     size_t next = 0;
-    std::set<uint32_t> sharers;
     pb::DeclareGoneReply reply;
     RpcRequest request;  // answered at the end; its message is empty
   };
@@ -172,6 +172,9 @@ class NsCore {
   void OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox);
   Err JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const;
   uint32_t FindDisk(std::string_view disk_id) const;  // 0: not known
+  uint64_t PeersVersion() const;
+  void FillPeers(uint32_t dsp_id, pb::HeartbeatReply* reply) const;
+  void FillSets(uint32_t dsp_id, pb::HeartbeatReply* reply);
   bool Speaks(uint32_t dsp_id, std::string_view disk_id, uint64_t incarnation) const;
   uint32_t NumberFor(uint32_t had);
   void Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox);
@@ -189,6 +192,7 @@ class NsCore {
   void AskOthers(uint32_t dsp_id, const std::vector<uint32_t>& members);
   void TakeLaterSet(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox);
   void LearnOfStranger(uint32_t dsp_id, const pb::BlockInfo& info);
+  void OweSet(uint32_t dsp_id, const BlockRecord& record, uint32_t told_version);
   void LearnKnownBlock(uint32_t dsp_id, const BlockRecord& record, const pb::BlockInfo& info,
                        NsOutbox* outbox);
   void TakeDigest(uint32_t dsp_id, const pb::BlockInfo& info, BlockRecord* next);
@@ -265,6 +269,8 @@ class NsCore {
   std::set<uint64_t> divergent_;            // of them, those that stayed so when sealed again
   std::deque<Leaving> leaving_;
   std::map<uint32_t, uint64_t> late_until_ms_;  // dsps that clients avoid get no new blocks
+  const uint64_t
+      peers_version_base_;  // so that no other start of a nameserver has the same versions
   uint64_t last_call_id_ = 0;
   uint64_t synced_index_ = 0;
   uint64_t epoch_index_ = UINT64_MAX;  // of the record that began the epoch

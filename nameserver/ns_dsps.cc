@@ -19,6 +19,7 @@ constexpr uint64_t kFullPercent = 95;  // of an older dsp, which does not say
 constexpr uint64_t kNearlyFullPercent = 85;
 constexpr uint64_t kNearlyFullOverPercent = 83;  // lower, so that one crossing warns once
 constexpr uint64_t kReportPatienceMs = 2'000;    // between asking for a report and asking again
+constexpr int kSetsTold = 1'000;                 // with one heartbeat
 
 bool WellFormed(const pb::RegisterRequest& message) {
   for (const std::string* label :
@@ -134,6 +135,7 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   const bool changed =
       known == state_.dsps.end() || known->second.SerializeAsString() != dsp.SerializeAsString();
   if (changed) Log(std::move(record), outbox);
+  if (changed) membership_.NoteChange();
   // An address belongs to one process: whoever had it before is gone (two disks swapped).
   for (const auto& [other_id, other] : state_.dsps) {
     if (other_id == dsp_id || other.address() != message.address()) continue;
@@ -156,6 +158,7 @@ void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now,
   work.register_again = false;
   live->registered = true;
   live->incarnation = message.incarnation();
+  if (live->disk_state != message.disk_state()) membership_.NoteChange();
   live->disk_state = message.disk_state();
   TakeSpace(dsp_id, message.space(), live);
   membership_.Heard(live, now);
@@ -230,9 +233,14 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
     reply.set_register_again(true);
   } else {
     DspWork& work = work_.at(message.dsp_id());
-    // A loop that lives while its disk hangs is dead (FAULTS F65).
-    if (message.disk_idle_ms() <= kDiskStallMs) membership_.Heard(live, now);
+    // A loop that lives while its disk hangs is dead (FAULTS F65). And a nameserver that has lost
+    // its store knows nothing yet of dsps that may still serve by what the one before it said.
+    const bool moves = message.disk_idle_ms() <= kDiskStallMs;
+    const bool settled = now.mono_ms - started_ms_ > options_.suspect_after_ms;
+    reply.set_not_counted(!moves || (state_.settings.rebuilding() && !settled));
+    if (moves) membership_.Heard(live, now);
     const bool was_healthy = live->disk_state == pb::DISK_HEALTHY;
+    if (live->disk_state != message.disk_state()) membership_.NoteChange();
     live->disk_state = message.disk_state();
     live->draining = message.draining();
     TakeSpace(message.dsp_id(), message.space(), live);
@@ -250,6 +258,9 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
       work.next_ask_ms = now.mono_ms + kReportPatienceMs;
       reply.set_report_again(true);
     }
+    reply.set_peers_version(PeersVersion());
+    if (message.peers_version() != PeersVersion()) FillPeers(message.dsp_id(), &reply);
+    FillSets(message.dsp_id(), &reply);
   }
   reply.set_epoch(state_.epoch);
   reply.set_node(state_.node);
@@ -313,20 +324,51 @@ void NsCore::OnBlockReport(const RpcRequest& request, Now now, NsOutbox* outbox)
     return Reply(request, Err::kInvalid, "", outbox);
   }
   ++work.next_part;
-  pb::BlockReportReply reply;
   for (const pb::BlockInfo& info : message.blocks()) {
     work.report_blocks.push_back(info.block_id());
     LearnBlock(dsp_id, info, outbox);
-    const BlockRecord* known = state_.blocks.Find(info.block_id());
-    if (known == nullptr || known->opening_epoch != info.opening_epoch()) continue;
-    if (known->set_version <= std::max(info.set_version(), 1u)) continue;
-    pb::BlockSet& set = *reply.add_sets();
-    set.set_block_id(info.block_id());
-    set.set_set_version(known->set_version);
-    for (const uint32_t member : MembersOf(*known)) set.add_set_dsp_ids(member);
   }
   if (message.last()) FinishReport(dsp_id, outbox);
-  Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+  Reply(request, Err::kOk, "", outbox);
+}
+
+// --- What dsps are told of each other ---
+
+// Names what FillPeers would say, to any dsp.
+uint64_t NsCore::PeersVersion() const {
+  return peers_version_base_ + membership_.changes() + state_.blocks.set_count();
+}
+
+// Who shares blocks with it, and who of them may serve: deletes wait for those.
+void NsCore::FillPeers(uint32_t dsp_id, pb::HeartbeatReply* reply) const {
+  std::set<uint32_t> peers;
+  for (uint32_t set = 0; set < state_.blocks.set_count(); ++set) {
+    const std::vector<uint32_t>& members = state_.blocks.SetMembers(set);
+    if (std::find(members.begin(), members.end(), dsp_id) == members.end()) continue;
+    peers.insert(members.begin(), members.end());
+  }
+  peers.erase(dsp_id);
+  for (const uint32_t peer_id : peers) {
+    pb::Peer& peer = *reply->add_peers();
+    peer.set_dsp_id(peer_id);
+    const DspLive* live = membership_.Find(peer_id);  // none: known from a set only
+    peer.set_state(live == nullptr ? pb::PEER_SUSPECT : Membership::PeerStateOf(*live));
+    if (live != nullptr) peer.set_address(state_.dsps.at(peer_id).address());
+  }
+}
+
+// Repeated with each heartbeat until the dsp reports the block with that version.
+void NsCore::FillSets(uint32_t dsp_id, pb::HeartbeatReply* reply) {
+  const std::set<uint64_t>& owed = work_.at(dsp_id).sets_owed;
+  for (const uint64_t block_id : owed) {
+    if (reply->sets_size() == kSetsTold) break;
+    const BlockRecord& record = *state_.blocks.Find(block_id);
+    pb::BlockSet& set = *reply->add_sets();
+    set.set_block_id(block_id);
+    set.set_set_version(record.set_version);
+    for (const uint32_t member : MembersOf(record)) set.add_set_dsp_ids(member);
+  }
+  reply->set_more_sets(owed.size() > kSetsTold);
 }
 
 // A block of this dsp that was neither reported nor told of just now is not there.

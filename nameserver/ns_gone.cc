@@ -31,7 +31,7 @@ void NsCore::OnDeclareGone(RpcRequest&& request, NsOutbox* outbox) {
   Leaving leaving;
   leaving.dsp_id = message.dsp_id();
   DspLive* live = membership_.Find(leaving.dsp_id);
-  if (live != nullptr && live->registered && live->state == DspState::kUp) {
+  if (live != nullptr && (live->state == DspState::kUp || live->counted)) {
     return Reply(request, Err::kInvalid, leaving.reply.SerializeAsString(), outbox);
   }
   uint64_t last_copies = 0;
@@ -67,8 +67,6 @@ void NsCore::LeaveSets(NsOutbox* outbox) {
       ++left;
       continue;
     }
-    // The others must know: deletes count who is in the set. Their next reports are answered so.
-    for (const uint32_t dsp_id : leaving.sharers) work_[dsp_id].report_wanted = true;
     Reply(leaving.request, Err::kOk, leaving.reply.SerializeAsString(), outbox);
     leaving_.pop_front();
   }
@@ -85,7 +83,6 @@ void NsCore::LeaveSet(uint64_t block_id, Leaving* leaving, NsOutbox* outbox) {
     return MarkAbsent(leaving->dsp_id, block_id, outbox);
   }
   std::erase(members, leaving->dsp_id);
-  leaving->sharers.insert(members.begin(), members.end());
   DspWork& work = work_[leaving->dsp_id];
   work.open_blocks.erase(block_id);
   work.doubted.erase(block_id);
@@ -96,6 +93,8 @@ void NsCore::LeaveSet(uint64_t block_id, Leaving* leaving, NsOutbox* outbox) {
   }
   next.set = state_.blocks.Intern(members);
   ++next.set_version;
+  for (const uint32_t member : members) OweSet(member, next, 0);  // deletes count who is in the set
+  OweSet(leaving->dsp_id, next, 0);
   leaving->reply.set_blocks(leaving->reply.blocks() + 1);
   if (next.state == pb::BLOCK_OPEN) {
     ++next.block_epoch;

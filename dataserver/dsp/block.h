@@ -57,8 +57,8 @@ struct Replication {
   bool doubted = false;                // its uploads were sent to another block
 };
 
-// The seal of a block with several replicas: what others have of it, and the new life of the file
-// in which all of it comes together when this replica lacks some.
+// The seal, also a repeated one, of a block with several replicas: what others have of it, and the
+// new life of the file in which all of it comes together when this replica lacks some.
 struct Union {
   struct Row {
     ScannedNeedle needle;
@@ -69,7 +69,8 @@ struct Union {
   bool list_complete = true;                      // the last of these
   uint32_t needles = 0;                           // the greatest count of any
   uint32_t divergent = 0;
-  std::vector<Row> rows;  // the union, in order of sequences
+  bool without_all = false;  // a member of the set is missing
+  std::vector<Row> rows;     // the union, in order of sequences
   // The new life.
   std::string temporary;
   FileHandle file;
@@ -91,11 +92,14 @@ struct Block {
   std::vector<FileHandle> old_files;  // of a former life, until the reads under way have ended
   uint64_t end = kFirstNeedleOffset;
   uint32_t lost = 0;
-  bool doubtful =
-      false;  // a page could not be read: what is not found here may be here all the same
+  bool unread_pages = false;  // what is not found here may be here all the same
   uint32_t deleted = 0;
   uint32_t set_version = 0;
   std::vector<uint32_t> set_dsp_ids;
+  bool outside = false;  // the nameserver's set is without this dsp: nothing of it is served
+  uint64_t merged_in =
+      0;  // the doubt since which its delete state was merged; 0: not since a start
+  bool without_all = false;  // sealed while a member was missing: what it alone had may come yet
   std::unique_ptr<OpenIndex> open_index;  // until sealed
   SealedIndex sealed_index;               // from then on
   Sha256 digest{};                        // sealed
@@ -121,6 +125,7 @@ struct Block {
   std::unique_ptr<Union> merging;
   uint32_t divergent = 0;  // sequences under which another replica has another intact needle
 
+  bool shared() const { return set_dsp_ids.size() > 1; }
   uint32_t needles() const { return open_index ? open_index->size() : sealed_index.size(); }
   NeedleSpan Find(uint32_t sequence) const {
     return open_index ? open_index->Find(sequence, end) : sealed_index.Find(sequence);

@@ -212,6 +212,7 @@ std::string EncodeFooter(const Footer& footer) {
   trailer.data_end = footer.data_end;
   trailer.needles = static_cast<uint32_t>(footer.offsets.size());
   trailer.lost = footer.lost;
+  trailer.without_all = footer.without_all ? 1 : 0;
   trailer.purged = static_cast<uint32_t>(footer.purged.size());
   trailer.body_crc = Crc32c(AsBytes(body));
   trailer.body_bytes = static_cast<uint32_t>(body.size());
@@ -246,6 +247,7 @@ Result<Footer> DecodeFooter(Bytes tail, uint64_t* needed) {
   footer.block_epoch = trailer.block_epoch;
   footer.data_end = trailer.data_end;
   footer.lost = trailer.lost;
+  footer.without_all = trailer.without_all != 0;
   CopyOut(trailer.digest, &footer.digest);
   TRY(DecodeFooterBody(body, trailer.needles, &footer));
   if (footer.purged.size() != trailer.purged) return Err::kCorrupt;

@@ -147,7 +147,8 @@ struct FooterTrailer {
   le32 body_crc;         //  60  crc32c of offsets and bitmap
   uint8_t digest[32];    //  64  of all that is neither purged nor lost, see NeedleDigestRow
   le32 body_bytes;       //  96
-  uint8_t reserved[28];  // 100
+  uint8_t without_all;   // 100  1: a member of the set was missing
+  uint8_t reserved[27];  // 101
 };
 static_assert(sizeof(FooterTrailer) == 128 && alignof(FooterTrailer) == 1);
 static_assert(offsetof(FooterTrailer, digest) == 64);
@@ -161,6 +162,7 @@ struct Footer {
   std::vector<uint32_t> offsets;  // in units of kNeedleAlign, one a sequence
   std::vector<uint32_t> purged;   // sequences, ascending
   uint32_t lost = 0;
+  bool without_all = false;
   Sha256 digest{};
 };
 std::string EncodeFooter(const Footer& footer);

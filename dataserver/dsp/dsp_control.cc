@@ -53,6 +53,12 @@ void DspCore::OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out) 
   if (creating_.contains(message.block_id())) return refuse(Err::kBusy);
   if (pool_.empty() && UsableBytes() < superblock_.block_bytes) return refuse(Err::kFull);
 
+  for (int i = 0; i < std::min(message.set_dsp_ids_size(), message.set_addresses_size()); ++i) {
+    pb::Replica member;
+    member.set_dsp_id(message.set_dsp_ids(i));
+    member.set_address(message.set_addresses(i));
+    if (member.dsp_id() != superblock_.dsp_id) peers_.CountAsUp(member, now.mono_ms);
+  }
   PendingJob job{.kind = PendingJob::Kind::kCreate, .block_id = message.block_id()};
   job.token = request.token;
   job.header = {.block_id = message.block_id(),
@@ -99,6 +105,7 @@ void DspCore::OnCreateDone(PendingJob&& job, JobDone&& done, Now, DspOutbox* out
   block.set_version = job.header.set_version;
   block.set_dsp_ids = job.header.set_dsp_ids;
   block.open_index = std::make_unique<OpenIndex>();
+  block.merged_in = in_doubt_ ? 0 : doubts_;  // nothing of it was ever deleted
   Changed(block);
   ReplyInfo(job.token, MessageType::kCreateBlock, block, out);
 }

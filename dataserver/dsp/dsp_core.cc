@@ -21,7 +21,7 @@ DspCore::DspCore(DspOptions options, Random* random)
 }
 
 void DspCore::OnRequest(RpcRequest&& request, Now now, DspOutbox* out) {
-  now_mono_ms_ = now.mono_ms;
+  NoteTime(now);
   switch (request.type) {
     case MessageType::kAppend:
       return OnAppend(std::move(request), now, out);
@@ -34,7 +34,9 @@ void DspCore::OnRequest(RpcRequest&& request, Now now, DspOutbox* out) {
     case MessageType::kStat:
       return OnStat(request, out);
     case MessageType::kSetDelete:
-      return OnSetDelete(request, out);
+      return OnSetDelete(request, now, out);
+    case MessageType::kDeleteState:
+      return OnDeleteState(request, now, out);
     case MessageType::kCreateBlock:
       return OnCreateBlock(request, now, out);
     case MessageType::kCloseBlock:
@@ -49,7 +51,7 @@ void DspCore::OnRequest(RpcRequest&& request, Now now, DspOutbox* out) {
 }
 
 void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
-  now_mono_ms_ = now.mono_ms;
+  NoteTime(now);
   auto node = jobs_.extract(done.id);
   ASSERT(!node.empty());
   PendingJob& job = node.mapped();
@@ -106,20 +108,22 @@ void DspCore::CloseAll(DspOutbox* out) {
 }
 
 void DspCore::OnTick(const DiskStatus& disk, Now now, DspOutbox* out) {
-  now_mono_ms_ = now.mono_ms;
+  NoteTime(now);
   disk_ = disk;
   FillPool(out);
   DropScans();
   for (NameserverLink& link : links_) TickLink(&link, now, out);
+  ContinueMerges(now, out);
 }
 
 void DspCore::OnCallDone(CallDone&& done, Now now, DspOutbox* out) {
-  now_mono_ms_ = now.mono_ms;
-  if (const auto call = replica_calls_.extract(done.call_id); !call.empty()) {
-    return OnReplicaAnswer(call.mapped(), done.err, now, out);
-  }
-  if (const auto call = union_calls_.extract(done.call_id); !call.empty()) {
-    Block* block = FindBlock(call.mapped());
+  NoteTime(now);
+  if (const auto node = peer_calls_.extract(done.call_id); !node.empty()) {
+    const PeerCall& call = node.mapped();
+    unreachable_.OnCallDone(call.address, {call.sent_ms, now.mono_ms, done.err});
+    if (call.kind == PeerCall::Kind::kCommit) return OnReplicaAnswer(call, done.err, now, out);
+    if (call.kind == PeerCall::Kind::kMerge) return OnMergeAnswer(call, done, now, out);
+    Block* block = FindBlock(call.block_id);
     ASSERT(block != nullptr && block->merging != nullptr);
     if (block->merging->rows.empty()) return OnList(block, std::move(done), out);
     return OnFetched(block, std::move(done), out);
@@ -217,16 +221,24 @@ uint64_t DspCore::Issue(PendingJob pending, IoLane lane, std::vector<IoStep> ste
   return id;
 }
 
-uint64_t DspCore::Call(const std::string& address, MessageType type, std::string message,
-                       uint32_t timeout_ms, DspOutbox* out) {
+uint64_t DspCore::Call(const Callee& callee, std::string message, DspOutbox* out) {
   out->calls.emplace_back();
   RpcCall& call = out->calls.back();
   call.call_id = next_call_id_++;
-  call.address = address;
-  call.type = type;
-  call.timeout_ms = timeout_ms;
+  call.address = callee.address;
+  call.type = callee.type;
+  call.timeout_ms = callee.timeout_ms;
   call.message = std::move(message);
   return call.call_id;
+}
+
+uint64_t DspCore::CallPeer(PeerCall call, const Callee& callee, std::string message,
+                           DspOutbox* out) {
+  call.address = callee.address;
+  call.sent_ms = now_mono_ms_;
+  const uint64_t id = Call(callee, std::move(message), out);
+  peer_calls_.emplace(id, std::move(call));
+  return id;
 }
 
 Block* DspCore::FindBlock(uint64_t block_id) {
@@ -253,6 +265,7 @@ DspStats DspCore::Stats() const {
       stats.index_sealed_bytes += block.sealed_index.memory_bytes();
     }
     stats.index_sealed_bytes += sizeof(Block);
+    stats.blocks_not_serving += block.outside || (block.shared() && !Serves(block)) ? 1 : 0;
     stats.files_deleted += block.deleted;
     stats.files_lost += block.lost;
   }

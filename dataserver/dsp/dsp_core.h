@@ -8,6 +8,7 @@
 // Threads: one. Ownership: borrows random; device and kv only during Start.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -15,10 +16,12 @@
 
 #include "common/core_io.h"
 #include "common/ports.h"
+#include "common/unreachable_peers.h"
 #include "dataserver/dsp/block.h"
 #include "dataserver/dsp/delete_log.h"
 #include "dataserver/dsp/io_job.h"
 #include "dataserver/dsp/needle_read.h"
+#include "dataserver/dsp/peer_view.h"
 #include "dataserver/dsp/superblock.h"
 
 namespace hayloft {
@@ -65,6 +68,8 @@ struct DspStats {
   uint64_t deletes = 0, delete_log_bytes = 0, delete_log_damaged = 0;
   uint64_t append_queue_bytes = 0;
   uint64_t blocks_unreadable = 0;  // files at start-up that could not be used
+  uint64_t blocks_not_serving =
+      0;  // with several replicas: not merged yet, in doubt, or outside their sets
 };
 
 // Small facts of the disk that the shell refreshes before each tick.
@@ -131,6 +136,7 @@ class DspCore {
     std::vector<uint32_t> offsets{};  // kSealWrite
     uint64_t data_end = 0;            // kSealWrite
     uint32_t lost = 0;                // kSealWrite
+    bool without_all = false;         // kSealWrite
     Sha256 digest{};                  // kSealWrite
     uint64_t number = 0;              // kPool
     Err err = Err::kOk;               // kDeletesBack: of the commit that failed
@@ -150,6 +156,8 @@ class DspCore {
     uint32_t dsp_id = 0;
     uint64_t register_call = 0;  // 0: none under way; so for the others
     uint64_t heartbeat_call = 0;
+    uint64_t heartbeat_sent_ms = 0;
+    bool heartbeat_after_report = false;  // it was sent when all blocks had been reported
     uint64_t report_call = 0;
     uint64_t refused_since_ms = 0;  // 0: not refused
     uint64_t next_call_ms = 0;      // of a registration or heartbeat
@@ -157,9 +165,21 @@ class DspCore {
     std::set<uint64_t> changed;     // blocks to be told
     std::vector<uint64_t> telling;  // by the heartbeat under way
     bool reporting = false;         // a full report is under way, or wanted
+    bool reported = false;          // all blocks, since its registration
     uint64_t report_id = 0;
     uint32_t report_part = 0;
     uint64_t report_next_block = 0;
+  };
+
+  // What a call to another dsp was for.
+  struct PeerCall {
+    enum class Kind : uint8_t { kCommit, kUnion, kMerge };
+    Kind kind = Kind::kCommit;
+    uint64_t block_id = 0;  // kCommit, kUnion: the block that is being sealed
+    uint64_t commit = 0;    // kCommit
+    uint32_t dsp_id = 0;    // kCommit, kMerge
+    std::string address{};
+    uint64_t sent_ms = 0;
   };
 
   // recovery.cc
@@ -198,14 +218,9 @@ class DspCore {
   void AnswerCommit(Block* block, Err err, DspOutbox* out);
 
   // dsp_replicate.cc
-  struct ReplicaCall {  // a commit on its way to a secondary
-    uint64_t block_id = 0;
-    uint64_t commit = 0;
-    uint32_t dsp_id = 0;
-  };
   Err CheckReplicas(const pb::AppendRequest& message, Block* block) const;
   std::vector<Buffer> SendCommit(Block* block, std::vector<Buffer> parts, DspOutbox* out);
-  void OnReplicaAnswer(const ReplicaCall& call, Err err, Now now, DspOutbox* out);
+  void OnReplicaAnswer(const PeerCall& call, Err err, Now now, DspOutbox* out);
   void OnReplicaAppend(RpcRequest&& request, Now now, DspOutbox* out);
   Result<std::vector<CommittingAppend>> TakeCommit(const pb::ReplicaAppendRequest& message,
                                                    Bytes pages, const Block& block) const;
@@ -238,23 +253,64 @@ class DspCore {
   void OnLifeStep(Block* block, const JobDone& done, DspOutbox* out);
   void EndLife(Block* block, DspOutbox* out);
   void OnLifeEnd(PendingJob&& job, Err err, DspOutbox* out);
+  void EndUnion(Block* block, DspOutbox* out);
   void AbandonUnion(Block* block, Err err, DspOutbox* out);
   void DropScan(Block* block);
   void DropScans();
 
+  // dsp_merge.cc
+  struct Merging {         // of one block
+    uint8_t told = 0;      // bit i: member i of the set has told all that it knows
+    uint8_t answered = 0;  // ... or at least what it still has
+    bool served = false;   // by one that serves the block
+  };
+  struct Merge {  // what is asked of one peer
+    std::deque<uint64_t> queue;
+    std::vector<uint64_t> asked;  // by the request under way, or in its next pages
+    uint64_t call = 0;            // 0: none is
+    uint32_t next_block = 0;
+    uint32_t next_sequence = 0;
+    uint64_t retry_ms = 0;
+  };
+  struct DeleteRange {
+    uint64_t block_id = 0;
+    uint32_t index = 0;
+    uint32_t first_sequence = 0;
+  };
+  bool Serves(const Block& block) const;
+  bool Gives(const Block& block) const;
+  bool FillUp(const Block& block, google::protobuf::RepeatedPtrField<pb::Replica>* up) const;
+  void NoteTime(Now now);
+  void OnCountedHeartbeat(const pb::HeartbeatReply& message, uint64_t sent_ms, bool reported);
+  void AdoptSet(const pb::BlockSet& set);
+  void BeginMerges();
+  void BeginMerge(const Block& block);
+  void ContinueMerges(Now now, DspOutbox* out);
+  void AskForDeletes(uint32_t dsp_id, Merge* merge, Now now, DspOutbox* out);
+  void OnMergeAnswer(const PeerCall& call, const CallDone& done, Now now, DspOutbox* out);
+  bool TakeDeletes(const Merge& merge, const pb::DeleteStateReply& reply, Bytes payload);
+  void TakeSource(uint32_t dsp_id, uint64_t block_id, pb::DeleteSource source, Merge* merge);
+  void JudgeMerge(uint64_t block_id);
+  void OnMergesSynced(Err err);
+  void OnDeleteState(const RpcRequest& request, Now now, DspOutbox* out);
+  bool AppendRows(const DeleteRange& range, size_t* left, uint32_t* next, std::string* rows) const;
+  pb::DeleteSource SourceOf(uint64_t block_id) const;
+
   // dsp_read.cc
   void OnRead(const RpcRequest& request, Now now, DspOutbox* out);
   void OnStat(const RpcRequest& request, DspOutbox* out);
-  void OnSetDelete(const RpcRequest& request, DspOutbox* out);
+  void OnSetDelete(const RpcRequest& request, Now now, DspOutbox* out);
   Err PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const;
   void StartRead(ReadJob job, DspOutbox* out);
   void EndRead(const ReadDone& done, DspOutbox* out);
+  bool ReadAgain(const ReadDone& done, DspOutbox* out);
   void UseFile(Block* block);
   void EvictFiles(DspOutbox* out);
-  void QueueDelete(const ReadJob& job, Now now, DspOutbox* out);
+  void QueueDelete(WaitingDelete&& waiting, Now now, DspOutbox* out);
   void StartDeleteCommit(Now now, DspOutbox* out);
   void TakeBackDeletes(Err err, DspOutbox* out);
   void OnDeletesDone(Err err, Now now, DspOutbox* out);
+  void AnswerDelete(const WaitingDelete& waiting, DspOutbox* out);
   void ApplyDelete(const DeleteChange& change);
 
   // dsp_control.cc
@@ -289,8 +345,13 @@ class DspCore {
   void Reply(const ReplyToken& token, MessageType type, Err err, DspOutbox* out);
   void ReplyInfo(const ReplyToken& token, MessageType type, const Block& block, DspOutbox* out);
   uint64_t Issue(PendingJob pending, IoLane lane, std::vector<IoStep> steps, DspOutbox* out);
-  uint64_t Call(const std::string& address, MessageType type, std::string message,
-                uint32_t timeout_ms, DspOutbox* out);
+  struct Callee {
+    std::string address;
+    MessageType type = MessageType::kPing;
+    uint32_t timeout_ms = 0;
+  };
+  uint64_t Call(const Callee& callee, std::string message, DspOutbox* out);
+  uint64_t CallPeer(PeerCall call, const Callee& callee, std::string message, DspOutbox* out);
   Block* FindBlock(uint64_t block_id);
   bool Writable() const { return superblock_.disk_state == DiskState::kHealthy && !read_only_; }
 
@@ -315,6 +376,7 @@ class DspCore {
   DeleteLog delete_log_;
   std::vector<WaitingDelete> waiting_deletes_;
   std::vector<WaitingDelete> committing_deletes_;
+  std::vector<DeleteChange> committing_changes_;
   bool delete_job_ = false;               // a commit or a rewrite of the log is under way
   uint64_t delete_rewrite_after_ms_ = 0;  // not before: the disk was full
 
@@ -322,9 +384,21 @@ class DspCore {
   uint64_t next_job_id_ = 1;
   std::vector<NameserverLink> links_;
   uint64_t next_call_id_ = 1;
-  std::map<uint64_t, ReplicaCall> replica_calls_;
-  std::map<uint64_t, uint64_t> union_calls_;  // call -> the block that is being sealed
-  std::set<uint64_t> scanned_blocks_;         // that keep what a scan found
+  std::map<uint64_t, PeerCall> peer_calls_;
+  UnreachablePeers unreachable_;
+
+  PeerView peers_;
+  bool in_doubt_ = true;     // no heartbeat was answered for too long, or none since the start
+  uint64_t doubts_ = 1;      // counts them
+  bool sets_known_ = false;  // the nameserver has said which sets are other than those on the disk
+  std::map<uint64_t, Merging> unmerged_;      // blocks that are not served yet
+  std::map<uint32_t, Merge> merges_;          // by peer
+  uint64_t merged_view_ = 0;                  // the version of peers_ that merges were judged by
+  std::vector<DeleteChange> merged_changes_;  // taken from others, to be synced
+  std::vector<uint64_t> merged_blocks_;       // to be served then
+  std::vector<uint64_t> committing_merged_;   // by the commit of deletes under way
+  uint64_t committing_doubt_ = 0;
+  std::set<uint64_t> scanned_blocks_;  // that keep what a scan found
   uint64_t now_mono_ms_ = 0;
   DspStats stats_;  // the counters; Stats() adds what is derived
 };

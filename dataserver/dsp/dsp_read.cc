@@ -14,10 +14,14 @@ Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   // block's file is gone. Only a nameserver knows that a block does not exist.
   if (found == blocks_.end()) return Err::kNotServing;
   const Block& block = found->second;
+  if (!Gives(block)) return Err::kNotServing;
+  job->serves = Serves(block);
   if (file_id.sequence() >= block.needles()) {
-    // Until it is sealed, another replica may have what this one lost at its end.
-    if (block.state == pb::BLOCK_CLOSED && block.set_dsp_ids.size() > 1) return Err::kNotServing;
-    return block.doubtful ? Err::kLost : Err::kNotFound;
+    // Until it is sealed with all its members, another replica may have what this one lacks.
+    const bool complete = block.state != pb::BLOCK_CLOSED && !block.without_all;
+    const bool believed = job->serves && (complete || !block.shared());
+    if (!believed && !IsMutant(Mutant::kBelieveShortReplica)) return Err::kNotServing;
+    return block.unread_pages ? Err::kLost : Err::kNotFound;
   }
   job->span = block.Find(file_id.sequence());
   if (!job->span.present()) return Err::kLost;
@@ -50,7 +54,8 @@ void DspCore::EndRead(const ReadDone& done, DspOutbox* out) {
     for (const FileHandle old : std::exchange(block->old_files, {})) out->closes.push_back(old);
   }
   if (!done.opened.valid()) return;
-  if (block->file.valid()) {  // another read was faster
+  // Another read was faster, or a seal has replaced the file.
+  if (block->file.valid() || block->life != done.job.life) {
     out->closes.push_back(done.opened);
     return;
   }
@@ -74,7 +79,7 @@ void DspCore::EvictFiles(DspOutbox* out) {
     Block* block = FindBlock(oldest->second);
     ASSERT(block != nullptr);
     ASSERT(block->file.valid());
-    if (block->reads > 0) {
+    if (block->reads > 0 || block->sealing) {
       ++oldest;
       continue;
     }
@@ -104,6 +109,8 @@ void DspCore::OnRead(const RpcRequest& request, Now now, DspOutbox* out) {
   if (job.delete_counter % 2 == 1 && !message.include_deleted()) {
     const bool in_trash = now.wall_ms < job.delete_changed_ms + options_.trash_ms;
     job.delete_err = in_trash ? Err::kGone : Err::kNotFound;
+    // It may have been undeleted since.
+    if (!job.serves && !IsMutant(Mutant::kBelieveDoubtful)) job.delete_err = Err::kNotServing;
   }
   StartRead(std::move(job), out);
 }
@@ -121,55 +128,84 @@ void DspCore::OnStat(const RpcRequest& request, DspOutbox* out) {
   StartRead(std::move(job), out);
 }
 
-void DspCore::OnSetDelete(const RpcRequest& request, DspOutbox* out) {
+// Whoever asks has seen the needle under this file id at some replica. So nothing is read here, and
+// a replica whose needle is damaged or missing keeps the value like all others.
+void DspCore::OnSetDelete(const RpcRequest& request, Now now, DspOutbox* out) {
+  const auto refuse = [&](Err err) { Reply(request.token, request.type, err, out); };
   pb::SetDeleteRequest message;
-  ReadJob job;
   if (!message.ParseFromString(request.message) || message.counter() == 0) {
-    return Reply(request.token, request.type, Err::kInvalid, out);
+    return refuse(Err::kInvalid);
   }
-  if (!Writable()) return Reply(request.token, request.type, Err::kReadOnly, out);
-  const Err err = PlanRead(message.block_id(), FileId{message.file_id()}, &job);
-  if (err != Err::kOk) return Reply(request.token, request.type, err, out);
-  job.purpose = ReadJob::Purpose::kSetDelete;
-  job.token = request.token;
-  job.set_counter = message.counter();
+  if (!Writable()) return refuse(Err::kReadOnly);
+  const uint32_t sequence = FileId{message.file_id()}.sequence();
+  if (sequence >= kNeedlesPerBlockMax) return refuse(Err::kNotFound);
+  const Block* block = FindBlock(message.block_id());
+  if (block == nullptr) {
+    const bool unread = unreadable_blocks_.contains(message.block_id());
+    if (!unread && !message.named()) return refuse(Err::kNotServing);
+  } else {
+    if (block->outside) return refuse(Err::kNotServing);
+    if (!block->shared() && sequence >= block->needles()) return refuse(Err::kNotFound);
+  }
+  QueueDelete({.token = request.token,
+               .change = {.block_id = message.block_id(),
+                          .entry = {.sequence = sequence,
+                                    .counter = message.counter(),
+                                    .changed_ms = now.wall_ms}}},
+              now, out);
+}
+
+// It was planned by the offsets of a life that has ended, and opened the file of the next one.
+bool DspCore::ReadAgain(const ReadDone& done, DspOutbox* out) {
+  const Block& block = blocks_.at(done.job.block_id);
+  if (done.err != Err::kCorrupt || block.life == done.job.life) return false;
+  PROBE("read_planned_for_a_former_life");
+  ReadJob job = done.job;
+  job.span = block.Find(job.file_id.sequence());
+  if (!job.span.present()) return false;
+  job.file = block.file;
+  job.life = block.life;
   StartRead(std::move(job), out);
+  return true;
 }
 
 void DspCore::OnReadDone(ReadDone&& done, Now now, DspOutbox* out) {
-  now_mono_ms_ = now.mono_ms;
+  NoteTime(now);
   EndRead(done, out);
+  if (ReadAgain(done, out)) return;
   if (done.err == Err::kCorrupt || done.err == Err::kIo) {
     ++stats_.needles_corrupt;
     LOG_WARN("needle_unreadable", "block=%llu sequence=%u offset_bytes=%llu err=%s",
              static_cast<unsigned long long>(done.job.block_id), done.job.file_id.sequence(),
              static_cast<unsigned long long>(done.job.span.offset), ErrName(done.err).data());
   }
-  if (done.err != Err::kOk) {
-    ++stats_.reads_failed;
-  } else if (done.job.purpose == ReadJob::Purpose::kSetDelete) {
-    return QueueDelete(done.job, now, out);
-  } else {
-    ++stats_.reads;
+  ++(done.err == Err::kOk ? stats_.reads : stats_.reads_failed);
+  const Block& block = blocks_.at(done.job.block_id);
+  // Under one sequence another replica may hold the needle that was asked for.
+  const bool unsure = block.divergent > 0 && done.err == Err::kNotFound;
+  if (unsure) done.reply.err = Err::kNotServing;
+  if (done.err == Err::kOk && done.job.purpose == ReadJob::Purpose::kStat && block.shared()) {
+    pb::StatReply up;  // to be read as part of what the message holds already
+    const bool known = FillUp(block, up.mutable_up());
+    up.set_serving(known && done.job.serves && Serves(block));
+    up.set_set_size(static_cast<uint32_t>(block.set_dsp_ids.size()));
+    done.reply.message += up.SerializeAsString();
   }
   out->replies.push_back(std::move(done.reply));
 }
 
 // An undelete (an even value) is refused once the trash time has passed: space may be taken back.
-void DspCore::QueueDelete(const ReadJob& job, Now now, DspOutbox* out) {
-  const DeleteEntry have = deletes_.Find(job.block_id, job.file_id.sequence());
-  const bool revives = have.deleted() && job.set_counter % 2 == 0 && job.set_counter > have.counter;
+void DspCore::QueueDelete(WaitingDelete&& waiting, Now now, DspOutbox* out) {
+  const DeleteEntry& wanted = waiting.change.entry;
+  const DeleteEntry have = deletes_.Find(waiting.change.block_id, wanted.sequence);
+  const bool revives = have.deleted() && wanted.counter % 2 == 0 && wanted.counter > have.counter;
   if (revives && now.wall_ms >= have.changed_ms + options_.trash_ms) {
-    return Reply(job.token, MessageType::kSetDelete, Err::kGone, out);
+    return Reply(waiting.token, MessageType::kSetDelete, Err::kGone, out);
   }
   if (waiting_deletes_.size() >= kRpcInFlightMax) {
-    return Reply(job.token, MessageType::kSetDelete, Err::kBusy, out);
+    return Reply(waiting.token, MessageType::kSetDelete, Err::kBusy, out);
   }
-  waiting_deletes_.push_back({.token = job.token,
-                              .change = {.block_id = job.block_id,
-                                         .entry = {.sequence = job.file_id.sequence(),
-                                                   .counter = job.set_counter,
-                                                   .changed_ms = now.wall_ms}}});
+  waiting_deletes_.push_back(std::move(waiting));
   if (!delete_job_) StartDeleteCommit(now, out);
 }
 
@@ -181,8 +217,10 @@ void DspCore::StartDeleteCommit(Now now, DspOutbox* out) {
     for (const WaitingDelete& waiting : std::exchange(waiting_deletes_, {})) {
       Reply(waiting.token, MessageType::kSetDelete, Err::kReadOnly, out);
     }
+    merged_changes_.clear();
+    merged_blocks_.clear();
   }
-  if (waiting_deletes_.empty()) return;
+  if (waiting_deletes_.empty() && merged_blocks_.empty() && merged_changes_.empty()) return;
   if (now.mono_ms >= delete_rewrite_after_ms_ &&
       delete_log_.NeedsRewrite(deletes_, options_.delete_log_rewrite_bytes)) {
     delete_job_ = true;
@@ -191,16 +229,19 @@ void DspCore::StartDeleteCommit(Now now, DspOutbox* out) {
     return;
   }
   committing_deletes_ = std::exchange(waiting_deletes_, {});
-  std::vector<DeleteChange> changes;
+  committing_merged_ = std::exchange(merged_blocks_, {});
+  committing_doubt_ = doubts_;
+  committing_changes_ = std::exchange(merged_changes_, {});
   for (const WaitingDelete& waiting : committing_deletes_) {
-    const DeleteEntry& wanted = waiting.change.entry;
-    const DeleteEntry have = deletes_.Find(waiting.change.block_id, wanted.sequence);
-    if (have.counter < wanted.counter) changes.push_back(waiting.change);
+    committing_changes_.push_back(waiting.change);
   }
-  if (changes.empty()) return OnDeletesDone(Err::kOk, now, out);
+  std::erase_if(committing_changes_, [this](const DeleteChange& change) {
+    return deletes_.Find(change.block_id, change.entry.sequence).counter >= change.entry.counter;
+  });
+  if (committing_changes_.empty()) return OnDeletesDone(Err::kOk, now, out);
   delete_job_ = true;
   (void)Issue({.kind = PendingJob::Kind::kDeletes}, IoLane::kCommit,
-              delete_log_.AppendSteps(changes), out);  // one at a time
+              delete_log_.AppendSteps(committing_changes_), out);  // one at a time
   if (IsMutant(Mutant::kDeleteNotLogged)) out->jobs.back().steps.clear();
 }
 
@@ -215,28 +256,40 @@ void DspCore::TakeBackDeletes(Err err, DspOutbox* out) {
 
 void DspCore::OnDeletesDone(Err err, Now now, DspOutbox* out) {
   delete_job_ = false;
-  for (const WaitingDelete& waiting : committing_deletes_) {
-    if (err != Err::kOk) {
-      Reply(waiting.token, MessageType::kSetDelete, err, out);
-      continue;
-    }
-    ApplyDelete(waiting.change);
-    pb::SetDeleteReply message;
-    message.set_counter(
-        deletes_.Find(waiting.change.block_id, waiting.change.entry.sequence).counter);
-    Reply(waiting.token, MessageType::kSetDelete, Err::kOk, out);
-    out->replies.back().message = message.SerializeAsString();
-    ++stats_.deletes;
+  for (const DeleteChange& change : std::exchange(committing_changes_, {})) {
+    if (err == Err::kOk) ApplyDelete(change);
   }
-  committing_deletes_.clear();
+  OnMergesSynced(err);
+  for (const WaitingDelete& waiting : std::exchange(committing_deletes_, {})) {
+    if (err == Err::kOk) {
+      AnswerDelete(waiting, out);
+    } else {
+      Reply(waiting.token, MessageType::kSetDelete, err, out);
+    }
+  }
   StartDeleteCommit(now, out);
+}
+
+// With who counts as up at this moment: whoever merged before has it, or is named here.
+void DspCore::AnswerDelete(const WaitingDelete& waiting, DspOutbox* out) {
+  const uint64_t block_id = waiting.change.block_id;
+  pb::SetDeleteReply message;
+  message.set_counter(deletes_.Find(block_id, waiting.change.entry.sequence).counter);
+  if (const Block* block = FindBlock(block_id); block != nullptr && block->shared()) {
+    const bool known = FillUp(*block, message.mutable_up());
+    message.set_serving(known && Serves(*block));
+    message.set_set_size(static_cast<uint32_t>(block->set_dsp_ids.size()));
+  }
+  Reply(waiting.token, MessageType::kSetDelete, Err::kOk, out);
+  out->replies.back().message = message.SerializeAsString();
+  ++stats_.deletes;
 }
 
 void DspCore::ApplyDelete(const DeleteChange& change) {
   const bool was = deletes_.Find(change.block_id, change.entry.sequence).deleted();
   if (!deletes_.Raise(change)) return;
   Block* block = FindBlock(change.block_id);
-  ASSERT(block != nullptr);
+  if (block == nullptr) return;  // its file can't be read, or is lost
   if (change.entry.deleted() && !was) ++block->deleted;
   if (!change.entry.deleted() && was) --block->deleted;
 }

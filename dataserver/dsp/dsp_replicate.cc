@@ -98,18 +98,21 @@ std::vector<Buffer> DspCore::SendCommit(Block* block, std::vector<Buffer> parts,
   replication.synced = replication.doubted = false;
   for (const Secondary& secondary : replication.secondaries) {
     message.set_incarnation(secondary.incarnation);
-    const uint64_t id = Call(secondary.address, MessageType::kReplicaAppend,
-                             message.SerializeAsString(), options_.replica_timeout_ms, out);
+    (void)CallPeer({.kind = PeerCall::Kind::kCommit,
+                    .block_id = block->id,
+                    .commit = replication.commit,
+                    .dsp_id = secondary.dsp_id},
+                   {secondary.address, MessageType::kReplicaAppend, options_.replica_timeout_ms},
+                   message.SerializeAsString(), out);  // its answer names what it was for
     RpcCall& call = out->calls.back();
     call.payload = pages[0].Share();
     call.payload_crc = crc;
     call.payload_crc_known = true;
-    replica_calls_[id] = {block->id, replication.commit, secondary.dsp_id};
   }
   return pages;
 }
 
-void DspCore::OnReplicaAnswer(const ReplicaCall& call, Err err, Now now, DspOutbox* out) {
+void DspCore::OnReplicaAnswer(const PeerCall& call, Err err, Now now, DspOutbox* out) {
   Block* block = FindBlock(call.block_id);
   ASSERT(block != nullptr);
   Replication& replication = *block->replication;

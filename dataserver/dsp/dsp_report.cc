@@ -88,8 +88,8 @@ void DspCore::SendRegister(NameserverLink* link, Now now, DspOutbox* out) {
   message.set_block_range_end(superblock_.block_range_end);
   message.set_dsp_id(superblock_.dsp_id);
   link->next_call_ms = now.mono_ms + kRetryMs;
-  link->register_call =
-      Call(link->address, MessageType::kRegister, message.SerializeAsString(), kCallTimeoutMs, out);
+  link->register_call = Call({link->address, MessageType::kRegister, kCallTimeoutMs},
+                             message.SerializeAsString(), out);
 }
 
 void DspCore::OnRegistered(NameserverLink* link, const CallDone& done, Now now, DspOutbox* out) {
@@ -123,6 +123,7 @@ void DspCore::OnRegistered(NameserverLink* link, const CallDone& done, Now now, 
   link->report_sequence = 0;
   link->telling.clear();
   link->reporting = true;
+  link->reported = false;
   link->report_part = 0;
   link->next_call_ms = now.mono_ms;
   SendReportPart(link, out);
@@ -149,6 +150,8 @@ void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   message.set_files_lost(lost);
   message.set_blocks(static_cast<uint32_t>(blocks_.size()));
   message.set_needles_corrupt(stats_.needles_corrupt);
+  message.set_peers_version(peers_.version());
+  if (!unreachable_.empty()) unreachable_.Describe(now.mono_ms, message.mutable_unreachable());
   // A number stays with its blocks until it is answered: a repeated one says the same or more.
   for (uint64_t block_id : link->telling) link->changed.insert(block_id);
   link->telling.assign(link->changed.begin(), link->changed.end());
@@ -161,8 +164,10 @@ void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   }
   message.set_report_sequence(link->report_sequence + (link->telling.empty() ? 0 : 1));
   link->next_call_ms = now.mono_ms + kHeartbeatMs;
-  link->heartbeat_call = Call(link->address, MessageType::kHeartbeat, message.SerializeAsString(),
-                              kCallTimeoutMs, out);
+  link->heartbeat_sent_ms = now.mono_ms;
+  link->heartbeat_after_report = link->reported;
+  link->heartbeat_call = Call({link->address, MessageType::kHeartbeat, kCallTimeoutMs},
+                              message.SerializeAsString(), out);
 }
 
 void DspCore::OnHeartbeatDone(NameserverLink* link, const CallDone& done, Now now, DspOutbox* out) {
@@ -181,6 +186,9 @@ void DspCore::OnHeartbeatDone(NameserverLink* link, const CallDone& done, Now no
   }
   if (!link->telling.empty()) ++link->report_sequence;
   link->telling.clear();
+  if (!message.not_counted()) {
+    OnCountedHeartbeat(message, link->heartbeat_sent_ms, link->heartbeat_after_report);
+  }
   if (!link->changed.empty()) link->next_call_ms = now.mono_ms;
   if (message.report_again() && !link->reporting) {
     link->reporting = true;
@@ -211,8 +219,8 @@ void DspCore::SendReportPart(NameserverLink* link, DspOutbox* out) {
   }
   message.set_last(block == blocks_.end());
   link->report_next_block = block == blocks_.end() ? UINT64_MAX : block->first;
-  link->report_call = Call(link->address, MessageType::kBlockReport, message.SerializeAsString(),
-                           kCallTimeoutMs, out);
+  link->report_call = Call({link->address, MessageType::kBlockReport, kCallTimeoutMs},
+                           message.SerializeAsString(), out);
 }
 
 void DspCore::OnReportDone(NameserverLink* link, const CallDone& done, DspOutbox* out) {
@@ -225,6 +233,8 @@ void DspCore::OnReportDone(NameserverLink* link, const CallDone& done, DspOutbox
   ++link->report_part;
   if (link->report_next_block == UINT64_MAX) {
     link->reporting = false;
+    // The next heartbeat's answer says which sets are others than those reported.
+    if (!std::exchange(link->reported, true)) Hurry();
     return;
   }
   SendReportPart(link, out);

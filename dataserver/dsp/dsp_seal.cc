@@ -20,16 +20,18 @@ void DspCore::OnSealBlock(const RpcRequest& request, DspOutbox* out) {
   if (block == nullptr || block->opening_epoch != message.opening_epoch()) {
     return refuse(Err::kNotFound);
   }
-  if (block->state == pb::BLOCK_SEALED) {
+  const bool again = message.again() && message.replicas_size() > 1;
+  if (block->state == pb::BLOCK_SEALED && !again) {
     return ReplyInfo(request.token, request.type, *block, out);
   }
-  if (block->state != pb::BLOCK_CLOSED) return refuse(Err::kInvalid);
+  if (block->state == pb::BLOCK_OPEN) return refuse(Err::kInvalid);
   if (block->seal_waiters.size() >= kReplicasMax) return refuse(Err::kBusy);
   block->seal_waiters.push_back(request.token);
   if (block->sealing) return;
   block->sealing = true;
   if (message.replicas_size() > 1) {
     block->merging = std::make_unique<Union>();
+    block->merging->without_all = message.without_all();
     for (const pb::Replica& replica : message.replicas()) {
       if (replica.dsp_id() != superblock_.dsp_id) block->merging->others.push_back(replica);
     }
@@ -80,6 +82,7 @@ Footer DspCore::FooterOf(const Block& block, const ScanResult& scan, uint32_t ne
   footer.block_epoch = block.block_epoch;
   footer.data_end = scan.end;
   footer.lost = dense.lost;
+  footer.without_all = block.merging && block.merging->without_all;
   footer.digest = DigestOf(scan);
   footer.offsets = std::move(dense.offsets);
   return footer;
@@ -116,6 +119,7 @@ DspCore::SealJob DspCore::FooterJob(const Block& block, Footer&& footer, FileHan
   seal.job.offsets = std::move(footer.offsets);
   seal.job.data_end = footer.data_end;
   seal.job.lost = footer.lost;
+  seal.job.without_all = footer.without_all;
   seal.job.digest = footer.digest;
   return seal;
 }
@@ -143,7 +147,8 @@ void DspCore::OnSealWritten(PendingJob&& job, Err err, DspOutbox* out) {
   block->open_index.reset();
   block->end = job.data_end;
   block->lost = job.lost;
-  block->doubtful = false;
+  block->unread_pages = false;
+  block->without_all = job.without_all;
   block->digest = job.digest;
   block->state = pb::BLOCK_SEALED;
   UseFile(block);

@@ -107,9 +107,9 @@ void DspCore::AskForList(Block* block, DspOutbox* out) {
   const std::vector<ScannedNeedle>& list = merging.lists.back();
   message.set_first_sequence(list.empty() ? 0 : list.back().file_id.sequence() + 1);
   const std::string& address = merging.others[merging.lists.size() - 1].address();
-  const uint64_t id =
-      Call(address, MessageType::kNeedleList, message.SerializeAsString(), kListTimeoutMs, out);
-  union_calls_[id] = block->id;
+  (void)CallPeer({.kind = PeerCall::Kind::kUnion, .block_id = block->id},
+                 {address, MessageType::kNeedleList, kListTimeoutMs}, message.SerializeAsString(),
+                 out);  // one at a time is under way for a block
 }
 
 void DspCore::OnList(Block* block, CallDone&& done, DspOutbox* out) {
@@ -158,11 +158,29 @@ void DspCore::FormUnion(Block* block, DspOutbox* out) {
     LOG_ERROR("block_divergent", "block=%llu needles=%u action=keep_own",
               static_cast<unsigned long long>(block->id), merging.divergent);
   }
-  if (missing == 0) return WriteFooter(block, merging.needles, out);
+  const bool sealed = block->state == pb::BLOCK_SEALED;
+  const auto found = static_cast<uint32_t>(rows.size());
+  const uint32_t lost = merging.needles - std::min(merging.needles, found);
+  if (sealed && missing == 0 && lost == block->lost && block->without_all == merging.without_all &&
+      merging.needles == block->needles()) {
+    return EndUnion(block, out);  // its footer says all this already
+  }
+  if (missing == 0 && !sealed) return WriteFooter(block, merging.needles, out);
   LOG_INFO("block_united", "block=%llu own=%zu missing=%u action=write_new_life",
            static_cast<unsigned long long>(block->id), block->scan->intact.size(), missing);
   for (const auto& [sequence, row] : rows) merging.rows.push_back(row);
   BeginLife(block, out);
+}
+
+// A repeated seal that changed nothing.
+void DspCore::EndUnion(Block* block, DspOutbox* out) {
+  block->sealing = false;
+  block->divergent = block->merging->divergent;
+  block->merging.reset();
+  Changed(*block);
+  for (const ReplyToken& token : std::exchange(block->seal_waiters, {})) {
+    ReplyInfo(token, MessageType::kSealBlock, *block, out);
+  }
 }
 
 void DspCore::AbandonUnion(Block* block, Err err, DspOutbox* out) {
@@ -208,9 +226,9 @@ void DspCore::WriteNextRows(Block* block, DspOutbox* out) {
     message.set_file_id(row.needle.file_id.value);
     message.set_include_deleted(true);
     const std::string& address = merging.others[static_cast<size_t>(row.other)].address();
-    const uint64_t id =
-        Call(address, MessageType::kRead, message.SerializeAsString(), kFetchTimeoutMs, out);
-    union_calls_[id] = block->id;
+    (void)CallPeer({.kind = PeerCall::Kind::kUnion, .block_id = block->id},
+                   {address, MessageType::kRead, kFetchTimeoutMs}, message.SerializeAsString(),
+                   out);  // one at a time is under way for a block
     return;
   }
   std::vector<IoStep> steps(1);
@@ -278,10 +296,12 @@ void DspCore::OnLifeEnd(PendingJob&& job, Err err, DspOutbox* out) {
   Block* block = FindBlock(job.block_id);
   Union& merging = *block->merging;
   if (err != Err::kOk) return AbandonUnion(block, err, out);
-  if (block->reads > 0) {
-    block->old_files.push_back(block->file);
-  } else {
-    out->closes.push_back(block->file);
+  if (block->file.valid()) {
+    if (block->reads > 0) {
+      block->old_files.push_back(block->file);
+    } else {
+      out->closes.push_back(block->file);
+    }
   }
   block->file = merging.file;
   block->life = merging.life;

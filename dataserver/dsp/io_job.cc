@@ -63,10 +63,10 @@ Err Scan(const ScanTarget& target, Device* device, JobDone* done) {
 
 // A needle whose bytes are not what they were when the block was scanned fails the job: it must be
 // taken from another replica.
-Err MoveNeedles(const IoStep& step, FileHandle file, Device* device) {
+Err MoveNeedles(const IoStep& step, FileHandle from, FileHandle file, Device* device) {
   for (const NeedleMove& move : step.moves) {
     Buffer needle(move.bytes);
-    const Err err = device->Read(step.from.file, move.from, needle.mutable_bytes());
+    const Err err = device->Read(from, move.from, needle.mutable_bytes());
     if (err != Err::kOk) return Err::kCorrupt;  // a failed read says nothing of what was written
     const NeedlePlace place{.life = step.from.life, .offset = move.from};
     TRY_ASSIGN(const NeedleHead head, CheckNeedleHead(needle.bytes(), step.from.block_id, place));
@@ -79,6 +79,16 @@ Err MoveNeedles(const IoStep& step, FileHandle file, Device* device) {
     TRY(device->Write(file, move.to, parts));
   }
   return Err::kOk;
+}
+
+Err Move(const IoStep& step, FileHandle file, Device* device) {
+  if (step.from.file.valid()) return MoveNeedles(step, step.from.file, file, device);
+  // Of a sealed block that was not read lately.
+  const Result<FileHandle> from = device->Open(BlockFileName(step.from.block_id));
+  if (!from.ok()) return from.err() == Err::kBusy ? Err::kBusy : Err::kCorrupt;
+  const Err err = MoveNeedles(step, *from, file, device);
+  device->Close(*from);
+  return err;
 }
 
 Err RunStep(const IoStep& step, Device* device, Kv* kv, JobDone* done) {
@@ -111,7 +121,7 @@ Err RunStep(const IoStep& step, Device* device, Kv* kv, JobDone* done) {
       }
       return Err::kOk;
     case IoStep::Op::kMove:
-      return MoveNeedles(step, file, device);
+      return Move(step, file, device);
     case IoStep::Op::kScan:
       return Scan(step.scan_target, device, done);
   }

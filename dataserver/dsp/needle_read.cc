@@ -84,7 +84,6 @@ class NeedleReader {
 
   Err Answer(const NeedleHead& head, RpcReply* reply) {
     const std::string head_bytes(AsText(bytes_.bytes().first(head.data_offset)));
-    if (job_.purpose == ReadJob::Purpose::kSetDelete) return Err::kOk;
     if (job_.purpose == ReadJob::Purpose::kStat) {
       pb::StatReply message;
       message.set_head(head_bytes);
@@ -102,6 +101,7 @@ class NeedleReader {
     message.set_head(head_bytes);
     message.set_delete_counter(job_.delete_counter);
     message.set_block_open(job_.block_open ? 1 : 0);
+    message.set_doubtful(!job_.serves);
     reply->message = message.SerializeAsString();
     return Err::kOk;
   }
@@ -148,16 +148,7 @@ Err OpenBlock(Device* device, bool cached_only, ReadJob* job, FileHandle* opened
 }
 
 MessageType ReplyType(ReadJob::Purpose purpose) {
-  switch (purpose) {
-    case ReadJob::Purpose::kRead:
-      return MessageType::kRead;
-    case ReadJob::Purpose::kStat:
-      return MessageType::kStat;
-    case ReadJob::Purpose::kSetDelete:
-      return MessageType::kSetDelete;
-  }
-  ASSERT(!"a read has a known purpose");
-  return MessageType::kRead;
+  return purpose == ReadJob::Purpose::kRead ? MessageType::kRead : MessageType::kStat;
 }
 
 }  // namespace

@@ -17,7 +17,7 @@
 namespace hayloft {
 
 struct ReadJob {
-  enum class Purpose : uint8_t { kRead, kStat, kSetDelete };
+  enum class Purpose : uint8_t { kRead, kStat };
   Purpose purpose = Purpose::kRead;
   ReplyToken token;
   // The needle.
@@ -36,7 +36,7 @@ struct ReadJob {
   uint32_t delete_counter = 0;
   uint64_t delete_changed_ms = 0;
   bool block_open = false;
-  uint32_t set_counter = 0;  // kSetDelete: the value that the counter must become
+  bool serves = true;  // false: its bytes are to be used only if no other replica answers
 };
 
 struct ReadDone {

@@ -216,6 +216,7 @@ void DspCore::AdoptFooter(const Footer& footer, Block* block) {
   block->state = pb::BLOCK_SEALED;
   block->end = footer.data_end;
   block->lost = footer.lost;
+  block->without_all = footer.without_all;
   block->digest = footer.digest;
   block->sealed_index =
       SealedIndex(footer.offsets, static_cast<uint32_t>(footer.data_end / kNeedleAlign));
@@ -250,7 +251,7 @@ Err DspCore::TakeScan(Device* device, uint64_t size, Block* block) {
   block->state = pb::BLOCK_CLOSED;
   block->block_epoch = close.block_epoch;
   block->lost = dense.lost;
-  block->doubtful = scan.unreadable > 0;
+  block->unread_pages = scan.unreadable > 0;
   block->end = std::min(std::max(PageCeil(scan.end), close.end), PageCeil(limit));
   block->open_index = std::make_unique<OpenIndex>();
   for (uint32_t offset : dense.offsets) {
@@ -266,7 +267,7 @@ Err DspCore::SettleClosed(Device* device, Block* block) {
   if (std::exchange(block->close_issued, false)) return Err::kOk;  // recorded already
   // Needles may lie behind what could be read this time. A record would hide them from the next
   // start, which scans up to its end: it shall look at all of the file again.
-  if (block->doubtful) return Err::kOk;
+  if (block->unread_pages) return Err::kOk;
   const CloseRecord close{.block_id = block->id,
                           .block_epoch = block->block_epoch,
                           .end = block->end,

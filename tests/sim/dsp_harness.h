@@ -21,7 +21,8 @@ class DspHarness {
   explicit DspHarness(uint64_t seed, uint64_t block_bytes = kBlockBytesMin)
       : device_(seed, SimDevice::kDefaultBytes, &power_),
         kv_(seed + 1, &power_),
-        random_(seed + 2) {
+        random_(seed + 2),
+        core_number_(seed) {
     Superblock superblock;
     superblock.cluster_id = kCluster;
     superblock.disk_id[0] = static_cast<uint8_t>(seed);
@@ -34,6 +35,7 @@ class DspHarness {
   Err Start(bool read_only = false) {
     DspOptions options;
     options.cluster_id = kCluster;
+    options.address = std::to_string(core_number_);
     options.pool_files = pool_files;
     options.read_only = read_only;
     options.nameservers = nameservers;
@@ -240,6 +242,7 @@ class DspHarness {
   SimDevice device_;
   MemKv kv_;
   SimRandom random_;
+  const uint64_t core_number_;
   std::unique_ptr<DspCore> core_;
   std::deque<IoJob> jobs_;
   std::map<uint64_t, RpcReply> replies_;

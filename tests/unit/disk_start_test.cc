@@ -212,7 +212,7 @@ TEST_CASE("disk_start: after an orderly stop a block is scanned up to its record
     disk.dsp.disk().FailReads(BlockFileName(kBlock),
                               {.begin = end + kPageBytes, .end = UINT64_MAX});
     REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
-    CHECK_EQ(disk.dsp.core().blocks().at(kBlock).doubtful, !orderly);
+    CHECK_EQ(disk.dsp.core().blocks().at(kBlock).unread_pages, !orderly);
     disk.dsp.disk().HealReads();
     disk.CheckReads();
     CHECK_EQ(disk.dsp.SealBlock(kBlock), Err::kOk);
@@ -227,7 +227,7 @@ TEST_CASE("disk_start: F19 what one start could not read is found by the next on
   disk.dsp.Crash(CrashMode::kClean);
   disk.dsp.disk().FailReads(BlockFileName(kBlock), {.begin = 3 * kPageBytes, .end = end});
   REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
-  CHECK(disk.dsp.core().blocks().at(kBlock).doubtful);
+  CHECK(disk.dsp.core().blocks().at(kBlock).unread_pages);
   disk.dsp.disk().HealReads();
   REQUIRE_EQ(disk.dsp.Start(), Err::kOk);
   disk.CheckReads();

@@ -92,9 +92,9 @@ TEST_CASE("dsp_core: a wrong cookie and a sequence never given are the same not 
   FileAddress wrong = address;
   wrong.file_id.value ^= 1;
   CHECK(dsp.Read(wrong).err() == Err::kNotFound);
-  CHECK(dsp.SetDelete(wrong, 1) == Err::kNotFound);
   wrong.file_id = FileId::Of(77, 0);
   CHECK(dsp.Read(wrong).err() == Err::kNotFound);
+  CHECK(dsp.SetDelete(wrong, 1) == Err::kNotFound);
 }
 
 // The asker's location may be old, or somebody deleted the file: 503, never 404.

@@ -26,8 +26,7 @@ TEST_CASE("dsp_replicate: an append is acknowledged when all three have synced i
   }
   const FileAddress address = DspHarness::AddressOf(kBlock, trio.dsp(1).Reply(request));
   for (uint64_t number = 1; number <= 3; ++number) {
-    trio.dsp(number).Crash(CrashMode::kClean);
-    REQUIRE(trio.dsp(number).Start() == Err::kOk);
+    trio.Restart(number);
     CHECK(*trio.dsp(number).Read(address) == photo);
   }
 }

@@ -3,7 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,10 +29,53 @@ class Trio {
   Trio() {
     for (uint64_t number = 1; number <= 3; ++number) {
       dsps_.push_back(std::make_unique<DspHarness>(number));
+      dsp(number).nameservers = {kNameserver};
       REQUIRE(dsp(number).Start() == Err::kOk);
+      Heartbeat(number);
       REQUIRE(dsp(number).Create(kBlock, {1, 2, 3}, kLife) == Err::kOk);
-      (void)dsp(number).TakeCalls();
     }
+  }
+  // What the nameserver says of it to the others, from their next heartbeats on.
+  void Tell(uint32_t number, pb::PeerState state) {
+    states_[number - 1] = state;
+    ++peers_version_;
+  }
+  // A second passes; what it calls the nameserver for is answered, other calls wait.
+  void Heartbeat(uint64_t number) {
+    dsp(number).now.mono_ms += 1'000;
+    dsp(number).Tick();
+    told_ = false;
+    for (bool busy = true; busy;) {
+      busy = false;
+      for (RpcCall& call : dsp(number).TakeCalls()) {
+        if (call.address != kNameserver) {
+          kept_.push_back({.from = number, .call = std::move(call)});
+          continue;
+        }
+        busy = true;
+        dsp(number).AnswerCall(call.call_id, Err::kOk, Answer(number, call));
+        dsp(number).Tick();
+      }
+    }
+  }
+  // A new process, which has merged with the others if it can.
+  void Restart(uint64_t number, CrashMode mode = CrashMode::kClean) {
+    dsp(number).Crash(mode);
+    REQUIRE(dsp(number).Start() == Err::kOk);
+    Heartbeat(number);
+    Pump();
+  }
+  // As clients ask it. kInternal: no reply that makes sense.
+  Result<pb::StatReply> Stat(uint64_t number, const FileAddress& address) {
+    pb::StatRequest message;
+    message.set_block_id(address.block_id);
+    message.set_file_id(address.file_id.value);
+    const RpcReply& reply =
+        dsp(number).Reply(dsp(number).Send(MessageType::kStat, message.SerializeAsString()));
+    if (reply.err != Err::kOk) return reply.err;
+    pb::StatReply stat;
+    if (!stat.ParseFromString(reply.message)) return Err::kInternal;
+    return stat;
   }
   DspHarness& dsp(uint64_t number) { return *dsps_[number - 1]; }
   const Block& block(uint64_t number) { return dsp(number).core().blocks().at(kBlock); }
@@ -86,10 +131,21 @@ class Trio {
         busy |= dsp(number).jobs() > 0;
         dsp(number).RunJobs();
         for (RpcCall& call : dsp(number).TakeCalls()) {
-          const uint64_t to = std::stoull(call.address);
-          const uint64_t request = dsp(to).Send(call.type, call.message, call.payload.Share());
-          out.push_back({.from = number, .call_id = call.call_id, .to = to, .request = request});
+          if (call.address == kNameserver) continue;  // its answer is lost
+          kept_.push_back({.from = number, .call = std::move(call)});
         }
+      }
+      for (Kept& kept : std::exchange(kept_, {})) {
+        const uint64_t to = std::stoull(kept.call.address);
+        busy = true;
+        if (cut.contains(to) || cut.contains(kept.from)) {
+          dsp(kept.from).AnswerCall(kept.call.call_id, Err::kUnavailable);
+          continue;
+        }
+        const uint64_t request =
+            dsp(to).Send(kept.call.type, kept.call.message, kept.call.payload.Share());
+        out.push_back(
+            {.from = kept.from, .call_id = kept.call.call_id, .to = to, .request = request});
       }
       for (const Call& call : std::exchange(out, {})) {
         busy = true;
@@ -146,7 +202,52 @@ class Trio {
     return DspHarness::AddressOf(kBlock, reply);
   }
 
+  std::set<uint64_t> cut;  // those whom no peer reaches
+  bool without_3 = false;  // the nameserver's set of the block is {1, 2}
+
  private:
+  static constexpr const char* kNameserver = "nameserver";
+  struct Kept {
+    uint64_t from = 0;
+    RpcCall call;
+  };
+  std::string Answer(uint64_t number, const RpcCall& call) {
+    if (call.type == MessageType::kRegister) {
+      pb::RegisterReply reply;
+      reply.set_dsp_id(static_cast<uint32_t>(number));
+      reply.set_epoch(dsp(number).epoch);
+      reply.set_node(std::string(16, 'n'));
+      return reply.SerializeAsString();
+    }
+    if (call.type == MessageType::kBlockReport) return "";
+    REQUIRE(call.type == MessageType::kHeartbeat);
+    pb::HeartbeatReply reply;
+    reply.set_epoch(dsp(number).epoch);
+    reply.set_node(std::string(16, 'n'));
+    reply.set_peers_version(peers_version_);
+    for (uint32_t other = 1; other <= 3; ++other) {
+      if (other == number) continue;
+      pb::Peer& peer = *reply.add_peers();
+      peer.set_dsp_id(other);
+      peer.set_address(std::to_string(other));
+      peer.set_state(states_[other - 1]);
+    }
+    pb::HeartbeatRequest request;
+    REQUIRE(request.ParseFromString(call.message));
+    for (const pb::BlockInfo& info : request.changed()) told_ |= info.set_version() == 2;
+    if (without_3 && !told_) {
+      pb::BlockSet& set = *reply.add_sets();
+      set.set_block_id(kBlock);
+      set.set_set_version(2);
+      for (const uint32_t member : {1, 2}) set.add_set_dsp_ids(member);
+    }
+    return reply.SerializeAsString();
+  }
+
+  uint64_t peers_version_ = 1;
+  bool told_ = false;  // of the set, by the dsp that heard of it last
+  std::array<pb::PeerState, 3> states_{};
+  std::vector<Kept> kept_;
   struct Asked {
     uint64_t to = 0;
     uint64_t request = 0;

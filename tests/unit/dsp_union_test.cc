@@ -77,8 +77,7 @@ TEST_CASE("dsp_union: F04: a commit that one replica lacks is fetched, in any or
   CHECK(trio.block(1).life == kLife);
   CheckAllRead(&trio, stored);
   // A start finds the new life as it was left.
-  trio.dsp(3).Crash(CrashMode::kClean);
-  REQUIRE(trio.dsp(3).Start() == Err::kOk);
+  trio.Restart(3);
   trio.CheckEqual();
   CheckAllRead(&trio, stored);
 }
@@ -169,8 +168,7 @@ TEST_CASE("dsp_union: power cut at each operation of a new life loses nothing") 
       const Err err = trio.Seal(3);
       finished = !trio.dsp(3).power().off();
       if (finished) CHECK(err == Err::kOk);
-      trio.dsp(3).Crash(mode);
-      REQUIRE(trio.dsp(3).Start() == Err::kOk);
+      trio.Restart(3, mode);
       trio.dsp(3).RunJobs();
       for (const size_t i : {0, 2, 3}) {
         CHECK(*trio.dsp(3).Read(stored[i].address) == stored[i].data);

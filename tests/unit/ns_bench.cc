@@ -192,7 +192,6 @@ void NsBench::ReportDsp(FakeDsp* dsp) {
   const Err err = AskLossy(MessageType::kBlockReport, request, &reply);
   if (err == Err::kOk) dsp->report_wanted = false;
   if (err == Err::kStaleEpoch) dsp->dsp_id = 0;
-  for (const pb::BlockSet& set : reply.sets()) dsp->told_sets[set.block_id()] = set;
 }
 
 void NsBench::RunDsp(FakeDsp* dsp) {
@@ -217,6 +216,7 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   request.set_report_sequence(dsp->report_sequence);
   pb::HeartbeatReply reply;
   request.set_needles_corrupt(dsp->needles_corrupt);
+  request.set_peers_version(dsp->heard.peers_version());
   if (AskLossy(MessageType::kHeartbeat, request, &reply) != Err::kOk) return;
   if (reply.register_again()) {
     dsp->dsp_id = 0;
@@ -225,6 +225,16 @@ void NsBench::RunDsp(FakeDsp* dsp) {
   dsp->block_range_end = std::max(dsp->block_range_end, reply.block_range_end());
   dsp->promised_epoch = std::max(dsp->promised_epoch, reply.epoch());
   dsp->report_wanted |= reply.report_again();
+  if (reply.peers_version() != dsp->heard.peers_version()) dsp->heard = reply;
+  dsp->counted = !reply.not_counted();
+  for (const pb::BlockSet& set : reply.sets()) {
+    dsp->told_sets[set.block_id()] = set;
+    const auto block = dsp->blocks.find(set.block_id());
+    if (block == dsp->blocks.end()) continue;
+    block->second.set_set_version(set.set_version());
+    *block->second.mutable_set_dsp_ids() = set.set_dsp_ids();
+    dsp->changed.push_back(set.block_id());
+  }
 }
 
 // All dsps that are told to create a block are told the same, and no id is used for a second one.

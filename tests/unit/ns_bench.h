@@ -46,6 +46,8 @@ struct FakeDsp {
   bool report_wanted = false;
   std::vector<uint64_t> changed;
   std::map<uint64_t, pb::BlockSet> told_sets;
+  pb::HeartbeatReply heard;       // the last answer that named peers
+  bool counted = false;           // by the last answer
   std::vector<RpcCall> commands;  // all that it ever got
 };
 

@@ -1,4 +1,4 @@
-// Which dsps this client can't reach now, so that the nameserver can be told.
+// Which dsps this process can't reach now, so that the nameserver can be told.
 //
 // A connection that broke or was refused says so at once; a call that timed out only if nothing was
 // heard from that dsp while it waited, and that was long enough: a slow disk is not a broken

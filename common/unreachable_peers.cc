@@ -1,4 +1,4 @@
-#include "client/unreachable_peers.h"
+#include "common/unreachable_peers.h"
 
 #include "common/check.h"
 
