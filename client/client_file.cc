@@ -4,6 +4,7 @@
 #include "client/client_core.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "common/mutant.h"
 
 namespace hayloft {
 
@@ -94,6 +95,7 @@ void ClientCore::StartRound(Op* op, Now now, ClientOutbox* outbox) {
 
 void ClientCore::Locate(Op* op, Now now, ClientOutbox* outbox) {
   const uint64_t block_id = std::get<FileOp>(op->kind).address.block_id;
+  SetTimer(op, op->deadline_ms);  // a hedge that was due would begin another round
   std::vector<uint64_t>& waiting = ops_locating_[block_id];
   waiting.push_back(op->id);
   if (waiting.size() > 1) return;  // asked already
@@ -148,7 +150,7 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
       AskReplicas(op, now, outbox);
     } else if (err == Err::kNotFound) {
       Fail(op, err, outbox);
-    } else {
+    } else if (!AnswerSpare(op, /*doubtful=*/true, outbox)) {
       BackOff(op, err, now);
     }
   }
@@ -162,7 +164,6 @@ void ClientCore::AskReplicas(Op* op, Now now, ClientOutbox* outbox) {
   ASSERT(file.awaited == 0);
   file.asked = 0;
   file.stat = {};
-  file.spare.reset();
   file.deletes = {};
   if (std::holds_alternative<GetRequest>(file.request)) {
     chooser_.CountRead();
@@ -293,7 +294,12 @@ void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
              static_cast<unsigned long long>(file.address.block_id));
   }
   if (err == Err::kOk && call.head_only && !request.head_only) {
-    if (!reply.doubtful() && AnswerSpare(op, /*doubtful=*/false, outbox)) return;
+    if (!reply.doubtful()) {
+      file.spare->delete_counter = reply.delete_counter();
+      (void)AnswerSpare(op, /*doubtful=*/false,
+                        outbox);  // there is one: that is why it was asked so
+      return;
+    }
     err = Err::kNotServing;
   } else if (err == Err::kOk) {
     GetDone got;
@@ -314,7 +320,10 @@ void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
   if (!ErrMayRetry(err)) return Fail(op, err, outbox);
   op->last_err = err;
   if (!AllAsked(file)) return AskNext(op, now, outbox);
-  if (file.awaited > 0 || AnswerSpare(op, /*doubtful=*/true, outbox)) return;
+  if (file.awaited > 0) return;
+  // A doubtful replica has others beside it: who knows of none asks for them once.
+  const bool alone = file.replicas.size() == 1 && !file.fresh && request.dsp.empty();
+  if (!alone && AnswerSpare(op, /*doubtful=*/true, outbox)) return;
   RoundFailed(op, err, now, outbox);
 }
 
@@ -362,6 +371,7 @@ void ClientCore::OnStatDone(Op* op, size_t index, const CallDone& done) {
     best.changed_ms = reply.delete_changed_ms();
   }
   best.purged |= reply.purged();
+  best.doubtful = best.doubtful && !(reply.serving() || reply.up_size() == 0);
   if (!std::holds_alternative<StatRequest>(file.request)) NoteUp(&file, index, reply);
 }
 
@@ -419,7 +429,8 @@ void ClientCore::EndChange(Op* op, Now now, ClientOutbox* outbox) {
   const RoundErrs errs = ErrsOf(file.stat);
   if (errs.fact != Err::kOk) return Fail(op, errs.fact, outbox);
   const bool enough = errs.fine >= std::min<size_t>(2, file.deletes.set_size);
-  if (enough && EnoughToChange(file)) {
+  const bool any = IsMutant(Mutant::kDeleteByAnyOne) && errs.fine > 0;
+  if ((enough && EnoughToChange(file)) || any) {
     outbox->set_deletes.push_back({op->id, Err::kOk, file.stat.delete_counter});
     return Forget(op);
   }

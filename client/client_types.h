@@ -88,6 +88,8 @@ struct StatDone {
   uint32_t delete_counter = 0;
   uint64_t changed_ms = 0;  // of the last delete or undelete, 0: never
   bool purged = false;
+  // No replica answered that knows of all deletes: the counter may be an old one.
+  bool doubtful = true;
   std::vector<StatReplica> replicas;
 };
 

@@ -21,7 +21,15 @@ namespace hayloft {
   X(kMergeByMinimum, "merging takes the smaller delete counter")                      \
   X(kMergedNotCounted, "who gives delete state doesn't count the asker as up")        \
   X(kBelieveShortReplica, "a replica that is not complete says not found")            \
-  X(kBelieveDoubtful, "a replica in doubt says gone")
+  X(kBelieveDoubtful, "a replica in doubt says gone")                                 \
+  X(kNeverInDoubt, "a dsp whose heartbeats stay unanswered serves on")                \
+  X(kAckAfterTwo, "an append is acknowledged before the last replica has answered")   \
+  X(kAnswerBeforeSync, "a secondary answers when it has written, not synced")         \
+  X(kIgnoreIncarnation, "a restart leaves blocks open, and incarnations are ignored") \
+  X(kStaleReplicaAppend, "a secondary takes commits of a block that it has closed")   \
+  X(kSealShortest, "a seal cuts to what all replicas have")                           \
+  X(kDeleteByAnyOne, "a delete is acknowledged when one replica has it")              \
+  X(kDeleteAsIncrement, "a delete raises the counter instead of setting it")
 
 enum class Mutant {
   kNone,

@@ -32,6 +32,7 @@ uint64_t ShortDigest(const pb::BlockInfo& info) {
 // its store and the dsp its number: then it is in it too.
 std::vector<uint32_t> ReportedSet(uint32_t dsp_id, const pb::BlockInfo& info) {
   std::vector<uint32_t> dsp_ids(info.set_dsp_ids().begin(), info.set_dsp_ids().end());
+  if (info.outside() && !dsp_ids.empty() && dsp_ids.size() <= kReplicasMax) return dsp_ids;
   std::vector<uint32_t> sorted = dsp_ids;
   std::sort(sorted.begin(), sorted.end());
   const bool sound = sorted.size() > 1 && sorted.size() <= kReplicasMax && sorted.front() != 0 &&
@@ -108,6 +109,12 @@ void NsCore::Adopt(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox)
   for (const uint32_t member : set) block.add_set_dsp_ids(member);
   Log(std::move(record), outbox);
   AskOthers(dsp_id, set);
+  for (const uint32_t member : set) {
+    const DspLive* live = membership_.Find(member);
+    if (live == nullptr || !live->given_up) continue;
+    Leaving leaving{.dsp_id = member};  // as it left those that were known then
+    LeaveSet(info.block_id(), &leaving, outbox);
+  }
   Advance(info.block_id(), outbox);
 }
 
@@ -121,13 +128,13 @@ void NsCore::AskOthers(uint32_t dsp_id, const std::vector<uint32_t>& members) {
 // After a lost store the set with the highest version wins; and whoever got another number since
 // is in it under that.
 void NsCore::TakeLaterSet(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox) {
-  if (info.set_dsp_ids_size() < 2) return;
+  if (info.set_dsp_ids_size() < 2 && !info.outside()) return;
   BlockRecord next = *state_.blocks.Find(info.block_id());
   std::vector<uint32_t> members = MembersOf(next);
   if (info.set_version() > next.set_version) {
     members = ReportedSet(dsp_id, info);
   } else if (info.set_version() == next.set_version && MemberIndex(members, dsp_id) < 0 &&
-             members.size() < kReplicasMax) {
+             !info.outside() && members.size() < kReplicasMax) {
     members.push_back(dsp_id);
   } else {
     return;

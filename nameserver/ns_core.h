@@ -136,10 +136,10 @@ class NsCore {
   // A dsp that an operator gave up leaves the sets of its blocks, some in each turn.
   struct Leaving {
     uint32_t dsp_id = 0;
-    std::vector<uint64_t> block_ids;
+    std::vector<uint64_t> block_ids{};
     size_t next = 0;
-    pb::DeclareGoneReply reply;
-    RpcRequest request;  // answered at the end; its message is empty
+    pb::DeclareGoneReply reply{};
+    RpcRequest request{};  // answered at the end; its message is empty
   };
   struct Command {
     MessageType type = MessageType::kCreateBlock;

@@ -104,9 +104,14 @@ class DspCore {
   DspStats Stats() const;
   const Superblock& superblock() const { return superblock_; }
   DiskState disk_state() const { return superblock_.disk_state; }
+  // What it says of the block is a fact: it knows of all deletes that were acknowledged.
+  bool Serves(const Block& block) const;
+  // Why it doesn't, for people.
+  std::string DescribeServing(const Block& block) const;
   // A nameserver has answered a heartbeat of this incarnation.
   bool registered() const;
   const std::map<uint64_t, Block>& blocks() const { return blocks_; }
+  const DeleteState& deletes() const { return deletes_; }
 
  private:
   // What a job was for. Its completion is handled by kind.
@@ -277,7 +282,6 @@ class DspCore {
     uint32_t index = 0;
     uint32_t first_sequence = 0;
   };
-  bool Serves(const Block& block) const;
   bool Gives(const Block& block) const;
   bool FillUp(const Block& block, google::protobuf::RepeatedPtrField<pb::Replica>* up) const;
   void NoteTime(Now now);

@@ -50,6 +50,21 @@ bool DspCore::Serves(const Block& block) const {
   return Writable() && !in_doubt_ && block.merged_in == doubts_;
 }
 
+std::string DspCore::DescribeServing(const Block& block) const {
+  if (block.outside) return "outside of set";
+  if (in_doubt_) return "in doubt";
+  if (!sets_known_) return "sets not told";
+  const auto merging = unmerged_.find(block.id);
+  if (merging == unmerged_.end()) return Serves(block) ? "serving" : "not merged";
+  std::string waits = "merging, untold by";
+  for (size_t i = 0; i < block.set_dsp_ids.size(); ++i) {
+    const uint32_t dsp_id = block.set_dsp_ids[i];
+    const bool told = ((merging->second.told >> i) & 1u) != 0;
+    if (dsp_id != superblock_.dsp_id && !told) waits += ' ' + std::to_string(dsp_id);
+  }
+  return waits;
+}
+
 bool DspCore::Gives(const Block& block) const {
   return !block.outside && (!block.shared() || block.merged_in != 0 || sets_known_);
 }
@@ -75,7 +90,7 @@ bool DspCore::FillUp(const Block& block,
 
 void DspCore::NoteTime(Now now) {
   now_mono_ms_ = now.mono_ms;
-  if (in_doubt_ || !peers_.Doubtful(now.mono_ms)) return;
+  if (in_doubt_ || !peers_.Doubtful(now.mono_ms) || IsMutant(Mutant::kNeverInDoubt)) return;
   PROBE("dsp_in_doubt");
   LOG_WARN("dsp_in_doubt", "unanswered_ms=%llu action=merge_before_serving",
            static_cast<unsigned long long>(PeerView::kDoubtMs));
@@ -112,7 +127,8 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
              static_cast<unsigned long long>(block->id), block->set_version);
     block->merged_in = 0;  // should it become a member again
   }
-  if (unmerged_.erase(block->id) > 0) BeginMerge(*block);
+  unmerged_.erase(block->id);
+  if (!in_doubt_ && sets_known_) BeginMerge(*block);  // else all begin later
 }
 
 // --- Merging: who asks --------------------------------------------------------------------------

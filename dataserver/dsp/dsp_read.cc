@@ -72,14 +72,14 @@ void DspCore::UseFile(Block* block) {
 }
 
 // A disk has more blocks than a process may have files: those of sealed blocks that were read the
-// longest ago are closed, but never one that a read is using.
+// longest ago are closed, but never one that a read or a scan is using.
 void DspCore::EvictFiles(DspOutbox* out) {
   auto oldest = open_sealed_.begin();
   while (open_sealed_.size() > options_.sealed_files_max && oldest != open_sealed_.end()) {
     Block* block = FindBlock(oldest->second);
     ASSERT(block != nullptr);
     ASSERT(block->file.valid());
-    if (block->reads > 0 || block->sealing) {
+    if (block->reads > 0 || block->sealing || block->list_scanning) {
       ++oldest;
       continue;
     }
@@ -229,6 +229,12 @@ void DspCore::StartDeleteCommit(Now now, DspOutbox* out) {
     return;
   }
   committing_deletes_ = std::exchange(waiting_deletes_, {});
+  if (IsMutant(Mutant::kDeleteAsIncrement)) {
+    for (WaitingDelete& waiting : committing_deletes_) {
+      DeleteEntry& entry = waiting.change.entry;
+      entry.counter = deletes_.Find(waiting.change.block_id, entry.sequence).counter + 1;
+    }
+  }
   committing_merged_ = std::exchange(merged_blocks_, {});
   committing_doubt_ = doubts_;
   committing_changes_ = std::exchange(merged_changes_, {});

@@ -52,7 +52,8 @@ Err DspCore::CheckReplicas(const pb::AppendRequest& message, Block* block) const
   const int count = message.replicas_size();
   if (count < 1 || count > static_cast<int>(kReplicasMax)) return Err::kInvalid;
   const pb::Replica& primary = message.replicas(0);
-  if (primary.incarnation() != superblock_.incarnation) return Err::kStaleEpoch;
+  const bool former = primary.incarnation() != superblock_.incarnation;
+  if (former && !IsMutant(Mutant::kIgnoreIncarnation)) return Err::kStaleEpoch;
   if (block->replication) {
     return SameSecondaries(message, block->replication->secondaries) ? Err::kOk : Err::kStaleEpoch;
   }
@@ -145,9 +146,14 @@ void DspCore::OnReplicaAppend(RpcRequest&& request, Now now, DspOutbox* out) {
   }
   // What was sent to an earlier start of this disk, or under an epoch that is over, says nothing of
   // the block as it is now.
-  if (message.incarnation() != superblock_.incarnation) return refuse(Err::kStaleEpoch);
-  if (block->state != pb::BLOCK_OPEN || block->closing) return refuse(Err::kClosed);
-  if (message.block_epoch() != block->block_epoch) return refuse(Err::kStaleEpoch);
+  const bool other = message.incarnation() != superblock_.incarnation;
+  if (other && !IsMutant(Mutant::kIgnoreIncarnation)) return refuse(Err::kStaleEpoch);
+  const bool closed = block->state != pb::BLOCK_OPEN || block->closing;
+  if (closed && !(IsMutant(Mutant::kStaleReplicaAppend) && block->open_index)) {
+    return refuse(Err::kClosed);
+  }
+  const bool stale = message.block_epoch() != block->block_epoch;
+  if (stale && !IsMutant(Mutant::kStaleReplicaAppend)) return refuse(Err::kStaleEpoch);
   const bool late = request.deadline_ms != 0 && request.deadline_ms <= now.mono_ms;
   Result<std::vector<CommittingAppend>> commit =
       late ? Err::kTimeout : TakeCommit(message, request.payload.bytes(), *block);
@@ -172,6 +178,9 @@ void DspCore::OnReplicaAppend(RpcRequest&& request, Now now, DspOutbox* out) {
   last_commit_ms_ = now.mono_ms;
   (void)Issue({.kind = PendingJob::Kind::kCommit, .block_id = block->id}, IoLane::kCommit,
               std::move(steps), out);  // found again by its kind and block
+  if (IsMutant(Mutant::kAnswerBeforeSync)) {
+    Reply(*std::exchange(block->primary_waits, {}), MessageType::kReplicaAppend, Err::kOk, out);
+  }
 }
 
 // The needles of a commit, if it is the next one here: at this replica's end, with its next

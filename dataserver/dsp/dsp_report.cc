@@ -69,6 +69,7 @@ void DspCore::FillInfo(const Block& block, pb::BlockInfo* info) const {
   info->set_divergent(block.divergent);
   if (block.state == pb::BLOCK_SEALED) info->set_digest(std::string(AsText(block.digest)));
   info->set_set_version(block.set_version);
+  info->set_outside(block.outside);
   for (uint32_t dsp_id : block.set_dsp_ids) info->add_set_dsp_ids(dsp_id);
 }
 
@@ -117,7 +118,9 @@ void DspCore::OnRegistered(NameserverLink* link, const CallDone& done, Now now, 
   link->registered = true;
   link->dsp_id = message.dsp_id();
   if (superblock_.dsp_id != message.dsp_id() && Writable()) {
+    // In both copies: replica sets name it by this number, should one of them be damaged.
     superblock_.dsp_id = message.dsp_id();
+    StoreSuperblock(out);
     StoreSuperblock(out);
   }
   link->report_sequence = 0;

@@ -13,6 +13,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/mutant.h"
 #include "common/needle.h"
 #include "dataserver/dsp/dsp_core.h"
 
@@ -145,14 +146,25 @@ void DspCore::FormUnion(Block* block, DspOutbox* out) {
     rows[needle.file_id.sequence()] = {.needle = needle, .other = -1};
   }
   uint32_t missing = 0;
+  std::map<uint32_t, size_t> replicas;  // that have it
+  for (const auto& [sequence, row] : rows) ++replicas[sequence];
   for (size_t i = 0; i < merging.others.size(); ++i) {
     for (const ScannedNeedle& needle : merging.lists[i]) {
       const auto [row, fresh] = rows.try_emplace(
           needle.file_id.sequence(), Union::Row{.needle = needle, .other = static_cast<int>(i)});
       missing += fresh ? 1 : 0;
+      ++replicas[needle.file_id.sequence()];
       // Neither is touched: each keeps its own.
       if (!fresh && !SameNeedle(row->second.needle, needle)) ++merging.divergent;
     }
+  }
+  if (IsMutant(Mutant::kSealShortest)) {
+    const size_t all = merging.others.size() + 1;
+    std::erase_if(rows, [&](const auto& row) { return replicas[row.first] < all; });
+    missing = 0;
+    std::erase_if(block->scan->intact, [&](const ScannedNeedle& needle) {
+      return !rows.contains(needle.file_id.sequence());
+    });
   }
   if (merging.divergent > 0) {
     LOG_ERROR("block_divergent", "block=%llu needles=%u action=keep_own",

@@ -272,6 +272,12 @@ Err DspCore::SettleClosed(Device* device, Block* block) {
                           .block_epoch = block->block_epoch,
                           .end = block->end,
                           .needles = block->needles()};
+  if (IsMutant(Mutant::kIgnoreIncarnation)) {
+    block->state = pb::BLOCK_OPEN;
+    block->block_epoch = block->opening_epoch;
+    block->next_sequence = close.needles;
+    return Err::kOk;
+  }
   if (IsMutant(Mutant::kReuseSequence)) {
     block->state = pb::BLOCK_OPEN;
     block->next_sequence = close.needles > 0 ? close.needles - 1 : 0;

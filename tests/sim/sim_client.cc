@@ -129,21 +129,24 @@ void SimClient::StartSetDelete(size_t file) {
   Flush(&outbox);
 }
 
-void SimClient::ReadBack() {
+void SimClient::ReadBack(std::vector<ReadBackOne> files) {
   ASSERT(running());
   reading_back_ = true;
+  read_back_ = std::move(files);
+  next_read_back_ = 0;
   Finish();
   for (uint32_t i = 0; i < options_.in_flight_max; ++i) ReadBackNext();
 }
 
 void SimClient::ReadBackNext() {
   constexpr uint32_t kPatienceMs = 20'000;
-  if (next_read_back_ >= model_->files()) return;
-  const size_t file = next_read_back_++;
+  if (next_read_back_ >= read_back_.size()) return;
+  const size_t file = read_back_[next_read_back_].file;
+  const std::string dsp = read_back_[next_read_back_++].dsp;
   PendingGet get{.expected = model_->Expect(file)};
   get.request.address = model_->file(file).address;
   get.request.timeout_ms = kPatienceMs;
-  get.request.dsp = model_->file(file).dsp;
+  get.request.dsp = dsp;
   GetRequest request = get.request;
   ClientOutbox outbox;
   Register(core_->Get(std::move(request), now(), &outbox), std::move(get));
@@ -185,7 +188,9 @@ void SimClient::OnPut(PutDone&& done) {
   PendingPut put = Take<PendingPut>(done.op_id);
   world_->trace.Note("put %s %s %s", ToText(done.address).c_str(), ErrName(done.err).data(),
                      done.dsp.c_str());
-  if (done.err == Err::kOk) model_->Acknowledged(std::move(put.file), done);
+  if (done.err != Err::kOk) return;
+  model_->Acknowledged(std::move(put.file), done);
+  if (options_.on_put) options_.on_put(done.address);
 }
 
 void SimClient::OnGet(GetDone&& done) {

@@ -2,6 +2,7 @@
 // puts, gets, ranges, stats, deletes and undeletes whose every answer is held against the model.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@ struct SimClientOptions {
   uint32_t operations = 50;  // to start in all
   uint32_t in_flight_max = 8;
   uint64_t think_us_max = 20'000;
+  std::function<void(const FileAddress&)> on_put{};  // it was acknowledged just now
 };
 
 class SimClient {
@@ -35,9 +37,14 @@ class SimClient {
   bool finished() const { return started_ >= options_.operations && pending_.empty(); }
   // Begins nothing new.
   void Finish() { started_ = options_.operations; }
-  // Begins to read every file of the model back, whole, from the dsp that acknowledged it, and its
-  // stat; begins no operation of the workload any more. Done when finished() again.
-  void ReadBack();
+  // A file of the model, and the one dsp to ask; empty: any.
+  struct ReadBackOne {
+    size_t file = 0;
+    std::string dsp;
+  };
+  // Begins to read these back, whole, and their stats; begins no operation of the workload any
+  // more. Done when finished() again.
+  void ReadBack(std::vector<ReadBackOne> files);
 
  private:
   struct PendingPut {
@@ -82,6 +89,7 @@ class SimClient {
   uint32_t started_ = 0;
   std::map<uint64_t, Pending> pending_;  // by operation id
   bool reading_back_ = false;
+  std::vector<ReadBackOne> read_back_;
   size_t next_read_back_ = 0;
 };
 

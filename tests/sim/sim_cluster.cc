@@ -12,6 +12,7 @@ namespace hayloft {
 namespace {
 
 constexpr const char* kNameserver = "10.0.0.1:7000";
+constexpr const char* kOperator = "10.0.3.1:0";
 const Id16 kClusterId{'h', 'a', 'y'};
 
 SimCluster* g_logging = nullptr;  // whose log lines these are
@@ -22,8 +23,8 @@ void LogToCluster(LogLevel level, std::string_view line) {
 
 }  // namespace
 
-SimResult RunSimulation(uint64_t seed, bool print, uint32_t copies) {
-  SimCluster cluster(seed, print, copies);
+SimResult RunSimulation(uint64_t seed, bool print) {
+  SimCluster cluster(seed, print);
   g_logging = &cluster;
   SetLogSink(LogToCluster, LogLevel::kInfo);
   SimResult result = cluster.Run();
@@ -31,15 +32,21 @@ SimResult RunSimulation(uint64_t seed, bool print, uint32_t copies) {
   return result;
 }
 
-SimCluster::SimCluster(uint64_t seed, bool print, uint32_t copies)
-    : copies_(copies), world_(seed, print), model_(&world_.trace) {}
+// A third of the clusters has one copy, most others three.
+SimCluster::SimCluster(uint64_t seed, bool print)
+    : world_(seed, print),
+      copies_([this] {
+        static constexpr uint32_t kCopies[] = {1, 1, 1, 2, 3, 3, 3, 3, 4, 5};
+        return kCopies[world_.random.Below(std::size(kCopies))];
+      }()),
+      model_(&world_.trace) {}
 
 void SimCluster::OnLogLine(bool error, const std::string& line) {
   world_.trace.Note("log %s", line.c_str());
   if (!error) return;
   // What the faults of this run explain.
   static constexpr const char* kOfDisks[] = {"disk_failed", "disk_read_only", "block_unreadable"};
-  if (bad_reads_ && line.starts_with("block_unreadable")) return;
+  if ((bad_reads_ || victim_lost_) && line.starts_with("block_unreadable")) return;
   const bool dying =
       std::any_of(dsps_.begin(), dsps_.end(), [](const auto& dsp) { return dsp->disk().dead(); });
   for (const char* event : kOfDisks) {
@@ -75,35 +82,21 @@ SimResult SimCluster::Run() {
 
 void SimCluster::Build() {
   SimRandom& random = world_.random;
-  const uint32_t dsps = copies_ - 1 + static_cast<uint32_t>(random.Between(1, 3));
-  const uint64_t clients = random.Between(1, 2);
+  const uint32_t dsps = copies_ == 1
+                            ? static_cast<uint32_t>(random.Between(1, 3))
+                            : static_cast<uint32_t>(random.Between(std::max(3u, copies_), 7));
   nameserver_ = std::make_unique<SimNameserver>(
       &world_, SimNameserverOptions{.address = kNameserver,
                                     .cluster_id = std::string(AsText(kClusterId)),
                                     .dsps = dsps,
                                     .copies = copies_});
   nameserver_->Start();
-  for (uint32_t i = 0; i < dsps; ++i) {
-    const std::string number = std::to_string(i + 1);
-    dsps_.push_back(
-        std::make_unique<SimDsp>(&world_, SimDspOptions{.address = "10.0.1." + number + ":7100",
-                                                        .machine = "machine-" + number,
-                                                        .nameservers = {kNameserver},
-                                                        .cluster_id = kClusterId}));
-    const bool started = dsps_.back()->Start();
-    ASSERT(started);
-    KeepStarted(dsps_.back().get());
-  }
-  for (uint64_t i = 0; i < clients; ++i) {
-    clients_.push_back(std::make_unique<SimClient>(
-        &world_, &model_,
-        SimClientOptions{.address = "10.0.2." + std::to_string(i + 1) + ":0",
-                         .nameservers = {kNameserver},
-                         .operations = static_cast<uint32_t>(random.Between(10, 120)),
-                         .in_flight_max = static_cast<uint32_t>(random.Between(1, 12)),
-                         .think_us_max = random.Between(1, 300) * 1000}));
-    clients_.back()->Start();
-  }
+  AddDsps(dsps);
+  AddClients();
+  world_.net.Start(
+      kOperator, {.now = [this] { return SimNodeClock{}.Read(world_.events); },
+                  .on_request = [](RpcRequest&&) { ASSERT(!"serves nothing"); },
+                  .on_done = [this](CallDone&& done) { declared_gone_ |= done.err == Err::kOk; }});
   // A few kinds of trouble at a time find more than all at once, in which little succeeds.
   for (uint32_t kind = 0; kind < static_cast<uint32_t>(Trouble::kCount); ++kind) {
     if (!random.Chance(35)) continue;
@@ -111,6 +104,39 @@ void SimCluster::Build() {
     if (kinds_.back() == Trouble::kClockJump) model_.LetClocksJump();
   }
   trouble_every_ms_ = random.Between(50, 1'500);
+}
+
+// Some machines have two disks, as long as there are enough machines for all copies.
+void SimCluster::AddDsps(uint32_t dsps) {
+  const uint32_t machines =
+      dsps - static_cast<uint32_t>(world_.random.Below(dsps - std::max(copies_, dsps / 2) + 1));
+  for (uint32_t i = 0; i < dsps; ++i) {
+    const std::string number = std::to_string(i + 1);
+    dsps_.push_back(std::make_unique<SimDsp>(
+        &world_, SimDspOptions{.address = "10.0.1." + number + ":7100",
+                               .machine = "machine-" + std::to_string(i % machines + 1),
+                               .nameservers = {kNameserver},
+                               .cluster_id = kClusterId}));
+    const bool started = dsps_.back()->Start();
+    ASSERT(started);
+    KeepStarted(dsps_.back().get());
+  }
+  victim_ = AnyDsp();
+}
+
+void SimCluster::AddClients() {
+  SimRandom& random = world_.random;
+  const uint64_t clients = random.Between(1, 2);
+  for (uint64_t i = 0; i < clients; ++i) {
+    SimClientOptions options{.address = "10.0.2." + std::to_string(i + 1) + ":0",
+                             .nameservers = {kNameserver},
+                             .operations = static_cast<uint32_t>(random.Between(10, 120)),
+                             .in_flight_max = static_cast<uint32_t>(random.Between(1, 12)),
+                             .think_us_max = random.Between(1, 300) * 1000};
+    options.on_put = [this](const FileAddress& address) { CheckSyncedEverywhere(address); };
+    clients_.push_back(std::make_unique<SimClient>(&world_, &model_, std::move(options)));
+    clients_.back()->Start();
+  }
 }
 
 bool SimCluster::RunUntil(uint64_t limit_ms, const std::function<bool()>& done) {
@@ -141,11 +167,16 @@ CrashMode SimCluster::AnyCrash() {
 
 SimDsp* SimCluster::AnyDsp() { return dsps_[world_.random.Below(dsps_.size())].get(); }
 
+std::vector<std::string> SimCluster::Addresses() const {
+  std::vector<std::string> addresses = {kNameserver};
+  for (const auto& dsp : dsps_) addresses.push_back(dsp->address());
+  for (const auto& client : clients_) addresses.push_back(client->address());
+  return addresses;
+}
+
 std::string SimCluster::AnyAddress() {
-  const uint64_t which = world_.random.Below(1 + dsps_.size() + clients_.size());
-  if (which == 0) return kNameserver;
-  if (which <= dsps_.size()) return dsps_[which - 1]->address();
-  return clients_[which - 1 - dsps_.size()]->address();
+  const std::vector<std::string> addresses = Addresses();
+  return addresses[world_.random.Below(addresses.size())];
 }
 
 void SimCluster::After(uint64_t most_ms, std::function<void()> task) {
@@ -161,6 +192,14 @@ void SimCluster::MakeTrouble(Trouble kind) {
       ++crashes_;
       if (dsp->running()) dsp->Crash(AnyCrash());
       return;  // KeepStarted starts it again
+    }
+    case Trouble::kMachineCrash: {
+      const std::string machine = AnyDsp()->machine();
+      ++crashes_;
+      for (const auto& dsp : dsps_) {
+        if (dsp->machine() == machine && dsp->running()) dsp->Crash(AnyCrash());
+      }
+      return;
     }
     case Trouble::kDspCrashAtOperation:
       ++crashes_;
@@ -193,6 +232,10 @@ void SimCluster::MakeTrouble(Trouble kind) {
     case Trouble::kCut:
     case Trouble::kBreak:
       return MakeNetworkTrouble(kind);
+    case Trouble::kBlockRot:
+    case Trouble::kLyingSync:
+    case Trouble::kGone:
+      return copies_ > 1 ? MakeVictimTrouble(kind) : void();
     default:
       return MakeDiskTrouble(kind);
   }
@@ -208,8 +251,19 @@ void SimCluster::MakeNetworkTrouble(Trouble kind) {
                            .late_percent = random.Below(20)});
     return After(4'000, [this] { world_.net.SetWeather({}); });
   }
+  // Mostly between two parties; sometimes one is cut from all others.
   const std::string a = AnyAddress();
   const std::string b = AnyAddress();
+  if (kind == Trouble::kCut && random.Chance(30)) {
+    world_.trace.Note("cut %s from all", a.c_str());
+    const bool to = random.Chance(60);
+    const bool from = !to || random.Chance(60);
+    for (const std::string& other : Addresses()) {
+      if (to) world_.net.Cut(other, a);
+      if (from) world_.net.Cut(a, other);
+    }
+    return After(10'000, [this] { world_.net.HealCuts(); });
+  }
   if (kind == Trouble::kBreak) return world_.net.BreakConnections(a, b);
   world_.trace.Note("cut %s %s", a.c_str(), b.c_str());
   world_.net.Cut(a, b);
@@ -248,8 +302,9 @@ void SimCluster::MakeDiskTrouble(Trouble kind) {
       return After(5'000, [dsp] { dsp->disk().HealReads(); });
     }
     case Trouble::kDiskFailure:
-      if (disk_failed_) return;  // every image has one copy: the rest must go on
-      disk_failed_ = true;
+      if (disk_failed_) return;
+      if (copies_ > 1) dsp = victim_;
+      disk_failed_ = victim_lost_ = true;
       world_.trace.Note("disk of %s will fail", dsp->address().c_str());
       return random.Chance(50) ? dsp->disk().FailNextSync() : dsp->disk().FailNextWrite();
     default:
@@ -257,10 +312,65 @@ void SimCluster::MakeDiskTrouble(Trouble kind) {
   }
 }
 
+// What costs the replicas of one dsp, and of one only: its blocks are sound elsewhere.
+void SimCluster::MakeVictimTrouble(Trouble kind) {
+  if (!victim_->running() || victim_->disk_failed() || gone_) return;
+  victim_lost_ = true;
+  ++crashes_;
+  switch (kind) {
+    case Trouble::kBlockRot:
+      victim_->Crash(AnyCrash());
+      return victim_->RotBlock();
+    case Trouble::kLyingSync:
+      victim_->Lie();
+      return After(5'000, [this] {
+        if (victim_->running()) victim_->Crash(CrashMode::kClean);
+      });
+    default:
+      if (declared_gone_) return;  // once
+      gone_ = true;
+      gone_dsp_id_ = victim_->core().superblock().dsp_id;
+      victim_->Crash(AnyCrash());
+      return After(8'000, [this] { DeclareGone(); });
+  }
+}
+
+// An operator says so, again and again until it is accepted; then the dsp may come back all the
+// same, as a stranger.
+void SimCluster::DeclareGone() {
+  if (gone_dsp_id_ == 0) gone_ = false;  // it had never registered
+  if (!gone_) return;
+  if (declared_gone_) {
+    PROBE("sim_dsp_declared_gone");
+    if (world_.random.Chance(50)) gone_ = false;
+    gone_dsp_id_ = 0;
+    return;
+  }
+  const NsCore* nameserver = nameserver_->running() ? &nameserver_->core() : nullptr;
+  if (nameserver != nullptr && nameserver->state().settings.rebuilding()) {
+    gone_ = false;  // a rebuild waits for all
+    return;
+  }
+  const bool others_told =
+      nameserver != nullptr && nameserver->DspsReported() + 1 >= dsps_.size() && !troubled_;
+  pb::DeclareGoneRequest message;
+  message.set_dsp_id(gone_dsp_id_);
+  message.set_even_last(others_told);  // what it alone has is of blocks that were never granted
+  RpcCall call;
+  call.call_id = world_.net.calls() + 1;
+  call.address = kNameserver;
+  call.type = MessageType::kDeclareGone;
+  call.timeout_ms = 500;
+  call.message = message.SerializeAsString();
+  world_.net.Call(kOperator, std::move(call));
+  world_.events.After(1'000'000, [this] { DeclareGone(); });
+}
+
 // What dataservers do: a dsp that died is started again, sometimes to die while it recovers.
 void SimCluster::KeepStarted(SimDsp* dsp) {
   After(troubled_ ? 3'000 : 500, [this, dsp] {
-    if (!dsp->running()) {
+    const bool gone = gone_ && dsp == victim_;
+    if (!dsp->running() && !gone) {
       if (troubled_ && world_.random.Chance(10)) {
         dsp->CrashAtOperation(world_.random.Between(1, 15), AnyCrash());
       }
@@ -281,6 +391,7 @@ void SimCluster::Heal() {
   nameserver_->Stall(0);
   if (!nameserver_->running()) nameserver_->Start();
   nameserver_->clock().wall_offset_ms = 0;
+  if (nameserver_->core().state().settings.rebuilding()) gone_ = false;  // it waits for all
   for (const auto& dsp : dsps_) {
     dsp->Stall(0);
     dsp->CrashAtOperation(0, CrashMode::kKill);
@@ -289,6 +400,8 @@ void SimCluster::Heal() {
     dsp->clock().wall_offset_ms = 0;
     // A block whose header could not be read stays unserved until the next start.
     if (bad_reads_ && dsp->running()) dsp->Crash(CrashMode::kKill);
+    // What a lie has not cost yet, it costs now, and the honest ones mend it.
+    if (copies_ > 1 && dsp.get() == victim_ && dsp->lies()) dsp->Crash(CrashMode::kClean);
     if (world_.random.Chance(30) && dsp->running()) dsp->Crash(AnyCrash());
   }
 }
@@ -300,29 +413,114 @@ std::string SimCluster::DescribeUnsettled() {
   for (const auto& client : clients_) {
     if (!client->running() || !client->finished()) return "a client has work under way";
   }
+  size_t expected = 0;
   for (const auto& dsp : dsps_) {
+    if (gone_ && dsp.get() == victim_) continue;
+    ++expected;
     if (!dsp->running()) return dsp->address() + " does not run";
     if (!dsp->idle()) return dsp->address() + " has work under way";
     if (!dsp->core().registered()) return dsp->address() + " is not registered";
   }
+  if (gone_ && !declared_gone_) return "a dsp is gone and was not declared so";
   if (!nameserver_->idle()) return "the nameserver has records under way";
-  if (!nameserver_->core().Complete()) return "the nameserver has not heard of all";
-  if (nameserver_->core().DspsReported() != dsps_.size()) return "a dsp has not reported";
+  // After a restart it waits for who is gone, until that is down.
+  if (!gone_ && !nameserver_->core().Complete()) return "the nameserver has not heard of all";
+  if (nameserver_->core().DspsReported() < expected) return "a dsp has not reported";
   const size_t failed = static_cast<size_t>(std::count_if(
       dsps_.begin(), dsps_.end(), [](const auto& dsp) { return dsp->disk_failed(); }));
-  if (failed < dsps_.size() && !nameserver_->core().Writable()) return "nothing is writable";
-  return "";
+  if (failed == 0 && !nameserver_->core().Writable()) return "nothing is writable";
+  return copies_ > 1 ? DescribeUnsealed() : "";
+}
+
+// Every block that isn't open is sealed, and served by every sound member.
+std::string SimCluster::DescribeUnsealed() {
+  std::string unsealed;
+  nameserver_->core().state().blocks.ForEach([&](const BlockRecord& record) {
+    if (!unsealed.empty()) return;
+    const std::string id = std::to_string(record.block_id);
+    for (SimDsp* dsp : MembersOf(record.block_id)) {
+      if (!dsp->running() || !Sound(*dsp)) continue;
+      const auto block = dsp->core().blocks().find(record.block_id);
+      if (block == dsp->core().blocks().end()) continue;  // it never made it
+      if (block->second.state == pb::BLOCK_CLOSED) {
+        char known[100];
+        std::snprintf(known, sizeof(known), "set_version=%u absent=%x closed=%x sealed=%x state=%u",
+                      record.set_version, record.absent, record.closed, record.sealed,
+                      record.state);
+        unsealed = "block " + id + " of " + dsp->address() + " is not sealed: " + known;
+      } else if (!dsp->core().Serves(block->second)) {
+        unsealed = "block " + id + " of " + dsp->address() +
+                   " is not served: " + dsp->core().DescribeServing(block->second);
+      }
+    }
+  });
+  return unsealed;
+}
+
+SimDsp* SimCluster::DspAt(const std::string& address) {
+  for (const auto& dsp : dsps_) {
+    if (dsp->address() == address) return dsp.get();
+  }
+  return nullptr;
+}
+
+// It never lost anything, and takes writes.
+bool SimCluster::Sound(const SimDsp& dsp) const {
+  return !(victim_lost_ && copies_ > 1 && &dsp == victim_) && !dsp.disk_failed();
+}
+
+// As the nameserver has them, but for those that say that they never made the block: who was left
+// out at the creation is a member once more after a rebuild.
+std::vector<SimDsp*> SimCluster::MembersOf(uint64_t block_id) {
+  std::vector<SimDsp*> members;
+  const NsState& state = nameserver_->core().state();
+  const BlockRecord* record = state.blocks.Find(block_id);
+  if (record == nullptr) return members;
+  const std::vector<uint32_t>& set = state.blocks.SetMembers(record->set);
+  for (size_t i = 0; i < set.size(); ++i) {
+    if (((record->absent >> i) & 1u) != 0) continue;
+    const auto known = state.dsps.find(set[i]);
+    SimDsp* dsp = known == state.dsps.end() ? nullptr : DspAt(known->second.address());
+    if (dsp != nullptr) members.push_back(dsp);
+  }
+  return members;
+}
+
+// At the moment of the acknowledgement each member has it; one that died since, when it is back.
+void SimCluster::CheckSyncedEverywhere(const FileAddress& address) {
+  if (!nameserver_->running()) return;
+  for (SimDsp* dsp : MembersOf(address.block_id)) {
+    if (!dsp->running() || !Sound(*dsp)) continue;
+    const auto block = dsp->core().blocks().find(address.block_id);
+    const bool there =
+        block != dsp->core().blocks().end() && block->second.needles() > address.file_id.sequence();
+    if (there || bad_reads_) continue;
+    world_.trace.Fail("%s was acknowledged, and %s does not have it", ToText(address).c_str(),
+                      dsp->address().c_str());
+  }
+}
+
+bool SimCluster::ReadAllBack(std::vector<SimClient::ReadBackOne> files) {
+  constexpr uint64_t kReadBackMsMax = 120'000;
+  SimClient* reader = clients_[0].get();
+  reader->ReadBack(std::move(files));
+  if (RunUntil(kReadBackMsMax, [reader] { return reader->finished(); })) return true;
+  world_.trace.Fail("reading back does not end");
+  return false;
 }
 
 void SimCluster::Judge() {
-  constexpr uint64_t kReadBackMsMax = 120'000;
   if (world_.trace.failed()) return;  // the first failure is the one to read
   world_.healed = true;
-  SimClient* reader = clients_[0].get();
-  reader->ReadBack();
-  if (!RunUntil(kReadBackMsMax, [reader] { return reader->finished(); })) {
-    return world_.trace.Fail("reading back does not end");
+  // As a client does, and then from every replica that never lost anything.
+  std::vector<SimClient::ReadBackOne> files, replicas;
+  for (size_t file = 0; file < model_.files(); ++file) {
+    files.push_back({.file = file, .dsp = {}});
+    for (const SimDsp* dsp : MembersOf(model_.file(file).address.block_id)) {
+      if (Sound(*dsp) || copies_ == 1) replicas.push_back({.file = file, .dsp = dsp->address()});
+    }
   }
+  if (!ReadAllBack(std::move(files)) || !ReadAllBack(std::move(replicas))) return;
   constexpr uint64_t kQuietMs = 5'000;  // what is on the way arrives, closes and seals are done
   (void)RunUntil(kQuietMs, [] { return false; });
   // A block lies on its disk before its creation is answered: compare when nothing is on the way.
@@ -338,12 +536,56 @@ void SimCluster::Judge() {
     world_.trace.Fail("after reading back: %s", unsettled.c_str());
   }
   CompareMap();
+  if (copies_ > 1) CompareReplicas();
+}
+
+// Of each sealed block, the sound members have the same needles and the same deletes.
+void SimCluster::CompareReplicas() {
+  if (world_.trace.failed()) return;
+  nameserver_->core().state().blocks.ForEach(
+      [this](const BlockRecord& record) { CompareBlock(record); });
+}
+
+void SimCluster::CompareBlock(const BlockRecord& record) {
+  const SimDsp* first = nullptr;
+  for (const SimDsp* dsp : MembersOf(record.block_id)) {
+    if (!dsp->running() || !Sound(*dsp)) continue;
+    const auto found = dsp->core().blocks().find(record.block_id);
+    if (found == dsp->core().blocks().end()) continue;
+    if (first == nullptr) first = dsp;
+    const Block& block = found->second;
+    const Block& other = first->core().blocks().at(record.block_id);
+    const auto deletes_of = [&](const SimDsp* of) {
+      std::map<uint32_t, uint32_t> counters;
+      const auto& blocks = of->core().deletes().blocks();
+      const auto entries = blocks.find(record.block_id);
+      if (entries == blocks.end()) return counters;
+      for (const DeleteEntry& entry : entries->second) counters[entry.sequence] = entry.counter;
+      return counters;
+    };
+    const bool equal = block.state == other.state && block.digest == other.digest &&
+                       block.needles() == other.needles() && block.lost == other.lost;
+    if (!equal) {
+      world_.trace.Fail("block %" PRIx64 " differs between %s and %s", record.block_id,
+                        first->address().c_str(), dsp->address().c_str());
+    }
+    // A delete that was never acknowledged may have reached only some.
+    for (size_t file = 0; file < model_.files(); ++file) {
+      const SimFile& one = model_.file(file);
+      if (one.address.block_id != record.block_id || one.doubts > 0) continue;
+      const uint32_t sequence = one.address.file_id.sequence();
+      if (deletes_of(dsp)[sequence] == one.counter_acked) continue;
+      world_.trace.Fail("%s has delete counter %u at %s, not %u", ToText(one.address).c_str(),
+                        deletes_of(dsp)[sequence], dsp->address().c_str(), one.counter_acked);
+    }
+  }
 }
 
 // The nameserver's map is the union of the blocks that lie on the disks.
 void SimCluster::CompareMap() {
   std::map<uint64_t, std::set<std::string>> on_disks;
   for (const auto& dsp : dsps_) {
+    if (gone_ && dsp.get() == victim_) continue;
     if (!dsp->running()) return;
     dsp->CheckBlocks();
     for (const auto& [id, block] : dsp->core().blocks()) {
@@ -359,17 +601,21 @@ void SimCluster::CompareMap() {
       continue;
     }
     std::set<std::string> members;
-    for (const uint32_t member : state.blocks.SetMembers(record->set)) {
-      if (state.dsps.contains(member)) members.insert(state.dsps.at(member).address());
+    const std::vector<uint32_t>& set = state.blocks.SetMembers(record->set);
+    for (size_t i = 0; i < set.size(); ++i) {
+      // One that was left out at the creation comes back with a rebuild, and says that it has none.
+      const bool absent = copies_ > 1 && ((record->absent >> i) & 1u) != 0;
+      if (!absent && state.dsps.contains(set[i])) members.insert(state.dsps.at(set[i]).address());
     }
     // Who was late at a creation may hold a replica outside of the set; one copy is never late.
-    const bool right = copies_ == 1 ? members == addresses
-                                    : std::includes(addresses.begin(), addresses.end(),
-                                                    members.begin(), members.end());
+    const bool right = copies_ == 1
+                           ? members == addresses
+                           : victim_lost_ || std::includes(addresses.begin(), addresses.end(),
+                                                           members.begin(), members.end());
     if (!right) world_.trace.Fail("block %" PRIx64 " is mapped to other dsps", id);
   }
   state.blocks.ForEach([&](const BlockRecord& record) {
-    if (on_disks.contains(record.block_id)) return;
+    if (on_disks.contains(record.block_id) || gone_ || victim_lost_) return;
     world_.trace.Fail("block %" PRIx64 " is in the map and on no disk", record.block_id);
   });
 }

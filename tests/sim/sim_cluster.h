@@ -32,11 +32,11 @@ struct SimResult {
 };
 
 // One run. `print`: every line of what happens, to stdout. Sets the log sink while it runs.
-SimResult RunSimulation(uint64_t seed, bool print, uint32_t copies = 1);
+SimResult RunSimulation(uint64_t seed, bool print);
 
 class SimCluster {
  public:
-  SimCluster(uint64_t seed, bool print, uint32_t copies);
+  SimCluster(uint64_t seed, bool print);
   SimResult Run();
   // What the log sink calls: an ERROR line that no injected fault explains fails the run.
   void OnLogLine(bool error, const std::string& line);
@@ -59,6 +59,11 @@ class SimCluster {
     kDiskBadRead,
     kDiskFailure,
     kClockJump,
+    kMachineCrash,
+    // What costs a replica, of which at least one other must be sound: always the same dsp's.
+    kBlockRot,
+    kLyingSync,
+    kGone,
     kCount,
   };
   void Build();
@@ -69,20 +74,33 @@ class SimCluster {
   void MakeTrouble(Trouble kind);
   void MakeNetworkTrouble(Trouble kind);
   void MakeDiskTrouble(Trouble kind);
+  void MakeVictimTrouble(Trouble kind);
+  void AddDsps(uint32_t dsps);
+  void AddClients();
   void KeepStarted(SimDsp* dsp);
   void After(uint64_t most_ms, std::function<void()> task);
   CrashMode AnyCrash();
   SimDsp* AnyDsp();
+  std::vector<std::string> Addresses() const;
   std::string AnyAddress();
 
   void Heal();
   bool Settled();
   std::string DescribeUnsettled();  // empty: settled
+  std::string DescribeUnsealed();
   void Judge();
+  bool ReadAllBack(std::vector<SimClient::ReadBackOne> files);
   void CompareMap();
+  void CompareReplicas();
+  void CompareBlock(const BlockRecord& record);
+  void CheckSyncedEverywhere(const FileAddress& address);
+  std::vector<SimDsp*> MembersOf(uint64_t block_id);
+  SimDsp* DspAt(const std::string& address);
+  bool Sound(const SimDsp& dsp) const;
+  void DeclareGone();
 
-  const uint32_t copies_;
   SimWorld world_;
+  const uint32_t copies_;
   SimModel model_;
   std::unique_ptr<SimNameserver> nameserver_;
   std::vector<std::unique_ptr<SimDsp>> dsps_;
@@ -90,7 +108,12 @@ class SimCluster {
   std::vector<Trouble> kinds_;  // of this run
   uint64_t trouble_every_ms_ = 0;
   uint64_t crashes_ = 0;
-  bool disk_failed_ = false;  // at most one disk a run fails for good: it is the only copy
+  bool disk_failed_ = false;  // at most one disk a run fails for good
+  SimDsp* victim_ = nullptr;  // whose replicas alone may be lost
+  bool victim_lost_ = false;  // some of them are, or were
+  bool gone_ = false;         // it does not come back by itself
+  bool declared_gone_ = false;
+  uint32_t gone_dsp_id_ = 0;
   bool bad_reads_ = false;
   bool store_lost_ =
       false;  // a nameserver that lost its store hears nothing of an unreadable block

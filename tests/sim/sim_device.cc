@@ -43,6 +43,13 @@ Err SimDevice::TakeSyncFault() {
   return std::exchange(fail_sync_, Err::kOk);
 }
 
+bool SimDevice::LiesAbout(const Inode* inode) const {
+  if (!lying_sync_) return false;
+  return std::any_of(directory_.begin(), directory_.end(), [&](const auto& entry) {
+    return inodes_.at(entry.second).get() == inode && entry.first.starts_with(lying_prefix_);
+  });
+}
+
 Err SimDevice::CheckWritable() const {
   TRY(CheckAlive());
   return read_only_ ? Err::kReadOnly : Err::kOk;
@@ -203,7 +210,7 @@ Err SimDevice::Sync(FileHandle file) {
     for (const auto& [page, before] : inode->synced) {
       if (random_.Chance(50)) inode->lost.insert(page);
     }
-  } else if (lying_sync_) {
+  } else if (LiesAbout(inode)) {
     return Err::kOk;
   }
   std::erase_if(inode->synced, [&](const auto& row) { return !inode->lost.contains(row.first); });
@@ -304,7 +311,7 @@ Err SimDevice::SyncDir() {
   if (!alive && random_.Chance(50)) return Err::kIo;
   const Err err = TakeSyncFault();
   if (err != Err::kOk) return err;
-  if (lying_sync_) return Err::kOk;
+  if (lying_sync_ && lying_prefix_.empty()) return Err::kOk;
   synced_directory_ = directory_;
   directory_changes_.clear();
   DropUnreferenced();

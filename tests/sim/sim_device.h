@@ -94,7 +94,12 @@ class SimDevice : public Device {
   void HealReads() { bad_reads_.clear(); }
   void SetTotalBytes(uint64_t bytes) { total_bytes_ = bytes; }  // below what is used: full
   void SetReadOnly(bool on) { read_only_ = on; }                // every change answers kReadOnly
-  void SetLyingSync(bool on) { lying_sync_ = on; }              // Sync answers kOk and does nothing
+  // Sync answers kOk and does nothing: of everything, or of files whose names begin so.
+  void SetLyingSync(bool on, std::string prefix = "") {
+    lying_sync_ = on;
+    lying_prefix_ = std::move(prefix);
+  }
+  bool lies() const { return lying_sync_; }
   void SetLockedByOther(bool on) { locked_by_other_ = on; }
   void SetUncachedPercent(uint64_t percent) { uncached_percent_ = percent; }  // ReadCached: kBusy
 
@@ -135,6 +140,7 @@ class SimDevice : public Device {
 
   Err CheckAlive() const;  // what every call asks first
   Err TakeSyncFault();
+  bool LiesAbout(const Inode* inode) const;
   Err CheckWritable() const;  // what every changing call asks first
   Inode* Find(FileHandle file);
   Inode* Find(std::string_view name) const;
@@ -178,6 +184,7 @@ class SimDevice : public Device {
   uint64_t fail_sync_after_ = 0;
   bool read_only_ = false;
   bool lying_sync_ = false;
+  std::string lying_prefix_;
   bool locked_ = false;
   bool locked_by_other_ = false;
   uint64_t uncached_percent_ = 0;

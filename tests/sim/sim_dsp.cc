@@ -101,6 +101,7 @@ void SimDsp::Crash(CrashMode mode) {
   for (Lane& lane : lanes_) lane = {};
   reading_ = 0;
   disk_.Crash(mode);
+  disk_.SetLyingSync(false);
   kv_.Crash(mode);
   power_.Restore();
 }
@@ -130,19 +131,36 @@ void SimDsp::Rot() {
   disk_.FlipBit(file, offset, static_cast<uint32_t>(world_->random.Below(8)));
 }
 
+void SimDsp::RotBlock() {
+  ASSERT(core_ == nullptr);
+  const Result<std::vector<FileInfo>> files = disk_.List();
+  if (!files.ok()) return;
+  std::vector<std::string> names;
+  for (const FileInfo& file : *files) {
+    if (ParseBlockFileName(file.name)) names.push_back(file.name);
+  }
+  if (names.empty()) return;
+  const std::string& name = names[world_->random.Below(names.size())];
+  const size_t size = disk_.FileImage(name).size();
+  if (size <= kFirstNeedleOffset) return;
+  const uint64_t offset = world_->random.Between(kFirstNeedleOffset, size - 1);
+  world_->trace.Note("%s bit flips in %s at %" PRIu64, address().c_str(), name.c_str(), offset);
+  disk_.FlipBit(name, offset, static_cast<uint32_t>(world_->random.Below(8)));
+}
+
 void SimDsp::NoteAppend(const RpcRequest& request) {
   pb::AppendRequest message;
   if (request.type == MessageType::kAppend && message.ParseFromString(request.message)) {
-    ++appends_asked_[message.block_id()];
+    ++world_->appends_asked[message.block_id()];
   }
 }
 
 // Needles that nobody appended are those of a former life, or were hidden in an image.
 void SimDsp::CheckBlocks() {
   for (const auto& [id, block] : core_->blocks()) {
-    if (block.needles() <= appends_asked_[id]) continue;
+    if (block.needles() <= world_->appends_asked[id]) continue;
     world_->trace.Fail("block %" PRIx64 " of %s has %u sequences after %u appends", id,
-                       address().c_str(), block.needles(), appends_asked_[id]);
+                       address().c_str(), block.needles(), world_->appends_asked[id]);
   }
 }
 

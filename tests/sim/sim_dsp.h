@@ -50,11 +50,17 @@ class SimDsp {
   // A bit flips where something else has the same: in one superblock, or in the delete log, of
   // which LevelDB has a copy. REQUIRES: not running.
   void Rot();
+  // A bit flips in a block file, maybe in a needle. REQUIRES: not running.
+  void RotBlock();
+  // Syncs of block files do nothing until the next crash, which takes what they should have kept.
+  bool lies() const { return disk_.lies(); }
+  const std::string& machine() const { return options_.machine; }
+  void Lie() { disk_.SetLyingSync(true, "blk-"); }
   SimDevice& disk() { return disk_; }
   MemKv& kv() { return kv_; }
   SimNodeClock& clock() { return clock_; }
   const DspCore& core() const { return *core_; }
-  // Fails the run if a block holds more sequences than this dsp was ever asked to append to it.
+  // Fails the run if a block holds more sequences than were ever asked to be appended to it.
   // REQUIRES: running.
   void CheckBlocks();
   const std::string& address() const { return options_.address; }
@@ -93,7 +99,6 @@ class SimDsp {
   uint64_t last_done_us_ = 0;
   CrashMode crash_mode_ = CrashMode::kKill;
   bool disk_failed_ = false;
-  std::map<uint64_t, uint32_t> appends_asked_;  // by block, in all its lives
   bool leaving_ = false;  // the disk failed: the process ends once its last jobs are done
 };
 

@@ -101,7 +101,8 @@ SimModel::Expected SimModel::ExpectDeletedToo(size_t index) const {
 }
 
 // False when there is nothing more to compare.
-bool SimModel::CheckState(const Expected& expected, Err err, const char* what, bool healed) {
+bool SimModel::CheckState(const Expected& expected, const Answer& answer) {
+  const auto& [what, err, doubtful, healed] = answer;
   const SimFile& file = *files_[expected.index];
   const std::string id = ToText(file.address);
   const bool calm = expected.disturbed == file.disturbed;  // no delete or undelete came between
@@ -110,7 +111,11 @@ bool SimModel::CheckState(const Expected& expected, Err err, const char* what, b
     trace_->Fail("%s of %s, which was acknowledged by %s, answers not_found", what, id.c_str(),
                  file.dsp.c_str());
   }
-  if (err == Err::kOk && calm && expected.surely_deleted) {
+  // When only replicas answered that may not know of a delete yet, a deleted file is still there.
+  if (healed && err == Err::kOk && doubtful) {
+    trace_->Fail("%s of %s is answered in doubt, with nothing broken", what, id.c_str());
+  }
+  if (err == Err::kOk && calm && expected.surely_deleted && !doubtful) {
     trace_->Fail("%s of %s succeeds, though its delete was acknowledged", what, id.c_str());
   }
   if (err == Err::kGone && calm && expected.surely_live) {
@@ -125,8 +130,9 @@ bool SimModel::CheckState(const Expected& expected, Err err, const char* what, b
 void SimModel::CheckGet(const Expected& expected, const GetRequest& request, const GetDone& done,
                         bool healed) {
   const SimFile& file = *files_[expected.index];
-  if (!CheckState(expected, done.err, "get", healed)) return;
-  CheckCounter(expected, done.delete_counter);
+  const Answer answer{.what = "get", .err = done.err, .doubtful = done.doubtful, .healed = healed};
+  if (!CheckState(expected, answer)) return;
+  if (!done.doubtful) CheckCounter(expected, done.delete_counter);
   CheckHead(file, done.head);
   if (!request.head_only) CheckBytes(file, request, done);
   ++reads_verified_;
@@ -168,11 +174,11 @@ void SimModel::CheckBytes(const SimFile& file, const GetRequest& request, const 
 void SimModel::CheckStat(const Expected& expected, const StatDone& done, bool healed) {
   const SimFile& file = *files_[expected.index];
   if (done.err != Err::kOk) {
-    (void)CheckState(expected, done.err, "stat", healed);
+    (void)CheckState(expected, {.what = "stat", .err = done.err, .healed = healed});
     return;
   }
   CheckHead(file, done.head);
-  CheckCounter(expected, done.delete_counter);
+  if (!done.doubtful) CheckCounter(expected, done.delete_counter);
 }
 
 // Counters only rise: not below what was acknowledged when the question was asked, not above what

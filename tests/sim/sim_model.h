@@ -78,7 +78,13 @@ class SimModel {
   void CheckBytes(const SimFile& file, const GetRequest& request, const GetDone& done);
   void CheckHead(const SimFile& file, const std::string& head);
   void CheckCounter(const Expected& expected, uint32_t counter);
-  bool CheckState(const Expected& expected, Err err, const char* what, bool healed);
+  struct Answer {
+    const char* what;
+    Err err = Err::kOk;
+    bool doubtful = false;
+    bool healed = false;
+  };
+  bool CheckState(const Expected& expected, const Answer& answer);
 
   SimTrace* trace_;
   bool clocks_jump_ = false;

@@ -1,6 +1,8 @@
 // What all parts of one simulated run share: the order of events, chance, the network, the record.
 #pragma once
 
+#include <map>
+
 #include "common/core_io.h"
 #include "tests/sim/sim_clock.h"
 #include "tests/sim/sim_events.h"
@@ -18,7 +20,8 @@ struct SimWorld {
   SimRandom random;
   SimTrace trace;
   SimNet net;
-  bool healed = false;  // nothing is broken any more, and nothing will be
+  bool healed = false;                         // nothing is broken any more, and nothing will be
+  std::map<uint64_t, uint32_t> appends_asked;  // by block, of any dsp
 };
 
 // A machine's clocks: the monotonic one starts anywhere, the other may be set at any time.

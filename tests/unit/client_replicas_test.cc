@@ -136,6 +136,18 @@ TEST_CASE("client: when no replica can say, the answer is none that sounds like 
   CHECK_EQ(ErrHttpStatus(bench.outbox.gets[0].err), 503);
 }
 
+TEST_CASE("client: a hedge that is due while the nameserver is asked again begins nothing") {
+  ReadBench bench;
+  bench.Get(kFile);
+  for (int i = 0; i < 3; ++i) bench.Answer(bench.Take(MessageType::kRead), Err::kUnavailable);
+  const RpcCall locate = bench.Take(MessageType::kLocate);
+  bench.Tick(500);
+  CHECK(bench.outbox.calls.empty());
+  bench.Answer(locate, LocatedAt({"dsp-1", "dsp-2", "dsp-3"}));
+  bench.Good(bench.Take(MessageType::kRead));
+  CHECK_EQ(bench.outbox.gets.size(), 1);
+}
+
 TEST_CASE("client: a doubtful replica's bytes are used only if nobody else answers") {
   {
     ReadBench bench;
