@@ -305,7 +305,13 @@ void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
              static_cast<unsigned long long>(file.address.block_id));
   }
   if (err == Err::kOk && call.head_only && !request.head_only) {
-    if (!reply.doubtful() && AnswerSpare(op, /*doubtful=*/false, outbox)) return;
+    ASSERT(file.spare != nullptr);
+    if (!reply.doubtful()) {
+      // Who sent the bytes may not know the last delete or undelete.
+      file.spare->delete_counter = std::max(file.spare->delete_counter, reply.delete_counter());
+      (void)AnswerSpare(op, /*doubtful=*/false, outbox);  // there is one
+      return;
+    }
     err = Err::kNotServing;
   } else if (err == Err::kOk) {
     GetDone got;

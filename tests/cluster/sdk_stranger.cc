@@ -1,8 +1,11 @@
 // A program that knows nothing but the installed headers, on a real cluster: every kind of call,
 // and ten thousand gets in flight at once on one thread.
 //
-//   sdk_stranger NAMESERVER KEY_FILE
+//   sdk_stranger NAMESERVER KEY_FILE [PID]     PID: of a dsp, which is stopped while images of
+//   which
+//                                              it has a copy are read
 #include <hayloft/client.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -105,15 +108,54 @@ void TenThousandGets(hayloft::Client* client) {
   Require(called_by.size() == 1, "one thread calls back");
 }
 
+// Of three replicas one hangs. No read fails of that, though none has a second to wait for it, and
+// the client has not seen a read yet.
+void ReadWhileOneHangs(hayloft::Client* client, const hayloft::Options& options, pid_t dsp) {
+  std::vector<std::string> images;
+  for (int i = 0; i < 50; ++i) images.push_back(Random(16 << 10));
+  std::vector<hayloft::PutResult> stored;
+  Require(client->PutBatch({images.begin(), images.end()}, {}, &stored), "batch");
+  Require(kill(dsp, SIGSTOP) == 0, "stop");
+  hayloft::GetOptions within;
+  within.timeout_ms = 1'000;
+  int failed = 0;
+  std::string why;
+  for (int round = 0; round < 5; ++round) {
+    std::unique_ptr<hayloft::Client> fresh;
+    Require(hayloft::Client::Open(options, &fresh), "open");
+    std::vector<std::string> ids;
+    for (const hayloft::PutResult& one : stored) ids.push_back(one.stored.id);
+    std::vector<hayloft::GetResult> got;
+    (void)fresh->GetBatch(ids, within, &got);
+    for (size_t i = 0; i < got.size(); ++i) {
+      if (got[i].status.ok() && got[i].image.bytes() == images[i]) continue;
+      ++failed;
+      why = got[i].status.ToString();
+    }
+    hayloft::ImageInfo info;
+    const hayloft::Status status = fresh->Stat(ids[0], {/*timeout_ms=*/1'000}, &info);
+    if (status.ok()) continue;
+    ++failed;
+    why = "stat: " + status.ToString();
+  }
+  (void)kill(dsp, SIGCONT);  // unless its dataserver has replaced it
+  Require(failed == 0, std::to_string(failed) + " reads failed: " + why);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc < 3) return 2;
   hayloft::Options options;
   options.cluster = argv[1];
   options.key_file = argv[2];
   std::unique_ptr<hayloft::Client> client;
   Require(hayloft::Client::Open(options, &client), "open");
+  if (argc > 3) {
+    ReadWhileOneHangs(client.get(), options, static_cast<pid_t>(std::atoi(argv[3])));
+    std::cout << "fine\n";
+    return 0;
+  }
   OneImage(client.get());
   TenThousandGets(client.get());
   std::cout << "fine\n";

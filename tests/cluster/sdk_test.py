@@ -85,12 +85,20 @@ def check_example(cluster, installed, program):
     check(missing.stderr.startswith('config'), missing.stderr)
 
 
-def check_stranger(cluster, installed, program):
-    """All kinds of calls, and ten thousand of them at once on one thread."""
+def check_stranger(cluster, installed, program, *words):
+    """All kinds of calls, and ten thousand of them at once on one thread; or what `words` say."""
     environment = dict(os.environ, LD_LIBRARY_PATH=installed.lib)
     nameserver = cluster.process('nameserver-1')['address']
-    done = run(program, nameserver, f'{cluster.dir}/secret', env=environment)
+    done = run(program, nameserver, f'{cluster.dir}/secret', *words, env=environment)
     check_equal((done.stdout, done.stderr), ('fine\n', ''), 'the stranger says')
+
+
+def check_reads_while_a_replica_hangs(installed, program):
+    """Three copies on three machines; a dsp is stopped, and every read is answered in a second."""
+    with Cluster(dataservers=3, disks=1, copies=3) as cluster:
+        cluster.up()
+        for name in ('dsp-1-1', 'dsp-2-1', 'dsp-3-1'):
+            check_stranger(cluster, installed, program, str(cluster.process(name)['pid']))
 
 
 def check_links(lib):
@@ -113,6 +121,7 @@ def test_example_against_installed_files():
         stranger = installed.compile('stranger', installed.flags('--cflags', '--libs') +
                                      ['-pthread'], 'sdk_stranger.cc')
         check_stranger(cluster, installed, stranger)
+        check_reads_while_a_replica_hangs(installed, stranger)
         needed = run('readelf', '-d', shared).stdout
         check('[libhayloft.so.0]' in needed, 'the soname is what programs ask for')
         static = installed.compile('static', [f'-I{installed.prefix}/include',

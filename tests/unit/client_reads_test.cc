@@ -115,6 +115,26 @@ TEST_CASE("client: a stat that one replica holds up is answered with what the ot
   CHECK_EQ(bench.outbox.stats[0].delete_counter, 1);
 }
 
+// The bytes come from who may have missed a delete, and whether there was one from who has not.
+TEST_CASE("client: a doubtful replica's bytes are answered with what another knows of deletes") {
+  Bench bench;
+  GetRequest request;
+  request.address = kFile;
+  request.include_deleted = true;
+  bench.core.Get(std::move(request), bench.now, &bench.outbox);
+  pb::ReadReply reply;
+  reply.set_head(HeadOf(kFile, "image"));
+  reply.set_doubtful(true);
+  bench.Answer(bench.Take(MessageType::kRead), Err::kOk, reply.SerializeAsString(), "image");
+  reply.set_doubtful(false);
+  reply.set_delete_counter(3);
+  bench.Answer(bench.Take(MessageType::kRead), reply);  // without bytes: it was not asked for any
+  REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(AsText(bench.outbox.gets[0].payload.bytes()), "image");
+  CHECK_EQ(bench.outbox.gets[0].delete_counter, 3);
+  CHECK_FALSE(bench.outbox.gets[0].doubtful);
+}
+
 // --- The cost of hedges ---
 
 // Since the start never more than one read in 20, and in no window more than that and what was

@@ -39,5 +39,9 @@ void* operator new(size_t size) {
   return memory;
 }
 
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  return hayloft::Fails(size) ? nullptr : std::malloc(size > 0 ? size : 1);
+}
+
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
