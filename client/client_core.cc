@@ -108,7 +108,8 @@ void ClientCore::OnTick(Now now, ClientOutbox* outbox) {
     Op* op = FindOp(timers_.begin()->second);
     ASSERT(op != nullptr);
     if (op->deadline_ms <= now.mono_ms) {
-      if (!AnswerSpare(op, /*doubtful=*/true, outbox)) Fail(op, op->last_err, outbox);
+      const bool answered = AnswerSpare(op, /*doubtful=*/true, outbox) || AnswerStat(op, outbox);
+      if (!answered) Fail(op, op->last_err, outbox);
       continue;
     }
     SetTimer(op, op->deadline_ms);

@@ -98,6 +98,7 @@ class ClientCore {
   void AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox);
   void Hedge(Op* op, Now now, ClientOutbox* outbox);
   bool AnswerSpare(Op* op, bool doubtful, ClientOutbox* outbox);  // false: there is none
+  bool AnswerStat(Op* op, ClientOutbox* outbox);                  // likewise
   void RoundFailed(Op* op, Err err, Now now, ClientOutbox* outbox);
   void OnReplicaDone(const Call& call, CallDone&& done, Now now, ClientOutbox* outbox);
   void OnReadDone(Op* op, const Call& call, CallDone&& done, Now now, ClientOutbox* outbox);

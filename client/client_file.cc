@@ -44,6 +44,12 @@ bool Contains(const std::vector<std::string>& list, const std::string& one) {
   return std::find(list.begin(), list.end(), one) != list.end();
 }
 
+// What a replica may say about a file. Any other error is about the replica itself (it doesn't know
+// our key, it is of another version), and another one may be fine.
+bool IsFact(Err err) {
+  return err == Err::kNotFound || err == Err::kGone || err == Err::kRange || err == Err::kInvalid;
+}
+
 bool IsOdd(uint32_t counter) { return counter % 2 == 1; }
 
 struct RoundErrs {
@@ -148,7 +154,7 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
     file.replicas = replicas;
     if (err == Err::kOk) {
       AskReplicas(op, now, outbox);
-    } else if (err == Err::kNotFound) {
+    } else if (!ErrMayRetry(err)) {
       Fail(op, err, outbox);
     } else if (!AnswerSpare(op, /*doubtful=*/true, outbox)) {
       BackOff(op, err, now);
@@ -164,10 +170,12 @@ void ClientCore::AskReplicas(Op* op, Now now, ClientOutbox* outbox) {
   ASSERT(file.awaited == 0);
   file.asked = 0;
   file.stat = {};
+  file.refused = 0;
   file.deletes = {};
   if (std::holds_alternative<GetRequest>(file.request)) {
     chooser_.CountRead();
     AskNext(op, now, outbox);
+    file.insist_ms = now.mono_ms + (op->deadline_ms - now.mono_ms) / 2;
     if (file.replicas.size() > 1) SetTimer(op, now.mono_ms + chooser_.hedge_after_ms());
     return;
   }
@@ -189,12 +197,16 @@ void ClientCore::AskNewlyNamed(Op* op, Now now, ClientOutbox* outbox) {
   }
 }
 
-// This read takes longer than most.
+// This read takes longer than most. If there is no hedge for it, or the second replica hangs too,
+// it asks the next one when half of its time is over, and then of what is left: it must not fail
+// because of who was asked first.
 void ClientCore::Hedge(Op* op, Now now, ClientOutbox* outbox) {
-  const FileOp& file = std::get<FileOp>(op->kind);
-  if (!std::holds_alternative<GetRequest>(file.request)) return;
-  if (AllAsked(file) || !chooser_.TakeHedge()) return;
-  AskNext(op, now, outbox);
+  FileOp& file = std::get<FileOp>(op->kind);
+  if (!std::holds_alternative<GetRequest>(file.request) || AllAsked(file)) return;
+  const bool insist = now.mono_ms >= file.insist_ms;
+  if (insist) file.insist_ms = now.mono_ms + (op->deadline_ms - now.mono_ms) / 2;
+  if (insist || chooser_.TakeHedge()) AskNext(op, now, outbox);
+  if (!AllAsked(file)) SetTimer(op, file.insist_ms);
 }
 
 void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
@@ -248,8 +260,8 @@ void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
 // No replica gave a fact. What the cache knew may be old: ask the nameserver once, then pause.
 void ClientCore::RoundFailed(Op* op, Err err, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
-  ASSERT(ErrMayRetry(err));
   op->last_err = err;
+  if (file.refused == file.replicas.size()) return Fail(op, err, outbox);
   const GetRequest* get = std::get_if<GetRequest>(&file.request);
   const bool one_dsp_only = get != nullptr && !get->dsp.empty();
   if (file.fresh || one_dsp_only) return BackOff(op, err, now);
@@ -294,10 +306,11 @@ void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
              static_cast<unsigned long long>(file.address.block_id));
   }
   if (err == Err::kOk && call.head_only && !request.head_only) {
+    ASSERT(file.spare != nullptr);
     if (!reply.doubtful()) {
-      file.spare->delete_counter = reply.delete_counter();
-      (void)AnswerSpare(op, /*doubtful=*/false,
-                        outbox);  // there is one: that is why it was asked so
+      // Who sent the bytes may not know the last delete or undelete.
+      file.spare->delete_counter = std::max(file.spare->delete_counter, reply.delete_counter());
+      (void)AnswerSpare(op, /*doubtful=*/false, outbox);  // there is one
       return;
     }
     err = Err::kNotServing;
@@ -317,7 +330,8 @@ void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
     if (file.spare == nullptr) file.spare = std::make_unique<GetDone>(std::move(got));
     err = Err::kNotServing;
   }
-  if (!ErrMayRetry(err)) return Fail(op, err, outbox);
+  if (IsFact(err)) return Fail(op, err, outbox);
+  if (!ErrMayRetry(err)) ++file.refused;
   op->last_err = err;
   if (!AllAsked(file)) return AskNext(op, now, outbox);
   if (file.awaited > 0) return;
@@ -332,6 +346,16 @@ bool ClientCore::AnswerSpare(Op* op, bool doubtful, ClientOutbox* outbox) {
   if (file == nullptr || file->spare == nullptr) return false;
   file->spare->doubtful = doubtful;
   outbox->gets.push_back(std::move(*file->spare));
+  Forget(op);
+  return true;
+}
+
+// The time is over, and not all replicas have answered.
+bool ClientCore::AnswerStat(Op* op, ClientOutbox* outbox) {
+  FileOp* file = std::get_if<FileOp>(&op->kind);
+  if (file == nullptr || !std::holds_alternative<StatRequest>(file->request)) return false;
+  if (ErrsOf(file->stat).fine == 0) return false;
+  Answer(op, Err::kOk, outbox);
   Forget(op);
   return true;
 }

@@ -36,6 +36,8 @@ struct FileOp {
   std::vector<std::string> replicas;  // of this round
   uint32_t asked = 0;                 // bits: which of them were
   size_t awaited = 0;                 // calls of this round that are still out
+  size_t refused = 0;                 // answers of this round that no repetition would change
+  uint64_t insist_ms = 0;             // a get asks another replica then, within its budget or not
   bool fresh = false;                 // this round's replicas come straight from a nameserver
   bool relocate = false;              // those in the cache were of no use
   bool counter_known = false;         // a delete's second step: `counter` is what it must become

@@ -58,6 +58,7 @@ class ReplicaChooser {
   bool TakeHedge();
 
   bool IsEjected(const std::string& dsp, uint64_t now_ms) const;
+  size_t dsps_known() const { return dsps_.size(); }
 
  private:
   struct Dsp {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "client/sdk_shell.h"
+#include "common/io/system_clock.h"
 #include "common/limits.h"
 
 namespace hayloft {
@@ -18,44 +19,28 @@ constexpr uint64_t kRoundBytes = 4 << 20;  // large images gain nothing by one c
 constexpr size_t kBatchCallsMax = 256;
 constexpr uint64_t kBatchBytesMax = 64 << 20;
 
-Hasher* HashOf(std::string_view bytes) {
-  static thread_local Hasher hasher;  // making one costs more than hashing a small image
-  hasher.Reset();
-  hasher.Update(AsBytes(bytes));
-  return &hasher;
-}
-
-struct Call {
-  std::string_view bytes;
-  uint64_t batch = 0;
-};
-SdkClient::Task CopyingPutTask(SdkClient* client, const Call& put, const PutOptions& options,
-                               Client::PutCallback done) {
-  if (put.bytes.size() > kFileBytesMax) {
-    return client->FailedPut(Err::kTooLarge, std::move(done));
-  }
-  return client->PutTask({.bytes = Buffer::CopyOf(AsBytes(put.bytes)),
-                          .hasher = HashOf(put.bytes),
-                          .batch = put.batch},
-                         options, std::move(done));
-}
-
-// Counts the calls of a batch.
+// Counts the calls of a batch, each from before it is made.
 class Window {
  public:
+  explicit Window(const Options& options)
+      : calls_max_(std::min<size_t>(kBatchCallsMax, options.in_flight_max)),
+        bytes_max_(std::min(kBatchBytesMax, options.put_bytes_max)) {}
+
   void Enter(uint64_t bytes) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    room_wanted_ = true;
-    changed_.wait(lock, [&] {
-      return calls_ == 0 || (calls_ < kBatchCallsMax && bytes_ + bytes <= kBatchBytesMax);
-    });
-    room_wanted_ = false;
+    const std::lock_guard<std::mutex> lock(mutex_);
     ++calls_;
     bytes_ += bytes;
   }
-  bool WouldWait(uint64_t bytes) {
+  // Whether the last that entered is one too many.
+  bool IsOver() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return calls_ > 0 && (calls_ >= kBatchCallsMax || bytes_ + bytes > kBatchBytesMax);
+    return !HasRoom();
+  }
+  void WaitForRoom() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    room_wanted_ = true;
+    changed_.wait(lock, [this] { return HasRoom(); });
+    room_wanted_ = false;
   }
   void Leave(uint64_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -70,6 +55,10 @@ class Window {
   }
 
  private:
+  bool HasRoom() const { return calls_ <= 1 || (calls_ <= calls_max_ && bytes_ <= bytes_max_); }
+
+  const size_t calls_max_;
+  const uint64_t bytes_max_;
   std::mutex mutex_;
   std::condition_variable changed_;
   size_t calls_ = 0;
@@ -90,10 +79,13 @@ class Round {
 
   // The number of what is added next: a round's puts share a block's commits.
   uint64_t batch() const { return batch_; }
+  // `make` gives a task that leaves the window by `bytes`, or has left it.
   void Add(uint64_t bytes, const std::function<SdkClient::Task()>& make) {
-    SdkClient::Task task = make();
-    if (window_->WouldWait(bytes)) Send();
     window_->Enter(bytes);
+    if (window_->IsOver()) Send();
+    window_->WaitForRoom();
+    SdkClient::Task task = make();
+    if (task == nullptr) return;
     tasks_.push_back(std::move(task));
     bytes_ += bytes;
     if (tasks_.size() == kBatchRound || bytes_ >= kRoundBytes) Send();
@@ -119,6 +111,63 @@ class Round {
   std::vector<SdkClient::Task> tasks_;
 };
 
+// An image that a reader gives piece by piece.
+class Gathered {
+ public:
+  explicit Gathered(SdkClient* client)
+      : client_(client), bytes_max_(std::min(kFileBytesMax, client->options.put_bytes_max)) {}
+  ~Gathered() { client_->put_bytes.fetch_sub(bytes_.size()); }
+  Gathered(const Gathered&) = delete;  // its bytes are counted once
+
+  Status ReadAll(const Client::Reader& reader) {
+    hasher_.Reset();
+    while (true) {
+      if (size_ == bytes_max_) return CheckEnd(reader);
+      if (size_ == bytes_.size() && !Grow()) return {Code::kBusy, "too many bytes on their way"};
+      const MutableBytes room = bytes_.mutable_bytes().subspan(size_);
+      const size_t capacity = std::min(room.size(), kRunBytes);
+      size_t filled = 0;
+      if (!reader(reinterpret_cast<char*>(room.data()), capacity, &filled)) return GaveUp();
+      if (filled > capacity) return {Code::kInvalid, "the reader filled more than there was room"};
+      if (filled == 0) return {};
+      hasher_.Update(room.first(filled));
+      size_ += filled;
+    }
+  }
+  SdkClient::Raw Take() {
+    client_->put_bytes.fetch_sub(bytes_.size());  // a put counts its own
+    bytes_.Narrow(0, size_);
+    return {.bytes = std::exchange(bytes_, Buffer()),
+            .hasher = &hasher_,
+            .begun_ms = SystemMonotonicMs()};
+  }
+
+ private:
+  static Status GaveUp() { return {Code::kCancelled, "the reader gave up"}; }
+  // It is full, but is there more?
+  static Status CheckEnd(const Client::Reader& reader) {
+    char more = 0;
+    size_t filled = 0;
+    if (!reader(&more, 1, &filled)) return GaveUp();
+    return filled > 0 ? StatusOf(Err::kTooLarge) : Status();
+  }
+  bool Grow() {
+    const uint64_t wanted = size_ == 0 ? kGatherBytesFirst : size_ * 2;
+    Buffer larger(std::min(wanted, bytes_max_));
+    const uint64_t more = larger.size() - bytes_.size();
+    const bool fits = client_->put_bytes.fetch_add(more) + more <= client_->options.put_bytes_max;
+    if (size_ > 0) std::memcpy(larger.mutable_bytes().data(), bytes_.data(), size_);
+    bytes_ = std::move(larger);
+    return fits;
+  }
+
+  SdkClient* client_;
+  const uint64_t bytes_max_;
+  Hasher hasher_;
+  Buffer bytes_;     // counted in put_bytes
+  size_t size_ = 0;  // of what was read
+};
+
 template <typename Results>
 Status FirstFailure(const Results& results) {
   for (const auto& result : results) {
@@ -131,10 +180,10 @@ Status FirstFailure(const Results& results) {
 using Run = std::shared_ptr<SdkWaiter<Image>>;
 Run BeginRun(SdkClient* client, std::string_view id, const GetOptions& options) {
   auto run = std::make_shared<SdkWaiter<Image>>();
-  client->Post(client->GetTask(id, options,
-                               [run, tell = run->Callback()](const Status& status, Image&& image) {
-                                 tell(status, std::move(image));
-                               }));
+  SdkClient::Done<Image> done = [run](const Status& status, Image&& image) {
+    run->Tell(status, std::move(image));
+  };
+  client->Post(client->GetTask(id, options, SystemMonotonicMs(), std::move(done)));
   return run;
 }
 
@@ -148,26 +197,30 @@ uint64_t EndOf(const GetOptions& options, uint64_t image_size) {
 // --- One image, asynchronous ---
 
 void Client::PutAsync(std::string_view bytes, const PutOptions& options, PutCallback done) {
-  own_->Post(CopyingPutTask(own_.get(), {.bytes = bytes}, options, std::move(done)));
+  const uint64_t begun_ms = SystemMonotonicMs();
+  own_->Post(
+      own_->CopyingPutTask(bytes, {.bytes = {}, .begun_ms = begun_ms}, options, std::move(done)));
 }
 
 void Client::GetAsync(std::string_view id, const GetOptions& options, GetCallback done) {
-  own_->Post(own_->GetTask(id, options, std::move(done)));
+  own_->Post(own_->GetTask(id, options, SystemMonotonicMs(), std::move(done)));
 }
 
 void Client::GetIntoAsync(std::string_view id, const GetOptions& options, char* buffer,
                           size_t capacity, GetIntoCallback done) {
   GetOptions part = options;
   part.length = options.length == 0 ? capacity : std::min<uint64_t>(options.length, capacity);
-  const bool no_room = part.length == 0;
-  if (no_room) part.length = 1;
-  own_->Post(own_->GetTask(
-      id, part, [buffer, no_room, done = std::move(done)](const Status& status, Image&& image) {
-        if (no_room) return done({Code::kInvalid, "the buffer has no room"}, Filled());
+  auto kept =
+      SdkClient::Kept<Image>([buffer, done = std::move(done)](const Status& status, Image&& image) {
         if (!status.ok()) return done(status, Filled());
         std::memcpy(buffer, image.bytes().data(), image.bytes().size());
         done(status, Filled{image.bytes().size(), image.image_size()});
-      }));
+      });
+  if (part.length == 0) {
+    static const Status kNoRoom{Code::kInvalid, "the buffer has no room"};
+    return own_->Post(own_->FailedGet(kNoRoom, std::move(kept)));
+  }
+  own_->Post(own_->GetTask(id, part, SystemMonotonicMs(), std::move(kept)));
 }
 
 void Client::StatAsync(std::string_view id, const StatOptions& options, StatCallback done) {
@@ -175,21 +228,21 @@ void Client::StatAsync(std::string_view id, const StatOptions& options, StatCall
 }
 
 void Client::DeleteAsync(std::string_view id, const DeleteOptions& options, DeleteCallback done) {
-  own_->Post(own_->DeleteTask(
-      id, options, /*undelete=*/false,
-      [done = std::move(done)](const Status& status, Nothing&&) { done(status); }));
+  auto kept = SdkClient::Kept<Nothing>(
+      [done = std::move(done)](const Status& status, Nothing&&) { done(status); });
+  own_->Post(own_->DeleteTask(id, options, /*undelete=*/false, std::move(kept)));
 }
 
 void Client::UndeleteAsync(std::string_view id, const DeleteOptions& options, DeleteCallback done) {
-  own_->Post(own_->DeleteTask(
-      id, options, /*undelete=*/true,
-      [done = std::move(done)](const Status& status, Nothing&&) { done(status); }));
+  auto kept = SdkClient::Kept<Nothing>(
+      [done = std::move(done)](const Status& status, Nothing&&) { done(status); });
+  own_->Post(own_->DeleteTask(id, options, /*undelete=*/true, std::move(kept)));
 }
 
 // --- One image, blocking ---
 
 Status Client::Put(std::string_view bytes, const PutOptions& options, Stored* stored) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     SdkWaiter<Stored> waiter;
     PutAsync(bytes, options, waiter.Callback());
@@ -198,7 +251,7 @@ Status Client::Put(std::string_view bytes, const PutOptions& options, Stored* st
 }
 
 Status Client::Get(std::string_view id, const GetOptions& options, Image* image) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     SdkWaiter<Image> waiter;
     GetAsync(id, options, waiter.Callback());
@@ -208,7 +261,7 @@ Status Client::Get(std::string_view id, const GetOptions& options, Image* image)
 
 Status Client::GetInto(std::string_view id, const GetOptions& options, char* buffer,
                        size_t capacity, Filled* filled) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     SdkWaiter<Filled> waiter;
     GetIntoAsync(id, options, buffer, capacity,
@@ -220,7 +273,7 @@ Status Client::GetInto(std::string_view id, const GetOptions& options, char* buf
 }
 
 Status Client::Stat(std::string_view id, const StatOptions& options, ImageInfo* info) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     SdkWaiter<ImageInfo> waiter;
     StatAsync(id, options, waiter.Callback());
@@ -229,7 +282,7 @@ Status Client::Stat(std::string_view id, const StatOptions& options, ImageInfo* 
 }
 
 Status Client::Delete(std::string_view id, const DeleteOptions& options) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     SdkWaiter<Nothing> waiter;
     own_->Post(own_->DeleteTask(id, options, /*undelete=*/false, waiter.Callback()));
@@ -239,7 +292,7 @@ Status Client::Delete(std::string_view id, const DeleteOptions& options) {
 }
 
 Status Client::Undelete(std::string_view id, const DeleteOptions& options) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     SdkWaiter<Nothing> waiter;
     own_->Post(own_->DeleteTask(id, options, /*undelete=*/true, waiter.Callback()));
@@ -252,20 +305,21 @@ Status Client::Undelete(std::string_view id, const DeleteOptions& options) {
 
 Status Client::PutBatch(const std::vector<std::string_view>& images, const PutOptions& options,
                         std::vector<PutResult>* results) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     results->assign(images.size(), PutResult());
-    Window window;
+    Window window(own_->options);
     Round round(own_.get(), &window);
     for (size_t i = 0; i < images.size(); ++i) {
       const uint64_t bytes = images[i].size();
+      const auto done = [&window, bytes, result = &(*results)[i]](const Status& status,
+                                                                  Stored&& stored) {
+        *result = {status, std::move(stored)};
+        window.Leave(bytes);
+      };
       round.Add(bytes, [&] {
-        return CopyingPutTask(
-            own_.get(), {.bytes = images[i], .batch = round.batch()}, options,
-            [&window, bytes, result = &(*results)[i]](const Status& status, Stored&& stored) {
-              *result = {status, std::move(stored)};
-              window.Leave(bytes);
-            });
+        return own_->CopyingPutTask(images[i], {.bytes = {}, .batch = round.batch()}, options,
+                                    SdkClient::Kept<Stored>(done));
       });
     }
     round.Finish();
@@ -275,19 +329,18 @@ Status Client::PutBatch(const std::vector<std::string_view>& images, const PutOp
 
 Status Client::GetBatch(const std::vector<std::string>& ids, const GetOptions& options,
                         std::vector<GetResult>* results) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&] {
     results->assign(ids.size(), GetResult());
-    Window window;
+    Window window(own_->options);
     Round round(own_.get(), &window);
     for (size_t i = 0; i < ids.size(); ++i) {
+      const auto done = [&window, result = &(*results)[i]](const Status& status, Image&& image) {
+        *result = {status, std::move(image)};
+        window.Leave(0);
+      };
       round.Add(0, [&] {
-        return own_->GetTask(
-            ids[i], options,
-            [&window, result = &(*results)[i]](const Status& status, Image&& image) {
-              *result = {status, std::move(image)};
-              window.Leave(0);
-            });
+        return own_->GetTask(ids[i], options, /*begun_ms=*/0, SdkClient::Kept<Image>(done));
       });
     }
     round.Finish();
@@ -298,46 +351,18 @@ Status Client::GetBatch(const std::vector<std::string>& ids, const GetOptions& o
 // --- Streams ---
 
 Status Client::PutStream(const Reader& reader, const PutOptions& options, Stored* stored) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&]() -> Status {
-    Hasher hasher;
-    hasher.Reset();
-    Buffer gathered(kGatherBytesFirst);
-    size_t size = 0;
-    while (true) {
-      if (size == gathered.size()) {
-        if (size == kFileBytesMax) {  // full, but is there more?
-          char more = 0;
-          size_t filled = 0;
-          if (!reader(&more, 1, &filled)) return {Code::kCancelled, "the reader gave up"};
-          if (filled > 0) return StatusOf(Err::kTooLarge);
-          break;
-        }
-        Buffer larger(std::min<size_t>(size * 2, kFileBytesMax));
-        std::memcpy(larger.mutable_bytes().data(), gathered.data(), size);
-        gathered = std::move(larger);
-      }
-      const MutableBytes room = gathered.mutable_bytes().subspan(size);
-      size_t filled = 0;
-      const size_t capacity = std::min(room.size(), kRunBytes);
-      if (!reader(reinterpret_cast<char*>(room.data()), capacity, &filled)) {
-        return {Code::kCancelled, "the reader gave up"};
-      }
-      if (filled > capacity) return {Code::kInvalid, "the reader filled more than there was room"};
-      if (filled == 0) break;
-      hasher.Update(room.first(filled));
-      size += filled;
-    }
-    gathered.Narrow(0, size);
+    Gathered image(own_.get());
+    if (Status status = image.ReadAll(reader); !status.ok()) return status;
     SdkWaiter<Stored> waiter;
-    own_->Post(own_->PutTask({.bytes = std::move(gathered), .hasher = &hasher}, options,
-                             waiter.Callback()));
+    own_->Post(own_->PutTask(image.Take(), options, waiter.Callback()));
     return waiter.Take(stored);
   });
 }
 
 Status Client::GetStream(std::string_view id, const GetOptions& options, const Writer& writer) {
-  if (own_->InCallback()) return BlockingInCallback();
+  if (const Status may = own_->MayBlock(); !may.ok()) return may;
   return SdkGuarded([&]() -> Status {
     GetOptions part = options;
     part.length = options.length == 0 ? kRunBytes : std::min<uint64_t>(options.length, kRunBytes);

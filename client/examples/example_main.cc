@@ -1,7 +1,6 @@
-// Stores a file, reads it back, deletes it. c++ example_main.cc $(pkg-config --cflags --libs
-// hayloft)
+// Stores a file, reads it back, deletes it. To build it:
+//   c++ -std=c++17 example_main.cc $(pkg-config --cflags --libs hayloft)
 #include <hayloft/client.h>
-
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -13,7 +12,6 @@ int main(int argc, char** argv) {
   options.key_file = argv[2];
   std::ifstream file(argv[3], std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-
   std::unique_ptr<hayloft::Client> client;
   hayloft::Stored stored;
   hayloft::Image image;
@@ -26,7 +24,6 @@ int main(int argc, char** argv) {
     std::cerr << status.ToString() << (status.MayRetry() ? "; try again later\n" : "\n");
     return 1;
   }
-  const bool gone = client->Get(stored.id, {}, &image).IsDeleted();
   std::cout << stored.id << " " << stored.content_type << " " << stored.size << "\n";
-  return gone ? 0 : 1;
+  return client->Get(stored.id, {}, &image).IsDeleted() ? 0 : 1;
 }

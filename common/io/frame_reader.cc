@@ -1,9 +1,26 @@
 #include "common/io/frame_reader.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace hayloft {
+
+namespace {
+
+// What the peer sends may be more than there is memory for: that costs the connection, not the
+// process.
+template <typename Fn>
+Err WithMemory(Fn fn) {
+  try {
+    fn();
+    return Err::kOk;
+  } catch (const std::bad_alloc&) {
+    return Err::kBusy;
+  }
+}
+
+}  // namespace
 
 Result<FrameReader::Step> FrameReader::Next(Bytes* input) {
   ASSERT(state_ != State::kComplete);  // Take comes first
@@ -21,12 +38,12 @@ Result<FrameReader::Step> FrameReader::Next(Bytes* input) {
   }
   if (state_ == State::kMessage) {
     const size_t count = std::min(input->size(), header_.message_size - message_.size());
-    message_.reserve(header_.message_size);
+    TRY(WithMemory([this] { message_.reserve(header_.message_size); }));
     message_.append(AsText(input->first(count)));
     *input = input->subspan(count);
     if (message_.size() < header_.message_size) return Step::kMore;
     TRY(CheckMessage());
-    payload_ = Buffer(header_.payload_size);
+    TRY(WithMemory([this] { payload_ = Buffer(header_.payload_size); }));
     state_ = State::kPayload;
   }
   const MutableBytes room = PayloadRoom();

@@ -1,7 +1,10 @@
 #include "common/io/loop.h"
 
 #include <event2/event.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
+
+#include <array>
 
 #include "common/check.h"
 #include "common/io/system_clock.h"
@@ -40,16 +43,37 @@ void Loop::CellFree::operator()(Cell* cell) const {
 void Loop::BaseFree::operator()(event_base* base) const { event_base_free(base); }
 
 Loop::Loop() {
+  const bool made = Init();
+  ASSERT(made);
+}
+
+Loop::Loop(Unset) {}
+
+std::unique_ptr<Loop> Loop::Make() {
+  std::unique_ptr<Loop> loop(new Loop(Unset()));
+  return loop->Init() ? std::move(loop) : nullptr;
+}
+
+bool Loop::Init() {
+  wakeup_.Reset(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!wakeup_.valid()) return false;
+  {
+    // Without the descriptors that it wants, libevent complains on stderr and makes do with less.
+    std::array<UniqueFd, 4> wanted;
+    for (UniqueFd& fd : wanted) {
+      fd.Reset(fcntl(wakeup_.get(), F_DUPFD_CLOEXEC, 0));
+      if (!fd.valid()) return false;
+    }
+  }
   event_config* config = event_config_new();
-  ASSERT(config != nullptr);
+  if (config == nullptr) return false;
   // Only Post and Stop come from other threads, and they go through the eventfd.
   event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
   base_.reset(event_base_new_with_config(config));
   event_config_free(config);
-  ASSERT(base_ != nullptr);
-  wakeup_.Reset(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  ASSERT(wakeup_.valid());
+  if (base_ == nullptr) return false;
   wakeup_event_ = OnReadable(wakeup_.get(), [this] { RunPosted(); });
+  return true;
 }
 
 Loop::~Loop() {

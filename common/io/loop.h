@@ -31,7 +31,8 @@ class Loop {
   // Unregisters its event when destroyed.
   using Handle = std::unique_ptr<Cell, CellFree>;
 
-  Loop();
+  Loop();                               // REQUIRES: the process has descriptors left
+  static std::unique_ptr<Loop> Make();  // null when it hasn't
   ~Loop();
   Loop(const Loop&) = delete;  // a copy would share the descriptors
   Loop& operator=(const Loop&) = delete;
@@ -72,9 +73,12 @@ class Loop {
   event_base* base() { return base_.get(); }  // for evhttp
 
  private:
+  struct Unset {};
   struct BaseFree {
     void operator()(event_base* base) const;
   };
+  explicit Loop(Unset);
+  bool Init();
   Handle NewCell(int fd, int what, uint64_t interval_ms, Fn fn);
   void RunPosted();
   void RunTurnEnds();

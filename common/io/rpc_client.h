@@ -6,7 +6,8 @@
 // one CallDone:
 //   the peer's answer        or kTimeout      no answer in time (a later one is dropped)
 //   kUnavailable             not reachable, or broken while it was in flight: it may have happened
-//   kBusy                    bounds of the connection (requests in flight, bytes queued)
+//   kBusy                    bounds of the connection (requests in flight, bytes queued), or no
+//                            memory for an answer
 //   kDenied                  the peer does not know our key, or we not its
 //   kCorrupt                 the peer's answer broke a rule; the connection is closed
 //

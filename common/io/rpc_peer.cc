@@ -336,9 +336,8 @@ void RpcPeer::OnClosed(RpcConnection* connection, Err why) {
     LOG_WARN("rpc_bad_reply", "address=%s err=%.*s action=close", LogText(address_).c_str(),
              static_cast<int>(ErrName(why).size()), ErrName(why).data());
   }
-  const Err err = why == Err::kDenied        ? Err::kDenied
-                  : why == Err::kUnavailable ? Err::kUnavailable
-                                             : Err::kCorrupt;
+  const bool plain = why == Err::kDenied || why == Err::kUnavailable || why == Err::kBusy;
+  const Err err = plain ? why : Err::kCorrupt;
   if (state_ != State::kReady) return ConnectFailed(err);
   shared_.metrics->broken_total.Add();
   state_ = State::kDown;

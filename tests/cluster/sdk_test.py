@@ -2,6 +2,7 @@
 """The SDK as a stranger meets it: installed files only, compiled, linked and run."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +10,8 @@ import tempfile
 from harness import TOP, Cluster, check, check_equal, main, run, wait_until
 
 EXAMPLE = os.path.join(TOP, 'client', 'examples', 'example_main.cc')
+STRANGER = os.path.join(TOP, 'tests', 'cluster', 'sdk_stranger.cc')
+DOCS = os.path.join(TOP, 'docs', 'sdk.md')
 # What the shared library may show: the public classes and functions.
 PUBLIC = ('hayloft::Client::', 'hayloft::Status::', 'hayloft::Image::', 'hayloft::SetLogger',
           'hayloft::Version')
@@ -36,6 +39,7 @@ class Installed:
             run('make', '--no-print-directory', 'install', 'MODE=release',
                 f'DESTDIR={self.dir}/to', 'PREFIX=/opt/hayloft', cwd=TOP, timeout=900)
             shutil.copy(EXAMPLE, self.dir)
+            shutil.copy(STRANGER, self.dir)
         except BaseException:
             self.__exit__()
             raise
@@ -48,10 +52,18 @@ class Installed:
         environment = dict(os.environ, PKG_CONFIG_PATH=os.path.join(self.lib, 'pkgconfig'))
         return run('pkg-config', *words, 'hayloft', env=environment).stdout.split()
 
-    def compile(self, output, flags):
-        run('g++', '-std=c++17', '-Wall', '-Wextra', '-Werror', 'example_main.cc', '-o', output,
-            *flags, cwd=self.dir)
+    def compile(self, output, flags, source='example_main.cc'):
+        run('g++', '-std=c++17', '-Wall', '-Wextra', '-Werror', source, '-o', output, *flags,
+            cwd=self.dir)
         return os.path.join(self.dir, output)
+
+    def build_as_documented(self):
+        """The command of docs/sdk.md, word for word."""
+        with open(DOCS, encoding='utf-8') as file:
+            command = re.search(r'^    (c\+\+ .*)$', file.read(), re.M).group(1)
+        environment = dict(os.environ, PKG_CONFIG_PATH=os.path.join(self.lib, 'pkgconfig'))
+        run('/bin/sh', '-c', command, env=environment, cwd=self.dir)
+        return os.path.join(self.dir, 'a.out')
 
 
 def check_example(cluster, installed, program):
@@ -73,12 +85,43 @@ def check_example(cluster, installed, program):
     check(missing.stderr.startswith('config'), missing.stderr)
 
 
+def check_stranger(cluster, installed, program, *words):
+    """All kinds of calls, and ten thousand of them at once on one thread; or what `words` say."""
+    environment = dict(os.environ, LD_LIBRARY_PATH=installed.lib)
+    nameserver = cluster.process('nameserver-1')['address']
+    done = run(program, nameserver, f'{cluster.dir}/secret', *words, env=environment)
+    check_equal((done.stdout, done.stderr), ('fine\n', ''), 'the stranger says')
+
+
+def check_reads_while_a_replica_hangs(installed, program):
+    """Three copies on three machines; a dsp is stopped, and every read is answered in a second."""
+    with Cluster(dataservers=3, disks=1, copies=3) as cluster:
+        cluster.up()
+        for name in ('dsp-1-1', 'dsp-2-1', 'dsp-3-1'):
+            check_stranger(cluster, installed, program, str(cluster.process(name)['pid']))
+
+
+def check_links(lib):
+    """libhayloft.so -> libhayloft.so.0 -> the file of the version, as linkers and loaders want."""
+    soname = os.readlink(os.path.join(lib, 'libhayloft.so'))
+    check_equal(soname, 'libhayloft.so.0', 'the link for linkers')
+    check(os.path.isfile(os.path.join(lib, os.readlink(os.path.join(lib, soname)))), 'the library')
+    shown = run('readelf', '-d', os.path.join(lib, soname)).stdout
+    check(f'soname: [{soname}]' in shown, shown)
+
+
 def test_example_against_installed_files():
     """By pkg-config, shared and static, and by CMake; nothing but public names is exported."""
     with Installed() as installed, Cluster(disks=1) as cluster:
         cluster.up()
+        check_links(installed.lib)
+        check_example(cluster, installed, installed.build_as_documented())
         shared = installed.compile('shared', installed.flags('--cflags', '--libs'))
         check_example(cluster, installed, shared)
+        stranger = installed.compile('stranger', installed.flags('--cflags', '--libs') +
+                                     ['-pthread'], 'sdk_stranger.cc')
+        check_stranger(cluster, installed, stranger)
+        check_reads_while_a_replica_hangs(installed, stranger)
         needed = run('readelf', '-d', shared).stdout
         check('[libhayloft.so.0]' in needed, 'the soname is what programs ask for')
         static = installed.compile('static', [f'-I{installed.prefix}/include',
@@ -93,15 +136,33 @@ def test_example_against_installed_files():
         names = [line.split(' ', 2)[2] for line in exported]
         check(names and all(name.startswith(PUBLIC) for name in names),
               lambda: f'exported: {[n for n in names if not n.startswith(PUBLIC)]}')
-        if shutil.which('cmake'):
-            with open(os.path.join(installed.dir, 'CMakeLists.txt'), 'w', encoding='utf-8') as file:
-                file.write(CMAKE)
-            build = os.path.join(installed.dir, 'build')
-            run('cmake', '-S', installed.dir, '-B', build,
-                f'-DCMAKE_PREFIX_PATH={installed.prefix}')
-            run('cmake', '--build', build)
-            for kind in ('hayloft', 'hayloft_static'):
-                check_example(cluster, installed, os.path.join(build, 'with_' + kind))
+        with open(os.path.join(installed.dir, 'CMakeLists.txt'), 'w', encoding='utf-8') as file:
+            file.write(CMAKE)
+        build = os.path.join(installed.dir, 'build')
+        run('cmake', '-S', installed.dir, '-B', build, f'-DCMAKE_PREFIX_PATH={installed.prefix}')
+        run('cmake', '--build', build)
+        for kind in ('hayloft', 'hayloft_static'):
+            check_example(cluster, installed, os.path.join(build, 'with_' + kind))
+
+
+def test_documented_example_is_the_example():
+    """docs/sdk.md shows the program that is compiled here, and it has no more than 30 lines."""
+    with open(DOCS, encoding='utf-8') as file:
+        shown = re.search(r'```cpp\n(.*?)```', file.read(), re.S).group(1)
+    with open(EXAMPLE, encoding='utf-8') as file:
+        example = file.read()
+    check_equal(shown, example, 'the example in docs/sdk.md')
+    check(example.count('\n') <= 30, 'its length')
+
+
+def test_documented_codes_are_all_codes():
+    """The table of errors in docs/sdk.md names each code once, and MayRetry is as it says."""
+    with open(os.path.join(TOP, 'client', 'include', 'hayloft', 'status.h'),
+              encoding='utf-8') as file:
+        codes = re.findall(r'^  (k\w+) = \d+,', file.read(), re.M)
+    with open(DOCS, encoding='utf-8') as file:
+        shown = re.findall(r'`(k\w+)`', ''.join(re.findall(r'^\| `k.*?\|', file.read(), re.M)))
+    check_equal(sorted(shown + ['kOk']), sorted(codes), 'the codes in docs/sdk.md')
 
 
 def test_public_headers_stand_alone():
@@ -119,4 +180,5 @@ def test_public_headers_stand_alone():
 
 
 if __name__ == '__main__':
-    main([test_example_against_installed_files, test_public_headers_stand_alone])
+    main([test_documented_example_is_the_example, test_documented_codes_are_all_codes,
+          test_public_headers_stand_alone, test_example_against_installed_files])

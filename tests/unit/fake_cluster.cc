@@ -64,6 +64,20 @@ void FakeCluster::ReleaseAppends() {
   });
 }
 
+size_t FakeCluster::reads_held() {
+  size_t count = 0;
+  Do([&] { count = held_reads_.size(); });
+  return count;
+}
+
+void FakeCluster::ReleaseReads() {
+  Do([this] {
+    hold_reads = false;
+    for (const RpcRequest& request : held_reads_) dsp_.Reply(Read(request));
+    held_reads_.clear();
+  });
+}
+
 void FakeCluster::OnNameserver(RpcRequest&& request) {
   const auto replica = [this] {
     pb::Replica one;
@@ -107,6 +121,7 @@ void FakeCluster::OnDsp(RpcRequest&& request) {
       return dsp_.Reply(Append(request));
     case MessageType::kRead:
       ++reads;
+      if (hold_reads) return held_reads_.push_back(std::move(request));
       return dsp_.Reply(Read(request));
     case MessageType::kStat:
       return dsp_.Reply(Stat(request));

@@ -31,6 +31,8 @@ class FakeCluster {
   void Do(const std::function<void()>& fn);
   size_t files();
   void ReleaseAppends();
+  size_t reads_held();
+  void ReleaseReads();
   // Creation times of files stored from now on.
   void SetCreated(uint64_t created_ms) { created_ms_ = created_ms; }
 
@@ -38,8 +40,9 @@ class FakeCluster {
   std::atomic<Err> grant_err{Err::kOk};
   std::atomic<Err> append_err{Err::kOk};
   std::atomic<Err> read_err{Err::kOk};
-  std::atomic<int> reads_before_err{0};      // so many reads still succeed
-  std::atomic<bool> hold_appends{false};     // keep requests without an answer
+  std::atomic<int> reads_before_err{0};   // so many reads still succeed
+  std::atomic<bool> hold_appends{false};  // keep requests without an answer
+  std::atomic<bool> hold_reads{false};
   std::atomic<bool> trash_time_over{false};  // an undelete comes too late
   std::atomic<bool> writable{true};
   std::atomic<uint64_t> appends{0};  // asked for
@@ -63,7 +66,8 @@ class FakeCluster {
   RpcServer nameserver_;
   RpcServer dsp_;
   std::map<uint64_t, File> files_;  // by file id
-  std::vector<RpcRequest> held_;
+  std::vector<RpcRequest> held_;    // appends
+  std::vector<RpcRequest> held_reads_;
   std::atomic<uint64_t> created_ms_{1'700'000'000'000};
   std::thread thread_;
 };

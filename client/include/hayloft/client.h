@@ -9,18 +9,28 @@
 //   if (status.ok()) status = client->Put(bytes, {}, &stored);
 //
 // Threads: all methods may be called from any thread at the same time. A client has one thread of
-// its own, which does its I/O and calls your callbacks; 10,000 calls may be in flight on it.
-// Hashing and compression of a put happen in the thread that calls. One client a process is enough;
-// several don't disturb each other. Not after a fork without an exec.
+// its own, which does its I/O and calls your callbacks; 10,000 calls may be in flight on it. It
+// takes none of the process's signals. Hashing and compression of a put happen in the thread that
+// calls. One client a process is enough; several don't disturb each other.
 //
 // Callbacks: each is called exactly once, on the client's thread, never from inside the call that
-// took it. They must not block (all other calls wait meanwhile), must not throw (the process ends),
-// and may begin further asynchronous calls; a blocking call made in one is answered kInvalid.
+// took it (but for the two cases below). They must not block (all other calls wait meanwhile), must
+// not throw (the process ends: std::terminate), and may begin further asynchronous calls; a
+// blocking call made in one is answered kInvalid. A callback may destroy the client, or be its last
+// owner.
 //
 // Errors: no method throws. An out-parameter is set only when the status is ok.
 //
-// Deadlines: every call ends at its deadline at the latest, blocking ones too. Until then the
-// client itself tries other replicas, blocks and disks.
+// Memory: a call for which there is none is answered kBusy, if need be by its callback from inside
+// the call. The client's thread survives that there is none for an image that comes; small objects
+// of its own it must have (std::bad_alloc ends the process there).
+//
+// Deadlines: every call ends at its deadline at the latest, blocking ones too; it counts from the
+// call. Until then the client itself tries other replicas, blocks and disks.
+//
+// Forks: a client belongs to the process that opened it. In a child all its calls are answered
+// kInvalid, callbacks from inside the call, and its destructor does nothing; the child may open a
+// client of its own.
 #pragma once
 
 #include <cstddef>
@@ -55,8 +65,10 @@ class HAYLOFT_EXPORT Client {
   // kConfig: `options` or the key file are not usable. Nothing is sent: whether the cluster is
   // there shows at the first call.
   static Status Open(const Options& options, std::unique_ptr<Client>* client);
-  // Callbacks of what is in flight are called, with kCancelled, in the thread that destroys.
-  // REQUIRES: no other thread is in a method, and this is not a callback.
+  // Callbacks of what is in flight are called with kCancelled before this returns, in the thread
+  // that destroys; what they begin is cancelled, too. In a callback: after it has returned, on the
+  // client's thread, which then ends; they must not use the client any more.
+  // REQUIRES: no other thread is in a method.
   ~Client();
   Client(const Client&) = delete;  // it owns a thread
   Client& operator=(const Client&) = delete;
@@ -95,7 +107,7 @@ class HAYLOFT_EXPORT Client {
   // --- Many images in one round, blocking ---
   // One result each, in order; returns the first status that isn't ok. Several times as fast as one
   // call after the other: what is sent together is synced together. The deadline is for each image,
-  // from when it is sent: a long batch goes out in windows.
+  // from when it is sent: a batch, of any length, goes out in windows of 256 images and 64 MiB.
 
   Status PutBatch(const std::vector<std::string_view>& images, const PutOptions& options,
                   std::vector<PutResult>* results);
@@ -105,10 +117,11 @@ class HAYLOFT_EXPORT Client {
   // --- Large images, blocking; your callback is called in your thread and may block or throw
   // (kCancelled) ---
 
-  // The image is gathered in memory (once, as it must be placed whole), hashed as it comes.
+  // The image is gathered in memory (once, as it must be placed whole), hashed as it comes. The
+  // deadline counts from the reader's end, as it may take its time.
   Status PutStream(const Reader& reader, const PutOptions& options, Stored* stored);
-  // In runs of at most 1 MiB, the next one being read while you write. After an error you have got
-  // a part.
+  // In runs of at most 1 MiB, the next one being read while you write. The deadline is for each
+  // run. After an error you have got a part.
   Status GetStream(std::string_view id, const GetOptions& options, const Writer& writer);
 
   // --- Others ---

@@ -23,7 +23,8 @@ struct Options {
   // Calls in flight; one more is answered kBusy. At most 16,384.
   uint32_t in_flight_max = 16'384;
 
-  // Bytes of images being put; a put beyond it is answered kBusy. Gets cost what they read.
+  // Bytes of images being put, those that PutStream gathers included; a put beyond it is answered
+  // kBusy, an image that is larger by itself kTooLarge. Gets cost what they read.
   uint64_t put_bytes_max = uint64_t{1} << 30;
 };
 

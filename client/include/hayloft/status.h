@@ -19,15 +19,18 @@ namespace hayloft {
 enum class Code : int {
   kOk = 0,
   // Facts. The same call gets the same answer.
-  kInvalid = 1,  // malformed: an empty image, a bad id, content type or range; called in a callback
+  // Malformed: an empty image, a bad id or content type, a buffer without room; a blocking call in
+  // a callback; a client of before a fork.
+  kInvalid = 1,
   kNotFound = 2,  // no such image, or the secret part of its id is wrong; or it was purged
   kDeleted = 3,   // deleted; Undelete brings it back until the trash time has passed
   kRange = 4,     // the range begins at or behind the image's end
-  kTooLarge = 5,  // over 60 MiB, or over 8 KiB of metadata
+  kTooLarge = 5,  // over 60 MiB or Options::put_bytes_max, or over 8 KiB of metadata
   kDenied = 6,    // the delete token is not this image's, or the cluster does not accept the key
   kConfig = 7,    // Open: an option or the key file is not usable
   // The client or the cluster can't do it now.
-  kBusy = 8,          // too much in flight, here or there: send less, then again
+  // Too much in flight, here or there, or no memory or descriptors here: send less, then again.
+  kBusy = 8,
   kTimeout = 9,       // the deadline passed. A put may have been stored all the same: see Put
   kUnavailable = 10,  // nobody who could answer was reached before the deadline
   kFull = 11,         // no disk takes more
