@@ -43,6 +43,10 @@ void DspCore::OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out) 
   }
   if (message.incarnation() != superblock_.incarnation) return refuse(Err::kStaleEpoch);
   if (const Err err = CheckHead(message.head(), out); err != Err::kOk) return refuse(err);
+  // Who has not heard its own number yet could lose it, and with it its place in the set.
+  const bool named = std::find(message.set_dsp_ids().begin(), message.set_dsp_ids().end(),
+                               superblock_.dsp_id) != message.set_dsp_ids().end();
+  if (message.set_dsp_ids_size() > 1 && !named) return refuse(Err::kStaleEpoch);
   if (const Block* block = FindBlock(message.block_id()); block != nullptr) {
     const bool same = block->opening_epoch == message.opening_epoch();
     if (!same) return refuse(Err::kExists);

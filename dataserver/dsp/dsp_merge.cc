@@ -245,11 +245,12 @@ void DspCore::TakeSource(uint32_t dsp_id, uint64_t block_id, pb::DeleteSource so
   if (member == block.set_dsp_ids.size()) return;  // no member any more
   Merging& merging = from->second;
   merging.served |= source == pb::SOURCE_SERVING;
-  merging.answered |= 1u << member;
+  const auto bit = static_cast<uint8_t>(1u << member);
+  merging.answered = static_cast<uint8_t>(merging.answered | bit);
   if (source == pb::SOURCE_NONE) {
     merge->queue.push_back(block_id);  // asked again: it may have merged by then
   } else {
-    merging.told |= 1u << member;
+    merging.told = static_cast<uint8_t>(merging.told | bit);
   }
   JudgeMerge(block_id);
 }

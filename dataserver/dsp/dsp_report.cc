@@ -14,6 +14,9 @@ namespace hayloft {
 namespace {
 
 constexpr uint32_t kCallTimeoutMs = 2'000;
+// One lost heartbeat must not be enough for doubt, nor for suspicion.
+constexpr uint32_t kHeartbeatTimeoutMs = 1'000;
+static_assert(kHeartbeatMs + kHeartbeatTimeoutMs < PeerView::kDoubtMs);
 constexpr uint64_t kRetryMs = 500;
 constexpr uint64_t kRefusedMs = 10'000;  // from then on it is no accident
 constexpr uint32_t kReportPartBlocks = 2'000;
@@ -169,7 +172,7 @@ void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   link->next_call_ms = now.mono_ms + kHeartbeatMs;
   link->heartbeat_sent_ms = now.mono_ms;
   link->heartbeat_after_report = link->reported;
-  link->heartbeat_call = Call({link->address, MessageType::kHeartbeat, kCallTimeoutMs},
+  link->heartbeat_call = Call({link->address, MessageType::kHeartbeat, kHeartbeatTimeoutMs},
                               message.SerializeAsString(), out);
 }
 

@@ -94,9 +94,10 @@ void SimCluster::Build() {
   AddDsps(dsps);
   AddClients();
   world_.net.Start(
-      kOperator, {.now = [this] { return SimNodeClock{}.Read(world_.events); },
-                  .on_request = [](RpcRequest&&) { ASSERT(!"serves nothing"); },
-                  .on_done = [this](CallDone&& done) { declared_gone_ |= done.err == Err::kOk; }});
+      kOperator,
+      {.now = [this] { return SimNodeClock{}.Read(world_.events); },
+       .on_request = [](RpcRequest&&) { ASSERT(!"serves nothing"); },
+       .on_done = [this](CallDone&& done) { declared_gone_ |= gone_ && done.err == Err::kOk; }});
   // A few kinds of trouble at a time find more than all at once, in which little succeeds.
   for (uint32_t kind = 0; kind < static_cast<uint32_t>(Trouble::kCount); ++kind) {
     if (!random.Chance(35)) continue;
@@ -251,6 +252,7 @@ void SimCluster::MakeNetworkTrouble(Trouble kind) {
                            .late_percent = random.Below(20)});
     return After(4'000, [this] { world_.net.SetWeather({}); });
   }
+  if (kind == Trouble::kCut && random.Chance(20)) return CutLong(AnyDsp()->address());
   // Mostly between two parties; sometimes one is cut from all others.
   const std::string a = AnyAddress();
   const std::string b = AnyAddress();
@@ -269,6 +271,20 @@ void SimCluster::MakeNetworkTrouble(Trouble kind) {
   world_.net.Cut(a, b);
   if (random.Chance(50)) world_.net.Cut(b, a);
   After(8'000, [this] { world_.net.HealCuts(); });
+}
+
+// A dsp is cut from the nameserver, and from the clients for the first part of that time: others
+// stop to wait for it, and then it is asked.
+void SimCluster::CutLong(const std::string& dsp) {
+  world_.trace.Note("cut %s for long", dsp.c_str());
+  world_.net.Cut(dsp, kNameserver);
+  if (world_.random.Chance(50)) world_.net.Cut(kNameserver, dsp);
+  for (const auto& client : clients_) world_.net.Cut(client->address(), dsp);
+  world_.events.After(world_.random.Between(3'200, 6'000) * 1000, [this, dsp] {
+    for (const auto& client : clients_) world_.net.HealCut(client->address(), dsp);
+  });
+  world_.events.After(world_.random.Between(6'000, 12'000) * 1000,
+                      [this] { world_.net.HealCuts(); });
 }
 
 void SimCluster::MakeDiskTrouble(Trouble kind) {
@@ -353,9 +369,33 @@ void SimCluster::DeclareGone() {
   }
   const bool others_told =
       nameserver != nullptr && nameserver->DspsReported() + 1 >= dsps_.size() && !troubled_;
+  // What it alone has is of blocks that were never granted.
+  CallDeclareGone(gone_dsp_id_, /*even_last=*/others_told);
+  world_.events.After(1'000'000, [this] { DeclareGone(); });
+}
+
+// A number that was given to a dsp which never heard of it, before the store was lost: only sets
+// name it.
+void SimCluster::DeclareStrangersGone() {
+  if (nameserver_->running() && nameserver_->core().Complete()) {
+    const NsState& state = nameserver_->core().state();
+    std::set<uint32_t> strangers;
+    state.blocks.ForEach([&](const BlockRecord& record) {
+      for (const uint32_t member : state.blocks.SetMembers(record.set)) {
+        if (!state.dsps.contains(member)) strangers.insert(member);
+      }
+    });
+    for (const uint32_t stranger : strangers) CallDeclareGone(stranger, /*even_last=*/false);
+  }
+  world_.events.After(2'000'000, [this] {
+    if (!world_.healed) DeclareStrangersGone();
+  });
+}
+
+void SimCluster::CallDeclareGone(uint32_t dsp_id, bool even_last) {
   pb::DeclareGoneRequest message;
-  message.set_dsp_id(gone_dsp_id_);
-  message.set_even_last(others_told);  // what it alone has is of blocks that were never granted
+  message.set_dsp_id(dsp_id);
+  message.set_even_last(even_last);
   RpcCall call;
   call.call_id = world_.net.calls() + 1;
   call.address = kNameserver;
@@ -363,7 +403,6 @@ void SimCluster::DeclareGone() {
   call.timeout_ms = 500;
   call.message = message.SerializeAsString();
   world_.net.Call(kOperator, std::move(call));
-  world_.events.After(1'000'000, [this] { DeclareGone(); });
 }
 
 // What dataservers do: a dsp that died is started again, sometimes to die while it recovers.
@@ -385,6 +424,8 @@ void SimCluster::KeepStarted(SimDsp* dsp) {
 void SimCluster::Heal() {
   world_.trace.Note("heal");
   troubled_ = false;
+  healed_us_ = world_.events.now_us();
+  DeclareStrangersGone();
   for (const auto& client : clients_) client->Finish();
   world_.net.SetWeather({});
   world_.net.HealCuts();
@@ -410,6 +451,8 @@ void SimCluster::Heal() {
 bool SimCluster::Settled() { return DescribeUnsettled().empty(); }
 
 std::string SimCluster::DescribeUnsettled() {
+  constexpr uint64_t kDoubtUs = 5'000'000;  // what was lost before may still bring a dsp in doubt
+  if (world_.events.now_us() < healed_us_ + kDoubtUs) return "it has healed only now";
   for (const auto& client : clients_) {
     if (!client->running() || !client->finished()) return "a client has work under way";
   }
@@ -428,7 +471,8 @@ std::string SimCluster::DescribeUnsettled() {
   if (nameserver_->core().DspsReported() < expected) return "a dsp has not reported";
   const size_t failed = static_cast<size_t>(std::count_if(
       dsps_.begin(), dsps_.end(), [](const auto& dsp) { return dsp->disk_failed(); }));
-  if (failed == 0 && !nameserver_->core().Writable()) return "nothing is writable";
+  // Without one that is gone there may be too few machines.
+  if (failed == 0 && !gone_ && !nameserver_->core().Writable()) return "nothing is writable";
   return copies_ > 1 ? DescribeUnsealed() : "";
 }
 

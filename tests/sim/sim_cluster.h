@@ -73,6 +73,7 @@ class SimCluster {
   void ScheduleTrouble();
   void MakeTrouble(Trouble kind);
   void MakeNetworkTrouble(Trouble kind);
+  void CutLong(const std::string& dsp);
   void MakeDiskTrouble(Trouble kind);
   void MakeVictimTrouble(Trouble kind);
   void AddDsps(uint32_t dsps);
@@ -98,6 +99,8 @@ class SimCluster {
   SimDsp* DspAt(const std::string& address);
   bool Sound(const SimDsp& dsp) const;
   void DeclareGone();
+  void DeclareStrangersGone();
+  void CallDeclareGone(uint32_t dsp_id, bool even_last);
 
   SimWorld world_;
   const uint32_t copies_;
@@ -118,6 +121,7 @@ class SimCluster {
   bool store_lost_ =
       false;  // a nameserver that lost its store hears nothing of an unreadable block
   bool troubled_ = true;
+  uint64_t healed_us_ = 0;
 };
 
 }  // namespace hayloft

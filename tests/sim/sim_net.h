@@ -55,6 +55,7 @@ class SimNet {
   void SetWeather(const Weather& weather) { weather_ = weather; }
   // Nothing gets from `from` to `to` any more; the other way is another cut.
   void Cut(const std::string& from, const std::string& to) { cuts_.insert({from, to}); }
+  void HealCut(const std::string& from, const std::string& to) { cuts_.erase({from, to}); }
   void HealCuts() { cuts_.clear(); }
   // All connections between the two break: who waits hears kUnavailable, requests on the way go.
   void BreakConnections(const std::string& a, const std::string& b);
