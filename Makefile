@@ -127,8 +127,8 @@ $(OUT)/bench/%_bench: $(OUT)/bench/%_bench.o $(SIM_O) $(LIB)
 $(OUT)/bench/make_disk: $(OUT)/bench/make_disk.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# Load through the SDK on a running cluster.
-$(OUT)/bench/sdk_load: $(OUT)/bench/sdk_load.o $(LIB)
+# Load on a running cluster, which bench/cluster_bench.py drives.
+$(OUT)/bench/cluster_load: $(OUT)/bench/cluster_load.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # --- fuzzing ----------------------------------------------------------------------------------------
