@@ -21,9 +21,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'tests', 'cluster'))
-from harness import TOP, Cluster, check, metric, wait_until  # noqa: E402
+from harness import MODE, TOP, Cluster, check, metric, wait_until  # noqa: E402
 
-LOAD = os.path.join(TOP, 'out', 'release', 'bench', 'cluster_load')
+LOAD = os.path.join(TOP, 'out', MODE, 'bench', 'cluster_load')
 REPORT = os.path.join(TOP, 'out', 'bench', 'cluster.json')
 KIB = 1024
 UPLOADERS = (1, 16, 64, 256)
