@@ -89,8 +89,8 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
     stats_.append_queue_bytes -= next.data.size();
     block->waiting.pop_front();
   }
-  if (full) BeginClose(block, block->block_epoch + 1, out);
   if (block->committing.empty()) {
+    if (full) BeginClose(block, block->block_epoch + 1, out);
     if (full) FinishCloseIfIdle(block, out);
     return;
   }
@@ -99,6 +99,8 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
   if (!padding.empty()) std::memset(padding.mutable_bytes().data(), 0, padding.size());
   parts.push_back(std::move(padding));
   if (block->replication) parts = SendCommit(block, std::move(parts), out);
+  // Behind SendCommit: the last commit belongs to the epoch in which the secondaries still are.
+  if (full) BeginClose(block, block->block_epoch + 1, out);
   std::vector<IoStep> steps(1);
   steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = block->end};
   steps[0].owned = std::move(parts);
