@@ -55,6 +55,8 @@ LIB := $(OUT)/libhayloft_parts.a
 BIN_NAME = $(patsubst hayloft-hayloft,hayloft,hayloft-$(patsubst %_main,%,$(basename $(notdir $(1)))))
 BINARIES := $(foreach m,$(MAINS),$(OUT)/bin/$(call BIN_NAME,$(m)))
 
+# Runs only where the processor has these instructions.
+$(OUT)/common/sha_pair.o: CXXFLAGS += -msha
 $(OUT)/common/%.o $(OUT)/client/%.o $(OUT)/gen/%.o: CXXFLAGS += $(PIC_$(MODE))
 
 .PHONY: all binaries clean
