@@ -13,6 +13,12 @@ constexpr size_t kLateDspsMax = 64;
 constexpr uint64_t kCompanyBytes = 1 << 20;  // takes a disk about as long as a sync
 constexpr uint64_t kSilentMs = 100;          // many commits
 
+uint64_t Mixed(uint64_t value) {  // MurmurHash3's finalizer
+  value = (value ^ (value >> 33)) * 0xff51afd7ed558ccd;
+  value = (value ^ (value >> 33)) * 0xc4ceb9fe1a85ec53;
+  return value ^ (value >> 33);
+}
+
 template <typename T>
 bool Contains(const std::vector<T>& list, const T& one) {
   return std::find(list.begin(), list.end(), one) != list.end();
@@ -66,7 +72,7 @@ GrantCache::Rank GrantCache::RankOf(const Held& held, const Wish& wish, uint64_t
           failed,
           !company,
           company ? kCompanyBytes - held.bytes_in_flight : held.bytes_in_flight,
-          held.taken};
+          Mixed(held.grant.block_id() ^ preference_)};
 }
 
 const pb::Grant* GrantCache::Take(const Wish& wish, uint64_t now_ms) {
@@ -83,7 +89,6 @@ const pb::Grant* GrantCache::Take(const Wish& wish, uint64_t now_ms) {
   }
   if (best == nullptr) return nullptr;
   best->bytes_in_flight += wish.bytes;
-  best->taken = ++takes_;
   return &best->grant;
 }
 

@@ -21,6 +21,10 @@ namespace hayloft {
 
 class GrantCache {
  public:
+  // Clients of one number prefer the same blocks, so that the threads of a process meet; those of
+  // different ones different blocks.
+  explicit GrantCache(uint64_t preference) : preference_(preference) {}
+
   // How many were new and not known to be bad.
   size_t Add(const pb::GrantReply& reply);
   struct Wish {
@@ -51,7 +55,6 @@ class GrantCache {
     pb::Grant grant;
     uint64_t bytes_in_flight = 0;
     uint64_t answered_ms = 0;  // when an append to it last succeeded; 0: not yet
-    uint64_t taken = 0;  // when last, as a count of Takes: ties go to the one that waited longest
   };
   // The less, the better.
   using Rank = std::tuple<bool, bool, size_t, bool, uint64_t, uint64_t>;
@@ -60,10 +63,10 @@ class GrantCache {
   bool IsLate(const pb::Grant& grant, uint64_t now_ms) const;
   void RememberBad(uint64_t block_id);
 
+  const uint64_t preference_;
   std::map<uint64_t, Held> grants_;  // by block
   std::deque<uint64_t> bad_blocks_;
   std::map<uint32_t, uint64_t> late_dsps_;  // dsp id -> until when
-  uint64_t takes_ = 0;
 };
 
 }  // namespace hayloft
