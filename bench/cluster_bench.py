@@ -116,7 +116,7 @@ class Side:
         wait_until(lambda: min(self.metrics('pool_files')) >= 2, 'the pools are full')
 
     def use_up_smaller_sets(self, seconds):
-        """Blocks that were made before all dsps were there have fewer replicas: first fill those."""
+        """Blocks made before all dsps were there have fewer replicas: those are filled first."""
         for _ in range(50):
             before = sum(self.metrics('commits_total')), sum(self.metrics('replica_commits_total'))
             self.sample('sdk_put', 64 * KIB, 64, seconds)

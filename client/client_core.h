@@ -118,7 +118,7 @@ class ClientCore {
   LocationCache locations_;
   ReplicaChooser chooser_;
   UnreachablePeers unreachable_;
-  size_t nameserver_ = 0;    // the one that was active when last heard
+  size_t nameserver_ = 0;  // the one that was active when last heard
 
   std::unordered_map<uint64_t, Op> ops_;
   std::set<std::pair<uint64_t, uint64_t>> timers_;  // (due, op), one for each op

@@ -80,7 +80,7 @@ uint32_t Crc32c(Bytes bytes, uint32_t previous) {
 struct Hasher::State {
   const bool pair = ShaPairSupported();
   ShaPairState sums;
-  uint64_t total = 0;  // bytes so far
+  uint64_t total = 0;                          // bytes so far
   std::array<uint8_t, kShaBlockBytes> rest{};  // those behind the last whole block
   UniqueDigest sha1{pair ? nullptr : EVP_MD_CTX_new()};
   UniqueDigest sha256{pair ? nullptr : EVP_MD_CTX_new()};

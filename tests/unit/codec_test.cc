@@ -51,7 +51,8 @@ TEST_CASE("codec: hashes are OpenSSL's, whatever the length and however it is cu
     Sha1 sha1, wanted1;
     Sha256 sha256, wanted256;
     hasher.Finish(&sha1, &sha256);
-    REQUIRE(EVP_Digest(data.data(), data.size(), wanted1.data(), nullptr, EVP_sha1(), nullptr) == 1);
+    REQUIRE(EVP_Digest(data.data(), data.size(), wanted1.data(), nullptr, EVP_sha1(), nullptr) ==
+            1);
     REQUIRE(EVP_Digest(data.data(), data.size(), wanted256.data(), nullptr, EVP_sha256(),
                        nullptr) == 1);
     REQUIRE(sha1 == wanted1);
