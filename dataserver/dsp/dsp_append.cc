@@ -31,7 +31,7 @@ void DspCore::OnAppend(RpcRequest&& request, Now now, DspOutbox* out) {
                        .data = std::move(request.payload)};
   stats_.append_queue_bytes += append.data.size();
   block->waiting.push_back(std::move(append));
-  if (block->committing.empty()) StartCommit(block, now, out);
+  if (block->committing.empty()) WantCommit(block, now, out);
 }
 
 Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& request,
@@ -64,6 +64,21 @@ Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& req
   const std::vector<uint32_t> crcs = PieceCrcs(request.payload.bytes());
   return std::equal(crcs.begin(), crcs.end(), message.piece_crcs().begin()) ? Err::kOk
                                                                             : Err::kCorrupt;
+}
+
+void DspCore::WantCommit(Block* block, Now now, DspOutbox* out) {
+  if (!options_.commits_wait) return StartCommit(block, now, out);
+  blocks_to_commit_.insert(block->id);
+}
+
+void DspCore::StartCommits(Now now, DspOutbox* out) {
+  NoteTime(now);
+  for (const uint64_t block_id : std::exchange(blocks_to_commit_, {})) {
+    Block* block = FindBlock(block_id);
+    // It may have been closed meanwhile, and what waited was answered.
+    if (block == nullptr || block->waiting.empty() || !block->committing.empty()) continue;
+    StartCommit(block, now, out);
+  }
 }
 
 void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
@@ -178,7 +193,7 @@ void DspCore::EndCommit(Block* block, Now now, DspOutbox* out) {
     Changed(*block);
     Hurry();
   }
-  if (!block->waiting.empty()) StartCommit(block, now, out);
+  if (!block->waiting.empty()) WantCommit(block, now, out);
 }
 
 void DspCore::PublishCommit(Block* block, DspOutbox* out) {
