@@ -35,7 +35,7 @@ struct DspOptions {
   std::vector<std::string> nameservers;    // "IP:PORT"
   bool read_only = false;                  // write nothing at all: for a failed disk
   uint32_t pool_files = 2;                 // block files written beforehand
-  bool commits_wait = false;               // for StartCommits; else a lone append begins one at once
+  bool commits_wait = false;               // for StartCommits; else none does
   uint64_t append_queue_bytes = 64 << 20;  // beyond it appends are answered kBusy
   uint32_t replica_timeout_ms = 2'000;     // then a secondary is late, and its block closes
   uint64_t trash_ms = 168ull * 3600 * 1000;
