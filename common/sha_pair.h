@@ -2,7 +2,7 @@
 //
 // Each of the two is a chain in which every instruction waits for the one before it, so a core that
 // runs one of them is idle for more than half of the time: together they take hardly longer than
-// the slower one alone. 16 KiB: 11 us, against 18 us one after the other.
+// the slower one alone. 16 KiB: 10.4 us, against 17.6 one after the other.
 #pragma once
 
 #include <array>

@@ -246,6 +246,7 @@ class DspCore {
   void IssueScan(PendingJob::Kind kind, const Block& block, DspOutbox* out);
   SealJob FooterJob(const Block& block, Footer&& footer, FileHandle file, uint64_t offset) const;
   static BlockHeader HeaderOf(const Block& block, uint64_t life);
+  void UseScan(Block* block, DspOutbox* out);
   void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
   Footer FooterOf(const Block& block, const ScanResult& scan, uint32_t needles_min) const;
   void WriteFooter(Block* block, uint32_t needles_min, DspOutbox* out);
