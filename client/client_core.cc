@@ -16,8 +16,9 @@ constexpr uint64_t kBrokenDspMs = 2'000;  // no puts onto sets with a dsp whose 
 ClientCore::ClientCore(ClientOptions options, Random* random)
     : options_(std::move(options)),
       random_(random),
-      locations_(options_.locations_max),
-      reporter_(options_.reporter != 0 ? options_.reporter : random->Next64()) {
+      reporter_(options_.reporter != 0 ? options_.reporter : random->Next64()),
+      grants_(reporter_),
+      locations_(options_.locations_max) {
   ASSERT(!options_.nameservers.empty());
 }
 

@@ -113,12 +113,12 @@ class ClientCore {
 
   const ClientOptions options_;
   Random* const random_;
+  const uint64_t reporter_;  // our name to nameservers
   GrantCache grants_;
   LocationCache locations_;
   ReplicaChooser chooser_;
   UnreachablePeers unreachable_;
-  const uint64_t reporter_;  // our name to nameservers
-  size_t nameserver_ = 0;    // the one that was active when last heard
+  size_t nameserver_ = 0;  // the one that was active when last heard
 
   std::unordered_map<uint64_t, Op> ops_;
   std::set<std::pair<uint64_t, uint64_t>> timers_;  // (due, op), one for each op

@@ -70,6 +70,7 @@ struct ClientCall {
   uint64_t block_id = 0;
   uint32_t dsp_id = 0;
   std::string dsp;       // its address; empty: a nameserver
+  uint64_t bytes = 0;    // of an append
   uint64_t sent_ms = 0;  // to a dsp
 };
 

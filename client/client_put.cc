@@ -50,7 +50,10 @@ Verdict Judge(Err err) {
 // is late, has no better one.
 const pb::Grant* ClientCore::TakeGrant(PutOp* put, bool late_too, Now now) {
   const uint64_t batch = put->tried.empty() ? put->request.batch : 0;
-  GrantCache::Wish wish{.tried = put->tried, .failed_dsps = put->failed_dsps, .late_too = late_too};
+  GrantCache::Wish wish{.tried = put->tried,
+                        .failed_dsps = put->failed_dsps,
+                        .bytes = put->request.stored.size(),
+                        .late_too = late_too};
   if (batch != 0 && batch == batch_) wish.block_id = batch_block_;
   const pb::Grant* grant = grants_.Take(wish, now.mono_ms);
   if (grant != nullptr && batch != 0) {
@@ -150,6 +153,7 @@ void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbo
                   .block_id = grant.block_id(),
                   .dsp_id = primary.dsp_id(),
                   .dsp = primary.address(),
+                  .bytes = put.request.stored.size(),
                   .sent_ms = now.mono_ms};
   for (const pb::Replica& replica : grant.replicas()) put.set_dsps.push_back(replica.dsp_id());
   SendCall(call, std::move(rpc), outbox);
@@ -157,7 +161,7 @@ void ClientCore::SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbo
 
 // An append's fate also steers the puts of others, whether or not its own put still waits.
 void ClientCore::JudgeGrant(const Call& call, Err err, uint32_t late_dsp_id, Now now) {
-  grants_.Release(call.block_id);
+  grants_.Failed(call.block_id, call.bytes);
   if (late_dsp_id != 0) {  // the primary has answered: not it is late
     grants_.SkipDsp(late_dsp_id, now.mono_ms + kSlowDspMs);
     return grants_.DropBlock(call.block_id);
@@ -185,7 +189,7 @@ void ClientCore::OnAppendDone(const Call& call, const CallDone& done, Now now,
   const bool parsed = reply.ParseFromString(done.message);  // an error may name the late dsp
   if (err == Err::kOk && !parsed) err = Err::kCorrupt;
   if (err == Err::kOk) {
-    grants_.Release(call.block_id);
+    grants_.Answered(call.block_id, call.bytes, now.mono_ms);
   } else {
     JudgeGrant(call, err, parsed ? reply.late_dsp_id() : 0, now);
   }

@@ -1,7 +1,6 @@
 #include "client/grant_cache.h"
 
 #include <algorithm>
-#include <tuple>
 
 #include "common/check.h"
 
@@ -11,6 +10,14 @@ namespace {
 constexpr size_t kGrantsMax = 64;
 constexpr size_t kBadBlocksMax = 64;
 constexpr size_t kLateDspsMax = 64;
+constexpr uint64_t kCompanyBytes = 1 << 20;  // takes a disk about as long as a sync
+constexpr uint64_t kSilentMs = 100;          // many commits
+
+uint64_t Mixed(uint64_t value) {  // MurmurHash3's finalizer
+  value = (value ^ (value >> 33)) * 0xff51afd7ed558ccd;
+  value = (value ^ (value >> 33)) * 0xc4ceb9fe1a85ec53;
+  return value ^ (value >> 33);
+}
 
 template <typename T>
 bool Contains(const std::vector<T>& list, const T& one) {
@@ -52,25 +59,36 @@ size_t GrantCache::Add(const pb::GrantReply& reply) {
   return added;
 }
 
+GrantCache::Rank GrantCache::RankOf(const Held& held, const Wish& wish, uint64_t now_ms) const {
+  size_t failed = 0;
+  for (const pb::Replica& replica : held.grant.replicas()) {
+    failed += Contains(wish.failed_dsps, replica.dsp_id()) ? 1 : 0;
+  }
+  const bool company = held.bytes_in_flight > 0 &&
+                       held.bytes_in_flight + wish.bytes <= kCompanyBytes &&
+                       now_ms < held.answered_ms + kSilentMs;
+  return {IsLate(held.grant, now_ms),
+          held.grant.block_id() != wish.block_id,
+          failed,
+          !company,
+          company ? kCompanyBytes - held.bytes_in_flight : held.bytes_in_flight,
+          Mixed(held.grant.block_id() ^ preference_)};
+}
+
 const pb::Grant* GrantCache::Take(const Wish& wish, uint64_t now_ms) {
   Held* best = nullptr;
-  std::tuple<bool, bool, size_t, uint32_t, uint64_t> best_rank;
+  Rank best_rank;
   for (auto& [block_id, held] : grants_) {
     if (Contains(wish.tried, block_id)) continue;
-    const bool late = IsLate(held.grant, now_ms);
+    const Rank rank = RankOf(held, wish, now_ms);
+    const bool late = std::get<0>(rank);
     if (late && !wish.late_too) continue;
-    size_t failed = 0;
-    for (const pb::Replica& replica : held.grant.replicas()) {
-      failed += Contains(wish.failed_dsps, replica.dsp_id()) ? 1 : 0;
-    }
-    const std::tuple rank(late, block_id != wish.block_id, failed, held.in_flight, held.taken);
     if (best != nullptr && rank >= best_rank) continue;
     best = &held;
     best_rank = rank;
   }
   if (best == nullptr) return nullptr;
-  ++best->in_flight;
-  best->taken = ++takes_;
+  best->bytes_in_flight += wish.bytes;
   return &best->grant;
 }
 
@@ -80,10 +98,18 @@ size_t GrantCache::usable(uint64_t now_ms) const {
   }));
 }
 
-void GrantCache::Release(uint64_t block_id) {
+void GrantCache::Answered(uint64_t block_id, uint64_t bytes, uint64_t now_ms) {
+  Failed(block_id, bytes);
   const auto found = grants_.find(block_id);
-  // Zero when the grant was dropped and given again while the append was on its way.
-  if (found != grants_.end() && found->second.in_flight > 0) --found->second.in_flight;
+  if (found != grants_.end()) found->second.answered_ms = now_ms;
+}
+
+void GrantCache::Failed(uint64_t block_id, uint64_t bytes) {
+  const auto found = grants_.find(block_id);
+  if (found == grants_.end()) return;
+  // Fewer when the grant was dropped and given again while the append was on its way.
+  Held& held = found->second;
+  held.bytes_in_flight -= std::min(held.bytes_in_flight, bytes);
 }
 
 void GrantCache::DropBlock(uint64_t block_id) {

@@ -1,7 +1,10 @@
 // The open blocks that this client may append to, and those that it had better not.
 //
-// Puts are spread by what is in flight, so that a slow dsp gets fewer. Any doubt drops the grant: a
-// block is not returned to, because a new one costs nothing.
+// Puts keep company: what is in flight at the same time goes to one block, up to kCompanyBytes,
+// because each of its replicas then writes and syncs once for all of it, where commits of several
+// blocks would queue for the same disks. What is more, and all while that block gives no answer, is
+// spread by what is in flight, so that a slow dsp gets fewer. Any doubt drops the grant: a block is
+// not returned to, because a new one costs nothing.
 // Threads: one owner.
 #pragma once
 
@@ -9,6 +12,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/proto/hayloft.pb.h"
@@ -17,18 +21,25 @@ namespace hayloft {
 
 class GrantCache {
  public:
+  // Clients of one number prefer the same blocks, so that the threads of a process meet; those of
+  // different ones different blocks.
+  explicit GrantCache(uint64_t preference) : preference_(preference) {}
+
   // How many were new and not known to be bad.
   size_t Add(const pb::GrantReply& reply);
   struct Wish {
     const std::vector<uint64_t>& tried;        // blocks that won't do
     const std::vector<uint32_t>& failed_dsps;  // sets with fewer of them first
+    uint64_t bytes = 0;                        // of the file
     uint64_t block_id = 0;                     // this one, if it will do
     bool late_too = false;                     // also one with a late dsp, if there is no other
   };
-  // The one with the least in flight; counts one append in flight. Null if there is none. Valid
-  // until the next call of a method that is not const.
+  // Counts its bytes in flight. Null if there is none. Valid until the next call of a method that
+  // is not const.
   const pb::Grant* Take(const Wish& wish, uint64_t now_ms);
-  void Release(uint64_t block_id);  // an append ended; the grant may be gone
+  // An append of so many bytes was answered, or has failed; the grant may be gone.
+  void Answered(uint64_t block_id, uint64_t bytes, uint64_t now_ms);
+  void Failed(uint64_t block_id, uint64_t bytes);
   void DropBlock(uint64_t block_id);
   // Sets with this dsp are skipped until then: its disk or the way to it is slow, or it restarts.
   void SkipDsp(uint32_t dsp_id, uint64_t late_until_ms);
@@ -42,17 +53,20 @@ class GrantCache {
  private:
   struct Held {
     pb::Grant grant;
-    uint32_t in_flight = 0;
-    uint64_t taken = 0;  // when last, as a count of Takes: ties go to the one that waited longest
+    uint64_t bytes_in_flight = 0;
+    uint64_t answered_ms = 0;  // when an append to it last succeeded; 0: not yet
   };
+  // The less, the better.
+  using Rank = std::tuple<bool, bool, size_t, bool, uint64_t, uint64_t>;
+  Rank RankOf(const Held& held, const Wish& wish, uint64_t now_ms) const;
   bool IsBad(uint64_t block_id) const;
   bool IsLate(const pb::Grant& grant, uint64_t now_ms) const;
   void RememberBad(uint64_t block_id);
 
+  const uint64_t preference_;
   std::map<uint64_t, Held> grants_;  // by block
   std::deque<uint64_t> bad_blocks_;
   std::map<uint32_t, uint64_t> late_dsps_;  // dsp id -> until when
-  uint64_t takes_ = 0;
 };
 
 }  // namespace hayloft

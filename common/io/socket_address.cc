@@ -18,6 +18,7 @@ namespace hayloft {
 namespace {
 
 constexpr std::string_view kUnixPrefix = "hayloft-";
+constexpr int kUnixSendBytes = 1 << 20;  // the system may grant less
 
 Err SocketErr(int error) {
   switch (error) {
@@ -34,6 +35,12 @@ Err SocketErr(int error) {
     default:
       return Err::kIo;
   }
+}
+
+bool IsUnixSocket(int fd) {
+  int domain = 0;
+  socklen_t size = sizeof(domain);
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
 }
 
 bool ParsePort(std::string_view text, uint16_t* port) {
@@ -138,10 +145,14 @@ Err FinishConnect(int fd) {
 }
 
 void TuneSocket(int fd) {
-  // Every result is ignored on purpose: a Unix socket knows none of these and needs none.
+  // Every result is ignored on purpose: a Unix socket knows none of TCP's and needs none.
   const auto set = [fd](int level, int option, int value) {
     (void)setsockopt(fd, level, option, &value, sizeof(value));
   };
+  if (IsUnixSocket(fd)) {
+    // A commit on its way to a secondary in one piece. Half of it would wake both sides for more.
+    return set(SOL_SOCKET, SO_SNDBUF, kUnixSendBytes);
+  }
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, 5);

@@ -10,7 +10,7 @@ namespace hayloft {
 
 namespace {
 
-constexpr uint64_t kWindowBytes = 1 << 20;
+constexpr uint64_t kWindowBytes = 256 << 10;  // twice as much stays in a core's own cache
 constexpr uint64_t kHeadBytesMax =
     sizeof(NeedleHeader) + kFileBytesMax / kPieceBytes * sizeof(le32) + kMetadataBytesMax;
 static_assert(kHeadBytesMax < kWindowBytes && kPieceBytes < kWindowBytes);
@@ -35,7 +35,7 @@ class Window {
   void Load(uint64_t offset) {
     begin_ = offset / kPageBytes * kPageBytes;
     const uint64_t size = std::min(2 * kWindowBytes, target_.limit - begin_);
-    bytes_.assign(size, 0);
+    bytes_.resize(size);
     if (device_->Read(target_.file, begin_, bytes_) == Err::kOk) {
       read_anything_ = true;
       return;

@@ -31,7 +31,7 @@ void DspCore::OnAppend(RpcRequest&& request, Now now, DspOutbox* out) {
                        .data = std::move(request.payload)};
   stats_.append_queue_bytes += append.data.size();
   block->waiting.push_back(std::move(append));
-  if (block->committing.empty()) StartCommit(block, now, out);
+  if (block->committing.empty()) WantCommit(block, now, out);
 }
 
 Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& request,
@@ -66,6 +66,21 @@ Err DspCore::CheckAppend(const pb::AppendRequest& message, const RpcRequest& req
                                                                             : Err::kCorrupt;
 }
 
+void DspCore::WantCommit(Block* block, Now now, DspOutbox* out) {
+  if (!options_.commits_wait) return StartCommit(block, now, out);
+  blocks_to_commit_.insert(block->id);
+}
+
+void DspCore::StartCommits(Now now, DspOutbox* out) {
+  NoteTime(now);
+  for (const uint64_t block_id : std::exchange(blocks_to_commit_, {})) {
+    Block* block = FindBlock(block_id);
+    // It may have been closed meanwhile, and what waited was answered.
+    if (block == nullptr || block->waiting.empty() || !block->committing.empty()) continue;
+    StartCommit(block, now, out);
+  }
+}
+
 void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
   ASSERT(block->state == pb::BLOCK_OPEN);
   ASSERT(block->committing.empty());
@@ -89,8 +104,8 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
     stats_.append_queue_bytes -= next.data.size();
     block->waiting.pop_front();
   }
-  if (full) BeginClose(block, block->block_epoch + 1, out);
   if (block->committing.empty()) {
+    if (full) BeginClose(block, block->block_epoch + 1, out);
     if (full) FinishCloseIfIdle(block, out);
     return;
   }
@@ -99,6 +114,8 @@ void DspCore::StartCommit(Block* block, Now now, DspOutbox* out) {
   if (!padding.empty()) std::memset(padding.mutable_bytes().data(), 0, padding.size());
   parts.push_back(std::move(padding));
   if (block->replication) parts = SendCommit(block, std::move(parts), out);
+  // Behind SendCommit: the last commit belongs to the epoch in which the secondaries still are.
+  if (full) BeginClose(block, block->block_epoch + 1, out);
   std::vector<IoStep> steps(1);
   steps[0] = {.op = IoStep::Op::kWrite, .file = block->file, .offset = block->end};
   steps[0].owned = std::move(parts);
@@ -176,7 +193,7 @@ void DspCore::EndCommit(Block* block, Now now, DspOutbox* out) {
     Changed(*block);
     Hurry();
   }
-  if (!block->waiting.empty()) StartCommit(block, now, out);
+  if (!block->waiting.empty()) WantCommit(block, now, out);
 }
 
 void DspCore::PublishCommit(Block* block, DspOutbox* out) {

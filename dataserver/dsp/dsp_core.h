@@ -35,6 +35,7 @@ struct DspOptions {
   std::vector<std::string> nameservers;    // "IP:PORT"
   bool read_only = false;                  // write nothing at all: for a failed disk
   uint32_t pool_files = 2;                 // block files written beforehand
+  bool commits_wait = false;               // for StartCommits; else none does
   uint64_t append_queue_bytes = 64 << 20;  // beyond it appends are answered kBusy
   uint32_t replica_timeout_ms = 2'000;     // then a secondary is late, and its block closes
   uint64_t trash_ms = 168ull * 3600 * 1000;
@@ -95,6 +96,10 @@ class DspCore {
   void OnRequest(RpcRequest&& request, Now now, DspOutbox* out);
   void OnCallDone(CallDone&& done, Now now, DspOutbox* out);
   void OnJobDone(JobDone&& done, Now now, DspOutbox* out);
+  // What came in one turn of a loop shares a commit, where otherwise the first would have one alone
+  // and all others wait for its end.
+  void StartCommits(Now now, DspOutbox* out);
+  bool commits_wait() const { return !blocks_to_commit_.empty(); }
   // Each read that left in an outbox comes back, also one that the shell had no room for (kBusy).
   void OnReadDone(ReadDone&& done, Now now, DspOutbox* out);
   // Before an orderly end: closes what is open, so that the next start knows how far to look.
@@ -210,6 +215,7 @@ class DspCore {
   // dsp_append.cc
   void OnAppend(RpcRequest&& request, Now now, DspOutbox* out);
   Err CheckAppend(const pb::AppendRequest& message, const RpcRequest& request, Block** block);
+  void WantCommit(Block* block, Now now, DspOutbox* out);
   void StartCommit(Block* block, Now now, DspOutbox* out);
   bool TakeWaiting(Block* block, uint64_t* offset, uint64_t now_wall_ms,
                    std::vector<Buffer>* parts);
@@ -240,6 +246,7 @@ class DspCore {
   void IssueScan(PendingJob::Kind kind, const Block& block, DspOutbox* out);
   SealJob FooterJob(const Block& block, Footer&& footer, FileHandle file, uint64_t offset) const;
   static BlockHeader HeaderOf(const Block& block, uint64_t life);
+  void UseScan(Block* block, DspOutbox* out);
   void OnSealScanned(Block* block, JobDone&& done, DspOutbox* out);
   Footer FooterOf(const Block& block, const ScanResult& scan, uint32_t needles_min) const;
   void WriteFooter(Block* block, uint32_t needles_min, DspOutbox* out);
@@ -369,6 +376,7 @@ class DspCore {
   std::set<uint64_t> creating_;
   std::map<uint64_t, uint64_t> open_sealed_;  // when last used -> sealed block with an open file
   uint64_t next_use_ = 1;
+  std::set<uint64_t> blocks_to_commit_;  // with options_.commits_wait
   std::vector<PoolFile> pool_;
   bool pool_filling_ = false;
   uint64_t pool_retry_ms_ = 0;

@@ -36,6 +36,9 @@ void DspCore::OnSealBlock(const RpcRequest& request, DspOutbox* out) {
       if (replica.dsp_id() != superblock_.dsp_id) block->merging->others.push_back(replica);
     }
   }
+  // Read a moment ago for an attempt that another replica was not ready for, or for a list: a block
+  // that takes no appends has not changed since.
+  if (block->scan && block->scan->unreadable == 0) return UseScan(block, out);
   IssueScan(PendingJob::Kind::kSealScan, *block, out);
 }
 
@@ -62,8 +65,12 @@ void DspCore::OnSealScanned(Block* block, JobDone&& done, DspOutbox* out) {
     return RefuseSeal(block, Err::kIo, out);
   }
   block->scan = std::move(done.scan);
-  block->scan_used_ms = now_mono_ms_;
   scanned_blocks_.insert(block->id);
+  UseScan(block, out);
+}
+
+void DspCore::UseScan(Block* block, DspOutbox* out) {
+  block->scan_used_ms = now_mono_ms_;
   if (block->merging) return AskForList(block, out);
   WriteFooter(block, block->needles(), out);
 }

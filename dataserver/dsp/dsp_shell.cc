@@ -26,7 +26,11 @@ std::string DspConfig::Fault() const {
   return "";
 }
 
-DspShell::DspShell(Loop* loop, DspConfig config) : loop_(loop), config_(std::move(config)) {}
+DspShell::DspShell(Loop* loop, DspConfig config)
+    : loop_(loop),
+      config_(std::move(config)),
+      end_turn_(loop, [this] { EndTurn(); }),
+      run_jobs_(loop, [this] { RunJobs(); }) {}
 
 DspShell::~DspShell() {
   // The threads finish what they were given; nobody hears of it any more.
@@ -74,21 +78,37 @@ void DspShell::Take(DspOutbox* out) {
     exit_code_ = kExitDisk;
     Stop();
   }
+  if (core_->commits_wait()) end_turn_.Schedule();
+}
+
+void DspShell::EndTurn() {
+  DspOutbox out;
+  core_->StartCommits(loop_->now(), &out);
+  Take(&out);
 }
 
 void DspShell::StartJob(IoJob job) {
   const uint64_t id = job.id;
-  WorkerThread* lane = job.lane == IoLane::kCommit ? commit_.get() : background_.get();
   auto running = std::make_unique<RunningJob>();
   running->job = std::move(job);
   running->begun_ms = loop_->now().mono_ms;
-  RunningJob* work = running.get();
+  jobs_to_run_.push_back(running.get());
   jobs_.emplace(id, std::move(running));
-  const bool taken = lane->Run([this, work, id] {
-    work->done = RunJob(work->job, device_.get(), kv_.get());
-    loop_->Post([this, id] { OnJobDone(id); });
-  });
-  ASSERT(taken);  // the core has far fewer jobs under way than the queue holds
+  run_jobs_.Schedule();
+}
+
+// Behind what the connections send in this turn: the secondaries' part of a commit takes longer
+// than this disk's, and the thread that is woken here may take the loop's processor.
+void DspShell::RunJobs() {
+  for (RunningJob* work : std::exchange(jobs_to_run_, {})) {
+    WorkerThread* lane = work->job.lane == IoLane::kCommit ? commit_.get() : background_.get();
+    const bool taken = lane->Run([this, work] {
+      const uint64_t id = work->job.id;  // from the Post on it may be gone
+      work->done = RunJob(work->job, device_.get(), kv_.get());
+      loop_->Post([this, id] { OnJobDone(id); });
+    });
+    ASSERT(taken);  // the core has far fewer jobs under way than the queue holds
+  }
 }
 
 void DspShell::OnJobDone(uint64_t id) {

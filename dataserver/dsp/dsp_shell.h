@@ -107,7 +107,9 @@ class DspShell {
   DspOptions CoreOptions() const;
   void OnRequest(RpcRequest&& request);
   void Take(DspOutbox* out);
+  void EndTurn();
   void StartJob(IoJob job);
+  void RunJobs();
   void OnJobDone(uint64_t id);
   void StartRead(ReadJob job);
   void OnReadDone(uint64_t id);
@@ -141,6 +143,8 @@ class DspShell {
   std::unique_ptr<AdminHttp> admin_;
   Loop::Handle tick_;
   std::unordered_map<uint64_t, std::unique_ptr<RunningJob>> jobs_;
+  std::vector<RunningJob*> jobs_to_run_;
+  Loop::TurnEnd end_turn_, run_jobs_;
   std::unordered_map<uint64_t, std::unique_ptr<RunningRead>> reads_;
   uint64_t next_read_id_ = 1;
   SpaceInfo space_;

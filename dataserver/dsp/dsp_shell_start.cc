@@ -292,6 +292,7 @@ DspOptions DspShell::CoreOptions() const {
   options.nameservers = SplitList(config_.nameservers);
   options.read_only = config_.read_only;
   options.pool_files = config_.pool_files;
+  options.commits_wait = true;
   options.replica_timeout_ms = config_.replica_timeout_ms;
   options.append_queue_bytes = config_.append_queue_bytes;
   options.trash_ms = uint64_t{config_.trash_hours} * 3600 * 1000;

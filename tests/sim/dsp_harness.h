@@ -37,6 +37,7 @@ class DspHarness {
     options.cluster_id = kCluster;
     options.address = std::to_string(core_number_);
     options.pool_files = pool_files;
+    options.commits_wait = commits_wait;
     options.read_only = read_only;
     options.nameservers = nameservers;
     options.delete_log_rewrite_bytes = delete_log_rewrite_bytes;
@@ -66,6 +67,11 @@ class DspHarness {
     core_->OnRequest(std::move(request), now, &out);
     Take(&out);
     return last_request_;
+  }
+  void StartCommits() {
+    DspOutbox out;
+    core_->StartCommits(now, &out);
+    Take(&out);
   }
   void Tick() {
     DspOutbox out;
@@ -216,6 +222,7 @@ class DspHarness {
   Now now{.mono_ms = 1000, .wall_ms = 1'700'000'000'000};
   uint64_t epoch = 7;
   uint32_t pool_files = 0;
+  bool commits_wait = false;
   std::vector<std::string> nameservers{};
   uint64_t delete_log_rewrite_bytes = 64 << 10;
   static constexpr Id16 kCluster = {1, 2, 3};

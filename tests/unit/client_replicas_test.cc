@@ -1,8 +1,10 @@
 // A ClientCore among several replicas: reads spread and hedged, sets left out by puts, deletes that
 // reach all whom anybody counts as up.
 #include <algorithm>
+#include <map>
 #include <set>
 
+#include "client/grant_cache.h"
 #include "tests/unit/client_bench.h"
 
 namespace hayloft {
@@ -315,9 +317,39 @@ TEST_CASE("client: the puts of a batch share a block, and leave it when it fails
   }
   CHECK_EQ(blocks[1].size(), 1);
   CHECK_EQ(blocks[2].size(), 1);
-  CHECK_NE(blocks[1], blocks[2]);
   bench.Answer(appends[0], Err::kClosed);
   CHECK_NE(AppendOf(bench.Take(MessageType::kAppend)).block_id(), *blocks[1].begin());
+}
+
+TEST_CASE("grant_cache: puts keep company in one block, up to a megabyte, while it answers") {
+  GrantCache grants(/*preference=*/1);
+  REQUIRE_EQ(grants.Add(Grants({7, 8, 9, 10})), 4);
+  const GrantCache::Wish wish{.tried = {}, .failed_dsps = {}, .bytes = 64 << 10};
+  const auto take = [&](uint64_t now_ms) { return grants.Take(wish, now_ms)->block_id(); };
+  const uint64_t block = take(1'000);
+  grants.Answered(block, wish.bytes, 1'001);
+  for (int i = 0; i < 16; ++i) CHECK_EQ(take(1'002), block);
+  CHECK_NE(take(1'002), block);
+  for (int i = 0; i < 8; ++i) grants.Answered(block, wish.bytes, 1'003);
+  CHECK_EQ(take(1'004), block);  // not the one with the least
+  std::map<uint64_t, int> taken;
+  for (int i = 0; i < 24; ++i) ++taken[take(1'104)];  // silent for too long: by what is in flight
+  CHECK_EQ(taken.size(), 3);
+  CHECK_FALSE(taken.contains(block));
+}
+
+TEST_CASE("grant_cache: clients of one number begin in the same block") {
+  const GrantCache::Wish wish{.tried = {}, .failed_dsps = {}, .bytes = 1};
+  std::set<uint64_t> chosen;
+  for (uint64_t preference = 1; preference <= 50; ++preference) {
+    GrantCache one(preference), other(preference);
+    REQUIRE_EQ(one.Add(Grants({7, 8, 9, 10})), 4);
+    REQUIRE_EQ(other.Add(Grants({10, 7, 8})), 3);
+    const uint64_t block = one.Take(wish, 1'000)->block_id();
+    if (block != 9) CHECK_EQ(other.Take(wish, 1'000)->block_id(), block);
+    chosen.insert(block);
+  }
+  CHECK_EQ(chosen.size(), 4);
 }
 
 // --- Deletes ---

@@ -1,6 +1,7 @@
 #include "common/codec.h"
 
 #include <doctest/doctest.h>
+#include <openssl/evp.h>
 
 #include "common/delete_token.h"
 #include "common/file_address.h"
@@ -29,6 +30,34 @@ TEST_CASE("codec: checksums and hashes agree with the standards' test vectors") 
   const Bytes parts[] = {AsBytes("what do ya want "), AsBytes("for nothing?")};
   CHECK(ToHex(HmacSha256(AsBytes("Jefe"), parts)) ==
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+  // Test case 6: a key that is longer than a block.
+  const Bytes large[] = {AsBytes("Test Using Larger Than Block-Size Key - Hash Key First")};
+  CHECK(ToHex(HmacSha256(std::vector<uint8_t>(131, 0xaa), large)) ==
+        "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
+TEST_CASE("codec: hashes are OpenSSL's, whatever the length and however it is cut") {
+  SimRandom random(5);
+  Hasher hasher;
+  for (size_t size = 0; size < 400; ++size) {
+    std::vector<uint8_t> data(size < 300 ? size : random.Below(100'000));
+    random.Fill(data);
+    hasher.Reset();
+    for (Bytes rest = data; !rest.empty();) {
+      const size_t piece = 1 + random.Below(rest.size());
+      hasher.Update(rest.first(piece));
+      rest = rest.subspan(piece);
+    }
+    Sha1 sha1, wanted1;
+    Sha256 sha256, wanted256;
+    hasher.Finish(&sha1, &sha256);
+    REQUIRE(EVP_Digest(data.data(), data.size(), wanted1.data(), nullptr, EVP_sha1(), nullptr) ==
+            1);
+    REQUIRE(EVP_Digest(data.data(), data.size(), wanted256.data(), nullptr, EVP_sha256(),
+                       nullptr) == 1);
+    REQUIRE(sha1 == wanted1);
+    REQUIRE(sha256 == wanted256);
+  }
 }
 
 TEST_CASE("codec: what compresses comes back; what does not is left alone") {

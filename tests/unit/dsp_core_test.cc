@@ -44,6 +44,29 @@ TEST_CASE("dsp_core: what was appended reads back, whole, by range and by suffix
   }
 }
 
+TEST_CASE("dsp_core: what comes in one turn shares a commit; what was closed meanwhile has none") {
+  DspHarness dsp(1);
+  dsp.commits_wait = true;
+  REQUIRE(dsp.Start() == Err::kOk);
+  REQUIRE(dsp.Create(5) == Err::kOk);
+  REQUIRE(dsp.Create(6) == Err::kOk);
+  const uint64_t first = dsp.SendAppend(5, Photo(100));
+  const uint64_t second = dsp.SendAppend(5, Photo(200));
+  CHECK(dsp.core().commits_wait());
+  CHECK(dsp.jobs() == 0);
+  dsp.StartCommits();
+  CHECK_FALSE(dsp.core().commits_wait());
+  CHECK(dsp.jobs() == 1);
+  CHECK(dsp.Reply(first).err == Err::kOk);
+  CHECK(dsp.Reply(second).err == Err::kOk);
+  CHECK(dsp.core().Stats().commits == 1);
+  const uint64_t closed = dsp.SendAppend(6, Photo(100));
+  REQUIRE(dsp.Close(6) == Err::kOk);
+  CHECK(dsp.Reply(closed).err == Err::kClosed);
+  dsp.StartCommits();
+  CHECK(dsp.core().Stats().commits == 1);
+}
+
 TEST_CASE("dsp_core: the nameserver is told from where on the disk counts as full") {
   SimDevice device(1);
   MemKv kv(2);

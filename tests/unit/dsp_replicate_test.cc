@@ -48,6 +48,20 @@ TEST_CASE("dsp_replicate: replicas hold the same bytes at the same places") {
   }
 }
 
+// The block's epoch grows when it closes: what is sent afterwards, a secondary would refuse.
+TEST_CASE("dsp_replicate: the commit that fills a block is taken by all three") {
+  Trio trio;
+  const uint64_t first = trio.SendAppend(Photo(500, 1));
+  const uint64_t last = trio.SendAppend(Photo(kBlockBytesMin / 2, 2));
+  const uint64_t other = trio.SendAppend(Photo(kBlockBytesMin / 2, 3));  // finds no room
+  trio.Pump();
+  CHECK(trio.dsp(1).Reply(first).err == Err::kOk);
+  CHECK(trio.dsp(1).Reply(last).err == Err::kOk);
+  CHECK(trio.dsp(1).Reply(other).err == Err::kClosed);
+  CHECK(trio.block(1).state == pb::BLOCK_CLOSED);
+  for (uint64_t number = 1; number <= 3; ++number) CHECK(trio.block(number).needles() == 2);
+}
+
 TEST_CASE(
     "dsp_replicate: a secondary that is late or refuses closes the block, and is named (F04)") {
   Trio trio;

@@ -1,0 +1,270 @@
+// Load on a running cluster, one sample after the other: what is uploaded or read, how large it is
+// and how many at a time stands on a line of the standard input, what came of it in a line of JSON
+// on the standard output. bench/cluster_bench.py drives it and measures the cluster's processes.
+//
+//   cluster_load NAMESERVER KEY_FILE GATEWAY
+//
+//   sdk_put SIZE N SECONDS     N puts in flight; 1: blocking ones, one after the other
+//   sdk_batch SIZE N SECONDS   batches of N, one after the other
+//   sdk_get SIZE N SECONDS     N gets in flight of what was put last
+//   http_put SIZE N SECONDS    N connections to the gateway, one upload at a time on each
+//   http_get SIZE N SECONDS    likewise
+//
+// Images begin as a PNG does, so that nobody tries to compress them. Every byte that is read is
+// compared. Times in microseconds; cpu_us is this process's: an SDK's hashing and sockets, or the
+// HTTP client's, which does next to nothing.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "client/cli/http_load.h"
+#include "common/file_address.h"
+#include "common/limits.h"
+#include "hayloft/client.h"
+
+namespace hayloft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kIdsMax = 1'000;  // of one size: what is read lies in the page cache
+constexpr size_t kUploadersMax = 20'000;
+
+double CpuUs() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto micros = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+  };
+  return micros(usage.ru_utime) + micros(usage.ru_stime);
+}
+
+double MicrosSince(Clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
+struct Sample {
+  std::string kind;
+  size_t size = 0;
+  size_t at_a_time = 0;
+  double seconds = 0;
+};
+
+class Load {
+ public:
+  Load(Client* client, std::string gateway) : client_(client), gateway_(std::move(gateway)) {}
+
+  // False when there is no such kind of sample, or nothing to read.
+  bool Run(const Sample& sample) {
+    sample_ = &sample;
+    image_ = &images_[sample.size];
+    if (image_->empty()) *image_ = MakeImage(sample.size);
+    ids_ = &all_ids_[sample.size];
+    latencies_us_.clear();
+    failed_ = 0;
+    const double cpu_us = CpuUs();
+    start_ = Clock::now();
+    end_ = start_ + std::chrono::microseconds(static_cast<int64_t>(sample.seconds * 1e6));
+    if (!Dispatch()) return false;
+    Report(MicrosSince(start_), CpuUs() - cpu_us);
+    return true;
+  }
+
+ private:
+  static std::string MakeImage(size_t size) {
+    std::mt19937_64 random(size);
+    std::string image = "\x89PNG\r\n\x1a\n";
+    while (image.size() < size) image.push_back(static_cast<char>(random()));
+    return image;
+  }
+  bool over() const { return Clock::now() >= end_; }
+
+  bool Dispatch() {
+    const std::string& kind = sample_->kind;
+    if (kind.ends_with("_get") && ids_->empty()) return false;
+    if (kind == "sdk_put" && sample_->at_a_time == 1) {
+      PutOneByOne();
+    } else if (kind == "sdk_put") {
+      Pipeline(&Load::BeginPut);
+    } else if (kind == "sdk_batch") {
+      PutBatches();
+    } else if (kind == "sdk_get") {
+      Pipeline(&Load::BeginGet);
+    } else if (kind == "http_put" || kind == "http_get") {
+      RunConnections(kind == "http_get");
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  void Report(double took_us, double cpu_us) {
+    std::vector<double>& latencies = latencies_us_;
+    std::sort(latencies.begin(), latencies.end());
+    const size_t calls = latencies.size();
+    const uint64_t images = calls * (sample_->kind == "sdk_batch" ? sample_->at_a_time : 1);
+    std::printf("{\"images\":%" PRIu64
+                ",\"seconds\":%.4f,\"cpu_us\":%.0f,\"p50_us\":%.0f,"
+                "\"p99_us\":%.0f,\"failed\":%" PRIu64 "}\n",
+                images, took_us / 1e6, cpu_us, calls == 0 ? 0 : latencies[calls / 2],
+                calls == 0 ? 0 : latencies[calls * 99 / 100], failed_);
+    std::fflush(stdout);
+  }
+  void Ended(bool fine, Clock::time_point begun) {
+    latencies_us_.push_back(MicrosSince(begun));
+    if (!fine) ++failed_;
+  }
+  void Count(const Status& status, Clock::time_point begun) {
+    if (!status.ok() && failed_ == 0) std::fprintf(stderr, "%s\n", status.ToString().c_str());
+    Ended(status.ok(), begun);
+  }
+  void Keep(std::string id) {
+    if (ids_->size() == kIdsMax) ids_->pop_front();
+    ids_->push_back(std::move(id));
+  }
+  const std::string& NextId() { return (*ids_)[number_++ % ids_->size()]; }
+
+  // --- SDK
+  void PutOneByOne() {
+    while (!over()) {
+      const Clock::time_point begun = Clock::now();
+      Stored stored;
+      Count(client_->Put(*image_, {}, &stored), begun);
+      if (!stored.id.empty()) Keep(std::move(stored.id));
+    }
+  }
+  void PutBatches() {
+    const std::vector<std::string_view> images(sample_->at_a_time, *image_);
+    while (!over()) {
+      const Clock::time_point begun = Clock::now();
+      std::vector<PutResult> results;
+      Count(client_->PutBatch(images, {}, &results), begun);
+    }
+  }
+
+  // Each callback begins the next call, until the time is over. All but the first begin on the
+  // client's thread, to which everything here belongs until the last of them has ended.
+  using Begin = void (Load::*)();
+  void Pipeline(Begin begin) {
+    under_way_ = sample_->at_a_time;
+    for (size_t i = 0; i < sample_->at_a_time; ++i) {
+      // By a call that fails on that thread, so that the first calls of all begin there too.
+      client_->StatAsync("", {}, [this, begin](const Status&, ImageInfo&&) { (this->*begin)(); });
+    }
+    while (under_way_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  void Next(Begin begin) {
+    if (!over()) return (this->*begin)();
+    --under_way_;
+  }
+  void BeginPut() {
+    client_->PutAsync(*image_, {}, [this, begun = Clock::now()](const Status& status, Stored&& s) {
+      Count(status, begun);
+      if (status.ok()) Keep(std::move(s.id));
+      Next(&Load::BeginPut);
+    });
+  }
+  void BeginGet() {
+    client_->GetAsync(NextId(), {},
+                      [this, begun = Clock::now()](const Status& status, Image&& image) {
+                        const bool other = status.ok() && image.bytes() != *image_;
+                        Count(other ? Status(Code::kInternal, "other bytes") : status, begun);
+                        Next(&Load::BeginGet);
+                      });
+  }
+
+  // --- HTTP
+  struct Lane {
+    std::unique_ptr<LoadConnection> connection;
+    Clock::time_point begun;
+  };
+  // Connections are made with their first request: a sample is short, but not that short.
+  void RunConnections(bool reads) {
+    while (lanes_.size() < sample_->at_a_time) {
+      Lane* lane = &lanes_.emplace_back();
+      lane->connection = std::make_unique<LoadConnection>(
+          &loop_, gateway_, [this, lane](const LoadAnswer& answer) { OnAnswer(lane, answer); });
+    }
+    reads_ = reads;
+    busy_ = sample_->at_a_time;
+    for (size_t i = 0; i < sample_->at_a_time; ++i) Send(&lanes_[i]);
+    while (busy_ > 0) loop_.Run();
+  }
+  void Send(Lane* lane) {
+    lane->begun = Clock::now();
+    if (reads_) return lane->connection->Send("/" + NextId(), {});
+    lane->connection->Send("/v1/files", AsBytes(*image_));
+  }
+  void OnAnswer(Lane* lane, const LoadAnswer& answer) {
+    if (reads_) {
+      Ended(answer.status == 200 && answer.body == *image_, lane->begun);
+    } else {
+      Ended(answer.status == 201, lane->begun);
+      constexpr std::string_view kId = "\"id\":\"";
+      const size_t at = answer.body.find(kId);
+      if (at != std::string_view::npos) {
+        Keep(std::string(answer.body.substr(at + kId.size(), kAddressTextLength)));
+      }
+    }
+    if (!over()) return Send(lane);
+    if (--busy_ == 0) loop_.Stop();
+  }
+
+  Client* client_;
+  const std::string gateway_;
+  const Sample* sample_ = nullptr;
+  std::map<size_t, std::string> images_;
+  std::map<size_t, std::deque<std::string>> all_ids_;
+  std::string* image_ = nullptr;
+  std::deque<std::string>* ids_ = nullptr;
+  Clock::time_point start_, end_;
+  std::vector<double> latencies_us_;  // of each call
+  uint64_t failed_ = 0;
+  uint64_t number_ = 0;
+  std::atomic<size_t> under_way_{0};
+  Loop loop_;
+  std::deque<Lane> lanes_;
+  bool reads_ = false;
+  size_t busy_ = 0;
+};
+
+int Main(int argc, char** argv) {
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: cluster_load NAMESERVER KEY_FILE GATEWAY\n");
+    return 2;
+  }
+  Options options;
+  options.cluster = argv[1];
+  options.key_file = argv[2];
+  std::unique_ptr<Client> client;
+  if (const Status status = Client::Open(options, &client); !status.ok()) {
+    std::fprintf(stderr, "%s\n", status.ToString().c_str());
+    return 1;
+  }
+  Load load(client.get(), argv[3]);
+  Sample sample;
+  while (std::cin >> sample.kind >> sample.size >> sample.at_a_time >> sample.seconds) {
+    const bool sane = sample.size >= 8 && sample.size <= kFileBytesMax && sample.at_a_time >= 1 &&
+                      sample.at_a_time <= kUploadersMax;
+    if (sane && load.Run(sample)) continue;
+    std::fprintf(stderr, "no such sample: %s\n", sample.kind.c_str());
+    return 2;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace hayloft
+
+int main(int argc, char** argv) { return hayloft::Main(argc, argv); }
