@@ -85,9 +85,9 @@ bool NsCore::MayCreate(Now now) const {
   return !state_.settings.rebuilding() || settled;
 }
 
-// Of a block that no client waits for. A cluster's processes start one after the other: a block that
-// is made before the last machine has come keeps its few copies as long as it is open. So for a
-// moment after a start only whole sets will do, unless all who could come are there.
+// Of a block that no client waits for. A cluster's processes start one after the other: a block
+// that is made before the last machine has come keeps its few copies as long as it is open. So for
+// a moment after a start only whole sets will do, unless all who could come are there.
 CopiesWanted NsCore::WantedUnasked(Now now) const {
   CopiesWanted wanted = Wanted();
   const bool all_are_there =

@@ -189,6 +189,21 @@ TEST_CASE("ns copies: machines that come a moment later are waited for, F49") {
   CHECK_EQ(AnyGrant(&bench).replicas_size(), 2);
 }
 
+TEST_CASE("ns copies: a cluster that was stopped and started opens whole sets, F49") {
+  NsBench bench(Copies(3));
+  for (int i = 0; i < 3; ++i) {
+    const std::string machine = "machine-" + std::to_string(i);
+    bench.AddDsp(machine);
+    bench.AddDsp(machine);
+  }
+  bench.Run(3'000);
+  for (FakeDsp& dsp : bench.dsps) bench.RestartDsp(&dsp);  // whose blocks are closed by that
+  bench.RestartNameserver();
+  bench.Run(2'000);
+  CHECK_EQ(bench.created.size(), 24);
+  CHECK_EQ(bench.Status().blocks_under_replicated(), 0);
+}
+
 TEST_CASE("ns copies: nobody is waited for when all who are known are there") {
   NsBench bench(Copies(3));
   bench.AddDsp();
