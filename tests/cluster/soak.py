@@ -72,8 +72,8 @@ def main():
     unknown = [name for name in named if name not in PARTS]
     if unknown:
         sys.exit(f'no such part: {", ".join(unknown)}; there are {", ".join(PARTS)}')
-    subprocess.run(['make', '--no-print-directory', '-C', TOP, 'all'], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(['make', '--no-print-directory', '-C', TOP, 'all', 'out/release/sdk_reader'],
+                   check=True, stdout=subprocess.DEVNULL)
     result, this = load(), commit()
     for name in named or PARTS:
         old = result['parts'].get(name)
