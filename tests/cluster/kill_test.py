@@ -41,7 +41,8 @@ class Killer:
         self.cluster = cluster
         self.choose = random.Random(seed)
         self.kills = {role: 0 for role in roles}
-        self.starter = None
+        self.events = []  # (when, what)
+        self.starters = []
 
     def kill_one(self):
         role = self.choose.choice(sorted(self.kills))
@@ -55,9 +56,10 @@ class Killer:
                 if dsp['parent'] == victim['name']:
                     self.cluster.kill(dsp)
         self.kills[role] += 1
-        if role != 'dsp' and (self.starter is None or not self.starter.is_alive()):
-            self.starter = threading.Thread(target=self.cluster.up, kwargs={'wanted': None})
-            self.starter.start()
+        self.events.append((time.monotonic(), role + ' ' + victim['name']))
+        if role != 'dsp':  # one that still waits for the last victim would start nothing more
+            self.starters.append(threading.Thread(target=self.cluster.up, kwargs={'wanted': None}))
+            self.starters[-1].start()
 
     def run(self, seconds):
         end = time.monotonic() + seconds
@@ -66,8 +68,13 @@ class Killer:
             wait_until(lambda at=due: time.monotonic() >= at, 'a second has passed')
             self.kill_one()
             due += 1
-        if self.starter is not None:
-            self.starter.join()
+        for starter in self.starters:
+            starter.join()
+
+    def before(self, moment, seconds=8):
+        """What was killed in the time before the moment."""
+        return [f'{moment - at:.1f} s before: {what}' for at, what in self.events
+                if 0 <= moment - at < seconds]
 
 
 def chaos(seconds, seed=None):
@@ -111,7 +118,7 @@ def chaos_with_copies(seconds, seed=None):
     """
     seed = seed if seed is not None else random.randrange(1 << 30)
     print(f'seed {seed}')
-    with Cluster(dataservers=3, disks=1, gateways=2, copies=3) as cluster:
+    with Cluster(dataservers=3, disks=2, gateways=2, copies=3) as cluster:
         cluster.up()
         gateways = [p['http'] for p in cluster.processes('gateway')]
         killer = Killer(cluster, seed, ('dsp', 'machine', 'gateway', 'nameserver'))
@@ -124,6 +131,7 @@ def chaos_with_copies(seconds, seed=None):
         report['http_reads'], report['sdk_reads'] = check_reads(readers, sdk, 20 * seconds)
         report['slowest_read_s'] = round(max(took for _, took in readers.took), 2)
         report['slowest_sdk_read_s'] = sdk.report['slowest_ms'] / 1000
+        report['before_the_gaps_end'] = killer.before(uploaders.gap_ended)
         print(report)
         check_nothing_lost(cluster, uploaders)
         wait_sealed(cluster)

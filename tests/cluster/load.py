@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from harness import MODE, TOP, check, check_equal, random_bytes, wait_until
+from harness import MODE, TOP, check, check_equal, metric, random_bytes, wait_until
 
 ERRORS = (OSError, http.client.HTTPException, socket.timeout)
 
@@ -37,7 +37,8 @@ class Uploaders:
         self.refused = 0     # answers that were no acknowledgement
         self.broken = 0      # no answer
         self.took = []       # (when it began, s) of each acknowledged upload
-        self.longest_gap_s = 0.0
+        self.longest_gap_s = 0.0  # without an acknowledgement
+        self.gap_ended = 0.0
         self.last_ack = time.monotonic()
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -95,7 +96,8 @@ class Uploaders:
             file.write(body)
         with self.lock:
             now = time.monotonic()
-            self.longest_gap_s = max(self.longest_gap_s, now - self.last_ack)
+            if now - self.last_ack > self.longest_gap_s:
+                self.longest_gap_s, self.gap_ended = now - self.last_ack, now
             self.last_ack = now
             self.took.append((begun, now - begun))
             self.stored[name] = told['id']
@@ -260,11 +262,24 @@ def check_nothing_lost(cluster, uploaders):
         check_equal(cluster.request('GET', '/' + file_id)[0], 410, f'{name} stays deleted')
 
 
+def measured(cluster, dsp, name):
+    text = cluster.request('GET', '/metrics', address=dsp['http'])[2].decode()
+    return metric(text, 'hayloft_dsp_' + name)
+
+
 def wait_sealed(cluster):
-    """Whatever was closed is sealed on all its replicas, and those are equal. Returns `blocks`."""
+    """Whatever was closed is sealed on all its replicas, and those are equal. Returns `blocks`.
+
+    Dsps are asked too: they know of a close before they have told of it.
+    """
+    def closed(dsp):  # one that starts says nothing yet
+        text = cluster.request('GET', '/metrics', address=dsp['http'])[2].decode()
+        return '\nhayloft_dsp_blocks_closed 0\n' not in text
+
     def sealed():
         blocks = cluster.status()['blocks']
-        return blocks['closed'] == 0 and blocks
+        dsps = cluster.processes('dsp')
+        return blocks['closed'] == 0 and not any(map(closed, dsps)) and blocks
     blocks = wait_until(sealed, lambda: f'closed blocks are sealed: {cluster.status()["blocks"]}')
     check_equal((blocks['divergent'], blocks['lost']), (0, 0), f'divergent and lost: {blocks}')
     return blocks

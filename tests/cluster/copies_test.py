@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Three copies on three machines, while one of them is stopped, slow, damaged or killed.
+
+A dsp that is ill must cost nobody an image, an upload or a wrong byte: its replicas are read
+elsewhere, its blocks closed, and what it lacks afterwards is fetched. Each test injects the fault
+from outside (signals, strace, bytes changed in files) and shows that it happened.
+"""
+
+import base64
+import glob
+import json
+import os
+import signal
+import time
+
+from harness import Cluster, alive, check, check_equal, main, random_bytes, wait_until
+from load import (HttpReaders, Uploaders, block_of, by_replica, check_nothing_lost, measured, p99,
+                  wait_sealed)
+from straces import Strace
+
+READS = 'pread64,preadv,preadv2'
+SYNCS = 'fdatasync,fsync'
+
+
+def three_machines(disks=1, sets=()):
+    return Cluster(dataservers=3, disks=disks, copies=3, sets=sets)
+
+
+def fill(cluster, count, size=9_000):
+    files = {}
+    for i in range(count):
+        body = random_bytes(size + i)
+        files[cluster.upload(body)['id']] = body
+    return files
+
+
+def check_reads(cluster, files, times=1):
+    for _ in range(times):
+        for file_id, body in files.items():
+            check(cluster.download(file_id) == body, f'{file_id} is as it was')
+
+
+def state_of(cluster, dsp):
+    return {each['address']: each['state'] for each in cluster.status()['dsps']}[dsp['address']]
+
+
+def restarted(cluster, dsp):
+    """It runs, and is another process."""
+    return [p for p in cluster.processes('dsp')
+            if p['name'] == dsp['name'] and p['pid'] != dsp['pid']]
+
+
+def busiest(cluster, name):
+    """The dsp whose metric rises fastest just now."""
+    dsps = cluster.processes('dsp')
+    before = {dsp['name']: measured(cluster, dsp, name) for dsp in dsps}
+
+    def risen():
+        grown = [(measured(cluster, dsp, name) - before[dsp['name']], dsp) for dsp in dsps]
+        most = max(grown, key=lambda each: each[0])
+        return most[1] if most[0] >= 20 else None
+    return wait_until(risen, f'{name} rises')
+
+
+# --- a dsp that stands still -----------------------------------------------------------------------
+def await_time(moment):
+    wait_until(lambda: time.monotonic() >= moment, 'time passes')
+
+
+def stop_one(cluster, uploaders, role, seconds):
+    """SIGSTOP of a dsp for so long. Returns the p99 of uploads before, at once, and after 4 s."""
+    victim = busiest(cluster, {'primary': 'appends_total', 'secondary': 'replica_commits_total'}[role])
+    begun = time.monotonic()
+    cluster.kill(victim, signal.SIGSTOP)
+    try:
+        wait_until(lambda: state_of(cluster, victim) == 'suspect', f'{victim["name"]} is suspect', 15)
+        await_time(begun + seconds)
+        check(alive(victim['pid']), 'it was stopped, not replaced')
+    finally:
+        ended = time.monotonic()
+        cluster.kill(victim, signal.SIGCONT)
+    wait_until(lambda: state_of(cluster, victim) == 'up', f'{victim["name"]} is up again')
+    with uploaders.lock:
+        took = list(uploaders.took)
+    spans = {'before': (begun - 2, begun - 0.5), 'at_once': (begun - 0.5, begun + 4),
+             'later': (begun + 4, ended)}
+    return {name: round(p99([s for at, s in took if first <= at < last]), 3)
+            for name, (first, last) in spans.items()}
+
+
+def stopped_dsps(threads, seconds):
+    """A secondary, then a primary stands still under load; the report, with what exists after."""
+    with three_machines(disks=2, sets=['dataserver.hang_ms=60000']) as cluster:
+        cluster.up()
+        report = {}
+        with Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=threads) as uploaders:
+            for role in ('secondary', 'primary'):
+                report[role] = stop_one(cluster, uploaders, role, seconds)
+        print(report)
+        check_equal((uploaders.refused, uploaders.broken), (0, 0), 'uploads that failed')
+        check_nothing_lost(cluster, uploaders)
+        wait_sealed(cluster)
+        report['acknowledged'] = len(uploaders.took)
+        report['exist'] = settled_files(cluster)
+        check(report['exist'] >= report['acknowledged'], f'files that exist: {report}')
+        cluster.down()
+        cluster.up()
+        check_nothing_lost(cluster, uploaders)
+        wait_until(lambda: settled_files(cluster) == report['exist'],
+                   lambda: f'as many after a restart as {report}: {settled_files(cluster)}')
+        return report
+
+
+def settled_files(cluster):
+    files = cluster.status()['files']
+    check_equal(files['lost'], 0, 'files lost')
+    return files['live'] + files['deleted']
+
+
+def check_stopped(report):
+    for role in ('secondary', 'primary'):
+        spans = report[role]
+        check(spans['at_once'] <= 3, f'p99 of uploads at once, {role} stopped: {spans}')
+        check(spans['later'] <= max(0.3, 3 * spans['before']), f'p99 afterwards, {role}: {spans}')
+
+
+def test_a_stopped_secondary_or_primary_fails_no_upload():
+    """SIGSTOP: p99 of uploads <= 3 s at once, normal after; what it had in flight changes nothing."""
+    check_stopped(stopped_dsps(threads=8, seconds=6))
+
+
+# --- damage ----------------------------------------------------------------------------------------
+def block_files(dsp):
+    return sorted(glob.glob(os.path.join(dsp['data'], 'blk-*')))
+
+
+def flip_in(path, body):
+    """Changes one byte of the image in the file; False if it isn't there."""
+    with open(path, 'r+b') as file:
+        at = file.read().find(body)
+        if at < 0:
+            return False
+        file.seek(at + len(body) // 2)
+        byte = file.read(1)[0]
+        file.seek(at + len(body) // 2)
+        file.write(bytes([byte ^ 0x10]))
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True
+
+
+def rot(count):
+    """Bytes flipped in one replica of every image; each is read 3 times and found right."""
+    with three_machines() as cluster:
+        cluster.up()
+        files = fill(cluster, count // 2)
+        other = cluster.process('dsp-1-1')
+        cluster.kill(other)  # what was open is closed and sealed; the rest goes to open blocks
+        wait_until(lambda: restarted(cluster, other) and state_of(cluster, other) == 'up',
+                   'it is back')
+        wait_sealed(cluster)
+        wait_until(lambda: cluster.status()['blocks']['open'] > 0, 'blocks are open')
+        files |= fill(cluster, count - count // 2)
+        victim = cluster.process('dsp-2-1')
+        bad = {file_id for file_id, body in files.items()
+               if any(flip_in(path, body) for path in block_files(victim))}
+        check(len(bad) > count // 2, f'{len(bad)} of {count} images have a replica there')
+        check_reads(cluster, files, times=3)
+        by_chance = measured(cluster, victim, 'needles_corrupt_total')
+        for file_id in bad:
+            done = cluster.hayloft('get', '--dsp', victim['address'], '--timeout-ms', 300, file_id,
+                                   wanted=None, text=False)
+            check(done.returncode == 1 and b'corrupt' in done.stderr,
+                  lambda f=file_id, d=done: f'{f} from the bad replica: {d.stderr!r}')
+        counted = measured(cluster, victim, 'needles_corrupt_total')
+        check(counted - by_chance >= len(bad), f'{counted} counted, {by_chance} by chance')
+        wait_until(lambda: cluster.status()['needles_corrupt'] >= counted, 'status tells of them', 5)
+        check_reads(cluster, files)
+        return {'images': count, 'flipped': len(bad), 'met_by_reads': by_chance,
+                'counted': counted}
+
+
+def test_f25_flipped_bytes_are_served_from_another_replica_and_counted():
+    """Each image is read 3 times and right; metric and status count the bad needles."""
+    print(rot(40))
+
+
+def test_f19_eio_on_reads_is_served_from_another_replica():
+    """EIO from every read of one dsp: no reader sees it, and the disk is not given up for it."""
+    with three_machines() as cluster:
+        cluster.up()
+        files = fill(cluster, 40)
+        victim = cluster.process('dsp-1-1')
+        trace = os.path.join(cluster.dir, 'trace')
+        failed = measured(cluster, victim, 'reads_failed_total')
+        with Strace([victim['pid']], trace, '-e', f'trace={READS}', '-e',
+                    f'inject={READS}:error=EIO'):
+            check_reads(cluster, files, times=3)
+        with open(trace, encoding='utf-8', errors='replace') as file:
+            check('INJECTED' in file.read(), 'the fault happened')
+        check(measured(cluster, victim, 'reads_failed_total') > failed, 'it counts them')
+        check(alive(victim['pid']), 'the dsp lives')
+        for file_id, body in files.items():
+            got = cluster.hayloft('get', '--dsp', victim['address'], file_id, text=False).stdout
+            check(got == body, f'{file_id} from it afterwards')
+
+
+def spoil(path, how):
+    if how == 'deleted':
+        os.remove(path)
+        return
+    size = os.path.getsize(path)
+    with open(path, 'r+b') as file:
+        if how == 'extended':
+            file.seek(0, os.SEEK_END)
+            file.write(random_bytes(100_000))
+            return
+        data = file.read()
+        used = len(data.rstrip(b'\0'))
+        file.truncate(used // 2)
+    check(os.path.getsize(path) < size, 'it is shorter')
+
+
+def test_f30_block_files_that_were_deleted_cut_or_extended_while_their_dsp_was_down():
+    """All is read right at once; what was cut off is fetched, what was appended is not believed."""
+    with three_machines() as cluster:
+        cluster.up()
+        files = fill(cluster, 90)
+        blocks = {block_of(file_id) for file_id in files}
+        for process in (cluster.process('dataserver-3'), cluster.process('dsp-3-1')):
+            cluster.kill(process)
+        victim = cluster.process('dsp-3-1')
+        wait_until(lambda: not alive(victim['pid']), 'it is down')
+        used = {os.path.basename(path)[-10:]: path for path in block_files(victim)}
+        paths = [used[block.hex()] for block in sorted(blocks) if block.hex() in used]
+        check(len(paths) >= 2, f'its files: {used}, blocks {blocks}')
+        ways = ['cut', 'extended', 'deleted'][:len(paths)]
+        for path, how in zip(paths, ways):
+            spoil(path, how)
+        cluster.up()
+        check_reads(cluster, files)
+        deleted = {bytes.fromhex(path[-10:]) for path, how in zip(paths, ways) if how == 'deleted'}
+        wait_until(lambda: fetched(cluster, victim, files, deleted),
+                   'the replica has again what was cut off', 30)
+        check_reads(cluster, files)
+        check_equal(cluster.status()['files']['lost'], 0, 'files lost')
+
+
+def fetched(cluster, dsp, files, without):
+    """The dsp itself gives every file of its blocks, but for those of `without`."""
+    mine = [file_id for _, file_id in by_replica(cluster, {i: i for i in files})[dsp['address']]]
+    return all(cluster.hayloft('get', '--dsp', dsp['address'], file_id, wanted=None,
+                               text=False).stdout == files[file_id]
+               for file_id in mine if block_of(file_id) not in without)
+
+
+# --- a slow disk -----------------------------------------------------------------------------------
+def slow_disk(seconds, threads=4):
+    """One dsp's syncs take 3 s and its reads 0.2 s: uploads move elsewhere, reads are hedged."""
+    with three_machines(disks=2) as cluster:
+        cluster.up()
+        with Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=threads) as uploaders, \
+                HttpReaders(uploaders, threads=3) as readers:
+            wait_until(lambda: readers.reads > 300, 'reads')
+            victim = busiest(cluster, 'appends_total')
+            begun = time.monotonic()
+            with Strace([victim['pid']], os.path.join(cluster.dir, 'trace'), '-e',
+                        f'trace={SYNCS},{READS}', '-e', f'inject={SYNCS}:delay_enter=3000000',
+                        '-e', f'inject={READS}:delay_enter=200000'):
+                await_time(begun + seconds)
+                ended = time.monotonic()
+        check_equal(readers.failed[:3], [], 'reads that failed')
+        check_equal((uploaders.refused, uploaders.broken), (0, 0), 'uploads that failed')
+        late = begun + seconds / 2
+        report = {'reads': readers.reads, 'uploads': len(uploaders.took)}
+        for what, took in (('read', readers.took), ('upload', uploaders.took)):
+            report[what + '_p99_before'] = round(p99([s for at, s in took if at < begun]), 3)
+            report[what + '_p99_at_once'] = round(p99([s for at, s in took if begun <= at < late]), 3)
+            report[what + '_p99_later'] = round(p99([s for at, s in took if late <= at < ended]), 3)
+        check_nothing_lost(cluster, uploaders)
+        return report
+
+
+def test_f40_a_slow_disk_slows_neither_reads_nor_uploads():
+    """strace delays its syncs and reads: after some seconds others do its work."""
+    report = slow_disk(10)
+    print(report)
+    check(report['read_p99_later'] <= max(0.2, 2 * report['read_p99_before']), f'reads: {report}')
+    check(report['upload_p99_at_once'] <= 5, f'uploads at once: {report}')
+    check(report['upload_p99_later'] <= 1, f'uploads later: {report}')
+
+
+# --- restarts, and all at once ---------------------------------------------------------------------
+def test_f60_a_dsp_restarted_faster_than_suspected_gives_no_sequence_twice():
+    """kill -9 and at once a new process, again and again, under load: its blocks are closed."""
+    with three_machines() as cluster:
+        cluster.up()
+        states = set()
+        with Uploaders(cluster, os.path.join(cluster.dir, 'up')) as uploaders:
+            for i in range(6):
+                victim = cluster.process(f'dsp-{i % 3 + 1}-1')
+                before = uploaders.acknowledged()
+                cluster.kill(victim)
+                wait_until(lambda v=victim: restarted(cluster, v), 'the next process')
+                states.add(state_of(cluster, victim))
+                wait_until(lambda b=before: uploaders.acknowledged() > b + 30, 'uploads go on')
+        check('suspect' not in states, f'it was faster than suspicion: {states}')
+        logs = cluster.log('nameserver-1')
+        check(logs.count('why=restarted') >= 6, 'blocks were closed because their dsp restarted')
+        check_nothing_lost(cluster, uploaders)
+        named = [base64.urlsafe_b64decode(file_id + 'AA')[:8]
+                 for file_id in [*uploaders.stored.values(), *uploaders.deleted.values()]]
+        check_equal(len(set(named)), len(named), 'sequences of a block given once')
+        wait_sealed(cluster)
+
+
+def test_f66_every_dsp_waits_for_every_other_and_none_for_ever():
+    """256 uploaders, small queues: each dsp leads blocks of which the others are secondaries."""
+    with three_machines(sets=['dsp.append_queue_bytes=1048576']) as cluster:
+        cluster.up()
+        done = cluster.hayloft('bench', '--json', '--concurrency', 256, '--seconds', 5)
+        told = json.loads(done.stdout)
+        print(told)
+        for dsp in cluster.processes('dsp'):
+            for name in ('appends_total', 'replica_commits_total'):
+                check(measured(cluster, dsp, name) > 0, f'{dsp["name"]} has {name}')
+            check_equal(measured(cluster, dsp, 'append_queue_bytes'), 0, 'what still waits')
+        cluster.upload(random_bytes(1000))
+
+
+if __name__ == '__main__':
+    main([value for name, value in list(globals().items()) if name.startswith('test_')])
