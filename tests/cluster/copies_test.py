@@ -10,6 +10,7 @@ import base64
 import glob
 import json
 import os
+import re
 import signal
 import time
 
@@ -68,8 +69,9 @@ def await_time(moment):
 
 
 def stop_one(cluster, uploaders, role, seconds):
-    """SIGSTOP of a dsp for so long. Returns the p99 of uploads before, at once, and after 4 s."""
-    victim = busiest(cluster, {'primary': 'appends_total', 'secondary': 'replica_commits_total'}[role])
+    """SIGSTOP of a dsp for so long. Returns the p99 of uploads at once, and after 4 s."""
+    busy_with = {'primary': 'appends_total', 'secondary': 'replica_commits_total'}
+    victim = busiest(cluster, busy_with[role])
     begun = time.monotonic()
     cluster.kill(victim, signal.SIGSTOP)
     try:
@@ -82,18 +84,21 @@ def stop_one(cluster, uploaders, role, seconds):
     wait_until(lambda: state_of(cluster, victim) == 'up', f'{victim["name"]} is up again')
     with uploaders.lock:
         took = list(uploaders.took)
-    spans = {'before': (begun - 2, begun - 0.5), 'at_once': (begun - 0.5, begun + 4),
-             'later': (begun + 4, ended)}
-    return {name: round(p99([s for at, s in took if first <= at < last]), 3)
-            for name, (first, last) in spans.items()}
+    spans = {'at_once': (begun - 0.5, begun + 4), 'later': (begun + 4, ended)}
+    report = {name: round(p99([s for at, s in took if first <= at < last]), 3)
+              for name, (first, last) in spans.items()}
+    report['slowest'] = round(max(s for at, s in took if at >= begun - 0.5), 3)
+    return report
 
 
-def stopped_dsps(threads, seconds):
+def stopped_dsps(threads, seconds, restart=False):
     """A secondary, then a primary stands still under load; the report, with what exists after."""
     with three_machines(disks=2, sets=['dataserver.hang_ms=60000']) as cluster:
         cluster.up()
         report = {}
         with Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=threads) as uploaders:
+            await_time(time.monotonic() + 2)
+            report['before'] = round(p99([s for _, s in list(uploaders.took)]), 3)
             for role in ('secondary', 'primary'):
                 report[role] = stop_one(cluster, uploaders, role, seconds)
         print(report)
@@ -103,11 +108,12 @@ def stopped_dsps(threads, seconds):
         report['acknowledged'] = len(uploaders.took)
         report['exist'] = settled_files(cluster)
         check(report['exist'] >= report['acknowledged'], f'files that exist: {report}')
-        cluster.down()
-        cluster.up()
-        check_nothing_lost(cluster, uploaders)
-        wait_until(lambda: settled_files(cluster) == report['exist'],
-                   lambda: f'as many after a restart as {report}: {settled_files(cluster)}')
+        if restart:
+            cluster.down()
+            cluster.up()
+            check_nothing_lost(cluster, uploaders)
+            wait_until(lambda: settled_files(cluster) == report['exist'],
+                       lambda: f'as many after a restart as {report}: {settled_files(cluster)}')
         return report
 
 
@@ -121,12 +127,12 @@ def check_stopped(report):
     for role in ('secondary', 'primary'):
         spans = report[role]
         check(spans['at_once'] <= 3, f'p99 of uploads at once, {role} stopped: {spans}')
-        check(spans['later'] <= max(0.3, 3 * spans['before']), f'p99 afterwards, {role}: {spans}')
+        check(spans['later'] <= max(0.3, 3 * report['before']), f'p99 later, {role}: {report}')
 
 
 def test_a_stopped_secondary_or_primary_fails_no_upload():
     """SIGSTOP: p99 of uploads <= 3 s at once, normal after; what it had in flight changes nothing."""
-    check_stopped(stopped_dsps(threads=8, seconds=6))
+    check_stopped(stopped_dsps(threads=8, seconds=5.5))
 
 
 # --- damage ----------------------------------------------------------------------------------------
@@ -160,7 +166,6 @@ def rot(count):
         wait_until(lambda: restarted(cluster, other) and state_of(cluster, other) == 'up',
                    'it is back')
         wait_sealed(cluster)
-        wait_until(lambda: cluster.status()['blocks']['open'] > 0, 'blocks are open')
         files |= fill(cluster, count - count // 2)
         victim = cluster.process('dsp-2-1')
         bad = {file_id for file_id, body in files.items()
@@ -168,11 +173,10 @@ def rot(count):
         check(len(bad) > count // 2, f'{len(bad)} of {count} images have a replica there')
         check_reads(cluster, files, times=3)
         by_chance = measured(cluster, victim, 'needles_corrupt_total')
-        for file_id in bad:
-            done = cluster.hayloft('get', '--dsp', victim['address'], '--timeout-ms', 300, file_id,
-                                   wanted=None, text=False)
-            check(done.returncode == 1 and b'corrupt' in done.stderr,
-                  lambda f=file_id, d=done: f'{f} from the bad replica: {d.stderr!r}')
+        done = cluster.hayloft('get', '--dsp', victim['address'], '--timeout-ms', 1000, '-o',
+                               os.path.join(cluster.dir, 'got'), *sorted(bad), wanted=None)
+        check_equal(len(re.findall(': corrupt: ', done.stderr)), len(bad),
+                    f'damage told by the bad replica itself: {done.stderr[:500]}')
         counted = measured(cluster, victim, 'needles_corrupt_total')
         check(counted - by_chance >= len(bad), f'{counted} counted, {by_chance} by chance')
         wait_until(lambda: cluster.status()['needles_corrupt'] >= counted, 'status tells of them', 5)
@@ -270,21 +274,30 @@ def slow_disk(seconds, threads=4):
                         '-e', f'inject={READS}:delay_enter=200000'):
                 await_time(begun + seconds)
                 ended = time.monotonic()
+        with open(os.path.join(cluster.dir, 'trace'), encoding='utf-8', errors='replace') as file:
+            text = file.read()
+        for calls in (SYNCS, READS):
+            check(re.search(f'({calls.replace(",", "|")}).*\\(DELAYED\\)', text), f'slow {calls}')
         check_equal(readers.failed[:3], [], 'reads that failed')
         check_equal((uploaders.refused, uploaders.broken), (0, 0), 'uploads that failed')
         late = begun + seconds / 2
         report = {'reads': readers.reads, 'uploads': len(uploaders.took)}
         for what, took in (('read', readers.took), ('upload', uploaders.took)):
-            report[what + '_p99_before'] = round(p99([s for at, s in took if at < begun]), 3)
-            report[what + '_p99_at_once'] = round(p99([s for at, s in took if begun <= at < late]), 3)
-            report[what + '_p99_later'] = round(p99([s for at, s in took if late <= at < ended]), 3)
+            for span, first, last in (('before', 0, begun), ('at_once', begun, late),
+                                      ('later', late, ended)):
+                in_span = [s for at, s in took if first <= at < last]
+                report[f'{what}_p99_{span}'] = round(p99(in_span), 3)
+            report[what + '_slowest'] = round(max(s for _, s in took), 3)
         check_nothing_lost(cluster, uploaders)
         return report
 
 
 def test_f40_a_slow_disk_slows_neither_reads_nor_uploads():
     """strace delays its syncs and reads: after some seconds others do its work."""
-    report = slow_disk(10)
+    check_slow_disk(slow_disk(8))
+
+
+def check_slow_disk(report):
     print(report)
     check(report['read_p99_later'] <= max(0.2, 2 * report['read_p99_before']), f'reads: {report}')
     check(report['upload_p99_at_once'] <= 5, f'uploads at once: {report}')
@@ -298,7 +311,7 @@ def test_f60_a_dsp_restarted_faster_than_suspected_gives_no_sequence_twice():
         cluster.up()
         states = set()
         with Uploaders(cluster, os.path.join(cluster.dir, 'up')) as uploaders:
-            for i in range(6):
+            for i in range(4):
                 victim = cluster.process(f'dsp-{i % 3 + 1}-1')
                 before = uploaders.acknowledged()
                 cluster.kill(victim)
@@ -307,7 +320,7 @@ def test_f60_a_dsp_restarted_faster_than_suspected_gives_no_sequence_twice():
                 wait_until(lambda b=before: uploaders.acknowledged() > b + 30, 'uploads go on')
         check('suspect' not in states, f'it was faster than suspicion: {states}')
         logs = cluster.log('nameserver-1')
-        check(logs.count('why=restarted') >= 6, 'blocks were closed because their dsp restarted')
+        check(logs.count('why=restarted') >= 4, 'blocks were closed because their dsp restarted')
         check_nothing_lost(cluster, uploaders)
         named = [base64.urlsafe_b64decode(file_id + 'AA')[:8]
                  for file_id in [*uploaders.stored.values(), *uploaders.deleted.values()]]
@@ -319,7 +332,7 @@ def test_f66_every_dsp_waits_for_every_other_and_none_for_ever():
     """256 uploaders, small queues: each dsp leads blocks of which the others are secondaries."""
     with three_machines(sets=['dsp.append_queue_bytes=1048576']) as cluster:
         cluster.up()
-        done = cluster.hayloft('bench', '--json', '--concurrency', 256, '--seconds', 5)
+        done = cluster.hayloft('bench', '--json', '--concurrency', 256, '--seconds', 3)
         told = json.loads(done.stdout)
         print(told)
         for dsp in cluster.processes('dsp'):
