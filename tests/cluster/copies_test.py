@@ -63,7 +63,7 @@ def busiest(cluster, name):
     return wait_until(risen, f'{name} rises')
 
 
-# --- a dsp that stands still -----------------------------------------------------------------------
+# --- a dsp that stands still ---------------------------------------------------------------------
 def await_time(moment):
     wait_until(lambda: time.monotonic() >= moment, 'time passes')
 
@@ -75,7 +75,7 @@ def stop_one(cluster, uploaders, role, seconds):
     begun = time.monotonic()
     cluster.kill(victim, signal.SIGSTOP)
     try:
-        wait_until(lambda: state_of(cluster, victim) == 'suspect', f'{victim["name"]} is suspect', 15)
+        wait_until(lambda: state_of(cluster, victim) == 'suspect', 'the stopped one is suspect', 15)
         await_time(begun + seconds)
         check(alive(victim['pid']), 'it was stopped, not replaced')
     finally:
@@ -131,11 +131,11 @@ def check_stopped(report):
 
 
 def test_a_stopped_secondary_or_primary_fails_no_upload():
-    """SIGSTOP: p99 of uploads <= 3 s at once, normal after; what it had in flight changes nothing."""
+    """SIGSTOP: p99 of uploads <= 3 s at once, normal after; all that was acknowledged is there."""
     check_stopped(stopped_dsps(threads=8, seconds=5.5))
 
 
-# --- damage ----------------------------------------------------------------------------------------
+# --- damage --------------------------------------------------------------------------------------
 def block_files(dsp):
     return sorted(glob.glob(os.path.join(dsp['data'], 'blk-*')))
 
@@ -173,13 +173,15 @@ def rot(count):
         check(len(bad) > count // 2, f'{len(bad)} of {count} images have a replica there')
         check_reads(cluster, files, times=3)
         by_chance = measured(cluster, victim, 'needles_corrupt_total')
+        folder = os.path.join(cluster.dir, 'got')
+        os.mkdir(folder)
         done = cluster.hayloft('get', '--dsp', victim['address'], '--timeout-ms', 1000, '-o',
-                               os.path.join(cluster.dir, 'got'), *sorted(bad), wanted=None)
+                               folder, *sorted(bad), wanted=None)
         check_equal(len(re.findall(': corrupt: ', done.stderr)), len(bad),
                     f'damage told by the bad replica itself: {done.stderr[:500]}')
         counted = measured(cluster, victim, 'needles_corrupt_total')
         check(counted - by_chance >= len(bad), f'{counted} counted, {by_chance} by chance')
-        wait_until(lambda: cluster.status()['needles_corrupt'] >= counted, 'status tells of them', 5)
+        wait_until(lambda: cluster.status()['needles_corrupt'] >= counted, 'status tells it', 5)
         check_reads(cluster, files)
         return {'images': count, 'flipped': len(bad), 'met_by_reads': by_chance,
                 'counted': counted}
@@ -259,7 +261,7 @@ def fetched(cluster, dsp, files, without):
                for file_id in mine if block_of(file_id) not in without)
 
 
-# --- a slow disk -----------------------------------------------------------------------------------
+# --- a slow disk ---------------------------------------------------------------------------------
 def slow_disk(seconds, threads=4):
     """One dsp's syncs take 3 s and its reads 0.2 s: uploads move elsewhere, reads are hedged."""
     with three_machines(disks=2) as cluster:
@@ -304,7 +306,7 @@ def check_slow_disk(report):
     check(report['upload_p99_later'] <= 1, f'uploads later: {report}')
 
 
-# --- restarts, and all at once ---------------------------------------------------------------------
+# --- restarts, and all at once -------------------------------------------------------------------
 def test_f60_a_dsp_restarted_faster_than_suspected_gives_no_sequence_twice():
     """kill -9 and at once a new process, again and again, under load: its blocks are closed."""
     with three_machines() as cluster:

@@ -248,15 +248,23 @@ def by_replica(cluster, files):
     return found
 
 
+def verify_at(cluster, uploaders, dsp, files):
+    """`hayloft get --verify` of (name, id) pairs from one dsp."""
+    with open(uploaders.manifest, 'w', encoding='utf-8') as file:
+        file.writelines(f'{name}\t{file_id}\t\n' for name, file_id in files)
+    return cluster.hayloft('get', '--dsp', dsp, '--manifest', uploaders.manifest, '--verify',
+                           uploaders.folder, wanted=None, timeout=300)
+
+
 def check_nothing_lost(cluster, uploaders):
-    """Every acknowledged file is read from each dsp that has it; acknowledged deletes hold."""
+    """Every acknowledged file is read from each dsp that has it; acknowledged deletes hold there."""
     for dsp, files in by_replica(cluster, uploaders.stored).items():
-        with open(uploaders.manifest, 'w', encoding='utf-8') as file:
-            file.writelines(f'{name}\t{file_id}\t\n' for name, file_id in files)
-        done = cluster.hayloft('get', '--dsp', dsp, '--manifest', uploaders.manifest, '--verify',
-                               uploaders.folder, wanted=None, timeout=300)
+        done = verify_at(cluster, uploaders, dsp, files)
         check_equal((done.returncode, done.stdout), (0, f'{len(files)} files are as they were\n'),
                     f'every acknowledged file of {dsp}: ' + done.stderr[:3000])
+    for dsp, files in by_replica(cluster, uploaders.deleted).items():
+        check_equal(verify_at(cluster, uploaders, dsp, files).stdout, '0 files are as they were\n',
+                    f'of {len(files)} deleted files that {dsp} has')
     check_equal(len(set(uploaders.stored.values())), len(uploaders.stored), 'ids given once')
     for name, file_id in uploaders.deleted.items():
         check_equal(cluster.request('GET', '/' + file_id)[0], 410, f'{name} stays deleted')
