@@ -257,7 +257,7 @@ def verify_at(cluster, uploaders, dsp, files):
 
 
 def check_nothing_lost(cluster, uploaders):
-    """Every acknowledged file is read from each dsp that has it; acknowledged deletes hold there."""
+    """Every acknowledged file is read from each dsp that has it; deletes hold there."""
     for dsp, files in by_replica(cluster, uploaders.stored).items():
         done = verify_at(cluster, uploaders, dsp, files)
         check_equal((done.returncode, done.stdout), (0, f'{len(files)} files are as they were\n'),
