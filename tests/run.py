@@ -48,6 +48,8 @@ TEST = [
     cluster_test('http'),
     cluster_test('restart'),
     cluster_test('disk'),
+    cluster_test('copies'),
+    cluster_test('network'),
     cluster_test('sdk'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),

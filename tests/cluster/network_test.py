@@ -1,15 +1,24 @@
 #!/usr/bin/env python3
 """Partitions between machines: half of them, one way only, a cable that is out, a link that flaps.
 
+    network_test.py [--seconds N] [test ...]    so long each
+
 Uploads and reads never stop meanwhile, and none fails; what was suspected wrongly costs nothing.
 """
 
+import argparse
+import json
 import os
+import sys
 import time
 
 from harness import check, check_equal, main, wait_until
 from load import HttpReaders, Uploaders, check_nothing_lost, wait_sealed
 from networks import (NetworkCluster, check_gateway_is_lean, enter_own_network, threads_and_files)
+
+
+OPTIONS = argparse.ArgumentParser()
+OPTIONS.add_argument('--seconds', type=float, default=5)
 
 
 def states(cluster):
@@ -98,7 +107,7 @@ def partitions(seconds, threads=4):
         report |= {'uploads': len(uploaders.took), 'refused': uploaders.refused,
                    'no_answer': uploaders.broken, 'reads': readers.reads,
                    'slowest_read_s': round(max(took for _, took in readers.took), 2)}
-        print(report)
+        print(json.dumps(report))
         check_equal(readers.failed[:3], [], 'reads that failed')
         check_equal((uploaders.refused, uploaders.broken), (0, 0), 'uploads that failed')
         check_nothing_lost(cluster, uploaders)
@@ -108,7 +117,7 @@ def partitions(seconds, threads=4):
 
 def test_f37_f38_f41_partitions_stop_neither_uploads_nor_reads():
     """Half the machines cut from the nameserver; one way; a cable out; a link that flaps."""
-    report = partitions(5)
+    report = partitions(ARGUMENTS.seconds)
     gaps = [report[fault.__name__]['longest_gap_s']
             for fault in (half_cut_from_the_nameserver, deaf_one_way, unplug, flap)]
     check(max(gaps) <= 5, f'uploads never stop for more than 5 s: {report}')
@@ -118,4 +127,6 @@ if __name__ == '__main__':
     if not enter_own_network():
         print('skipped: network namespaces are not allowed here')
     else:
+        ARGUMENTS, REST = OPTIONS.parse_known_args()
+        sys.argv[1:] = REST
         main([value for name, value in list(globals().items()) if name.startswith('test_')])

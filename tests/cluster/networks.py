@@ -4,9 +4,9 @@
           | veth m1          | veth m2          | veth m3 ...
     machine 1: 10.77.1.2    machine 2: 10.77.2.2  ...           a dataserver with its dsp each
 
-The test runs in a network namespace of its own (`unshare --net`), so that nothing outside is touched
-and all of it is gone when its processes are. Whatever a rule of the router drops is lost without a
-word, as a partition does it.
+The test runs in a network namespace of its own (`unshare --net`), so that nothing outside is
+touched and all of it is gone when its processes are. Whatever a rule of the router drops is lost
+without a word, as in a partition.
 """
 
 import contextlib
@@ -139,13 +139,13 @@ class NetworkCluster(Cluster):
     @contextlib.contextmanager
     def unplugged(self, machine):
         """Its cable is out: no connection breaks, none is answered."""
-        run('nsenter', '-t', self.holders[machine - 1].pid, '-n', 'ip', 'link', 'set', 'net', 'down')
+        inside = ('nsenter', '-t', self.holders[machine - 1].pid, '-n', 'ip')
+        run(*inside, 'link', 'set', 'net', 'down')
         try:
             yield
         finally:
-            for words in (('link', 'set', 'net', 'up'),
-                          ('route', 'replace', 'default', 'via', f'10.77.{machine}.1')):
-                run('nsenter', '-t', self.holders[machine - 1].pid, '-n', 'ip', *words)
+            run(*inside, 'link', 'set', 'net', 'up')
+            run(*inside, 'route', 'replace', 'default', 'via', f'10.77.{machine}.1')
 
 
 def check_gateway_is_lean(cluster, before):
