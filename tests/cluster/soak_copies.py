@@ -82,8 +82,9 @@ def full_queues():
 
 def partitions():
     """Four machines in network namespaces: half cut off, one way, a cable out, a flapping link."""
-    done = run(os.path.join(TOP, 'tests', 'cluster', 'network_test.py'), '--seconds', 20,
+    done = run(os.path.join(TOP, 'tests', 'cluster', 'network_test.py'), '--seconds', 10,
                timeout=600, wanted=None)
+    print(done.stdout[-3000:])
     if 'skipped: ' in done.stdout:
         return [figure('network namespaces', 'not allowed here', 'skipped', True)]
     found = re.search(r'^(\{.*\})$', done.stdout, re.M)
