@@ -88,7 +88,6 @@ bool EnoughToChange(const FileOp& file) {
 void ClientCore::StartRound(Op* op, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
   ++op->round;
-  SetTimer(op, op->deadline_ms);  // the last round's hedge must not come while this one locates
   file.fresh = false;
   const GetRequest* get = std::get_if<GetRequest>(&file.request);
   if (get != nullptr && !get->dsp.empty()) {
