@@ -137,6 +137,10 @@ $(OUT)/bench/make_disk: $(OUT)/bench/make_disk.o $(LIB)
 $(OUT)/bench/cluster_load: $(OUT)/bench/cluster_load.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Reads through the SDK for the tests of whole clusters.
+$(OUT)/sdk_reader: $(OUT)/tests/cluster/sdk_reader.o $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # --- fuzzing ----------------------------------------------------------------------------------------
 # make fuzz [FUZZ_RUNS=1000000] [FUZZ_TARGET=frame]: every decoder, each tests/fuzz/NAME_fuzz.cc.
 FUZZ_RUNS ?= 1000000

@@ -11,7 +11,8 @@ namespace hayloft {
 
 namespace {
 constexpr uint64_t kStallMs = 1'000;  // ticks come every 100 ms
-}
+constexpr uint64_t kHeartbeatMs = 1'000;
+}  // namespace
 
 DspLive* Membership::Add(uint32_t dsp_id, const std::string& machine, Now now) {
   const auto [at, added] = dsps_.try_emplace(dsp_id);
@@ -61,10 +62,15 @@ bool Membership::TooManyAtOnce(const std::set<uint32_t>& dsp_ids) const {
   return accused * 10 > known * 3 && machines.size() > 1;
 }
 
-bool Membership::MassSilence() const {
+// Who fell silent together was heard last at different moments of the same second. So when the
+// first of them becomes suspect, the others are silent for longer than a heartbeat takes, too.
+bool Membership::MassSilence(Now now) const {
+  const uint64_t after_ms =
+      std::max(options_.suspect_after_ms, 3 * kHeartbeatMs) - kHeartbeatMs - kHeartbeatMs / 10;
   std::set<uint32_t> silent;
   for (const auto& [dsp_id, dsp] : dsps_) {
-    if (dsp.state == DspState::kSuspect) silent.insert(dsp_id);
+    const bool missed = now.mono_ms - dsp.heard_ms > after_ms;
+    if (dsp.state == DspState::kSuspect || missed) silent.insert(dsp_id);
   }
   return TooManyAtOnce(silent);
 }
@@ -90,7 +96,7 @@ std::vector<uint32_t> Membership::OnTick(Now now) {
              static_cast<unsigned long long>(silent_ms));
   }
   std::vector<uint32_t> act_on;
-  const bool mass_silence = MassSilence();
+  const bool mass_silence = MassSilence(now);
   for (auto& [dsp_id, dsp] : dsps_) {
     const bool silent = now.mono_ms - dsp.heard_ms > options_.suspect_after_ms;
     if (!silent || dsp.suspicion_acted_on) continue;

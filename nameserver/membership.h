@@ -89,7 +89,7 @@ class Membership {
   const std::map<uint32_t, DspLive>& dsps() const { return dsps_; }
 
  private:
-  bool MassSilence() const;
+  bool MassSilence(Now now) const;
 
   MembershipOptions options_;
   std::map<uint32_t, DspLive> dsps_;

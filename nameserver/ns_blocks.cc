@@ -333,10 +333,11 @@ void NsCore::LogBlockState(BlockRecord record, pb::BlockState state, NsOutbox* o
   }
 }
 
-// On doubt. The epoch that the command names fences appends of older grants.
+// On doubt. The epoch that the command names fences appends of older grants. No fault is one who
+// has not spoken to this nameserver yet: then a whole cluster is starting, or a machine comes back.
 void NsCore::CloseBlocksOf(uint32_t dsp_id, const char* why, Now now, NsOutbox* outbox) {
   const std::set<uint64_t> open_blocks = work_.at(dsp_id).open_blocks;
-  if (!open_blocks.empty()) {
+  if (!open_blocks.empty() && membership_.Find(dsp_id)->registered) {
     const uint64_t pause_ms = fault_pauses_.OnFault(FaultyParty::Dsp(dsp_id), now.mono_ms);
     LOG_INFO("dsp_fault", "dsp=%u why=%s chosen_last_ms=%llu", dsp_id, why, Llu(pause_ms));
   }

@@ -60,7 +60,7 @@ bool NsCore::Writable() const {
   for (const auto& [dsp_id, live] : membership_.dsps()) {
     if (MayHoldMore(dsp_id, now_)) machines.insert(live.machine);
   }
-  return MayCreate(now_) && machines.size() >= Wanted().min_copies;
+  return MayCreate(now_) && machines.size() >= WantedUnasked(now_).min_copies;
 }
 
 // Full: there are dsps that could write, and not one of them has space.

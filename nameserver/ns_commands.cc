@@ -13,6 +13,7 @@ constexpr uint32_t kCreateTimeoutMs = 1'000;  // a disk that needs longer is not
 constexpr uint32_t kCommandTimeoutMs =
     5'000;  // closing waits for a commit, sealing reads and writes a file
 constexpr uint64_t kSettleMs = 3'000;
+constexpr uint64_t kGatherMs = 2'000;  // after a start: heartbeats come every second
 constexpr uint64_t kRetryMs = 1'000;
 constexpr uint64_t kFullRetryMs = 10'000;
 constexpr uint64_t kCommandsInFlightMax = 8;  // of a kind, to one dsp
@@ -84,6 +85,18 @@ bool NsCore::MayCreate(Now now) const {
   return !state_.settings.rebuilding() || settled;
 }
 
+// Of a block that no client waits for. A cluster's processes start one after the other: a block
+// that is made before the last machine has come keeps its few copies as long as it is open. So for
+// a moment after a start only whole sets will do, unless all who could come are there.
+CopiesWanted NsCore::WantedUnasked(Now now) const {
+  CopiesWanted wanted = Wanted();
+  const bool all_are_there =
+      !first_start_ && std::all_of(work_.begin(), work_.end(),
+                                   [](const auto& entry) { return entry.second.reported; });
+  if (now.mono_ms - started_ms_ < kGatherMs && !all_are_there) wanted.min_copies = wanted.copies;
+  return wanted;
+}
+
 uint64_t NsCore::LedBlocks(uint32_t dsp_id) const {
   const std::set<uint64_t>& open_blocks = work_.at(dsp_id).open_blocks;
   return static_cast<uint64_t>(
@@ -136,8 +149,9 @@ bool NsCore::OrderBlock(uint32_t primary, const std::set<uint32_t>& without, Now
          .rank = puzzling ? PlacementRank::kDoubtful
                           : RankOf(dsp_id, std::max(bytes_of_all, live.total_bytes), now)});
   }
+  const CopiesWanted wanted = without.empty() ? WantedUnasked(now) : Wanted();
   const std::vector<uint32_t> dsp_ids =
-      ChooseReplicas(std::move(candidates), Wanted(), random_, primary);
+      ChooseReplicas(std::move(candidates), wanted, random_, primary);
   const uint64_t block_id = dsp_ids.empty() ? 0 : NextBlockId(outbox);
   if (block_id == 0) return false;
   pb::CreateBlockRequest request;

@@ -36,6 +36,7 @@ void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   started_ = true;
   now_ = now;
   started_ms_ = now.mono_ms;
+  first_start_ = state_.dsps.empty();
   synced_index_ = state_.last_index;
   // What is left of an old range is never used: it may have been used already.
   next_block_id_ = state_.id_range_end;

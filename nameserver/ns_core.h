@@ -167,6 +167,7 @@ class NsCore {
     return state_.blocks.SetMembers(record.set);
   }
   CopiesWanted Wanted() const;
+  CopiesWanted WantedUnasked(Now now) const;
 
   // ns_dsps.cc: registration, heartbeats, reports
   void OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox);
@@ -281,6 +282,7 @@ class NsCore {
   bool started_ = false;
   Now now_;  // of the last event
   uint64_t started_ms_ = 0;
+  bool first_start_ = false;  // no dsp was known then
   bool rebuild_warned_ = false;
 };
 

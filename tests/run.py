@@ -14,7 +14,7 @@ import time
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..'))
 LOGS = os.path.join(TOP, 'out', 'test')
-BUILT = ('all', 'out/{mode}/unit', 'out/{mode}/sim_test')
+BUILT = ('all', 'out/{mode}/unit', 'out/{mode}/sim_test', 'out/{mode}/sdk_reader')
 
 
 def build(mode):
@@ -48,6 +48,8 @@ TEST = [
     cluster_test('http'),
     cluster_test('restart'),
     cluster_test('disk'),
+    cluster_test('copies'),
+    cluster_test('network'),
     cluster_test('sdk'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),

@@ -21,41 +21,62 @@ WRITES = 'pwrite64,pwritev,pwritev2'
 SYNCS = 'fdatasync,fsync'
 
 
-def check_fsync_is_real(uploads=100):
-    """For each upload: bytes written, then an fdatasync begins and returns 0, then the answer."""
-    with Cluster(dataservers=1, disks=1) as cluster:
+def check_fsync_is_real(uploads=100, copies=1):
+    """For each upload, on each replica: its bytes are written, then an fdatasync begins and returns
+    0, then comes the answer. Each dsp is on a machine of its own, so that all have a replica."""
+    with Cluster(dataservers=copies, disks=1, copies=copies) as cluster:
         cluster.up()
-        pids = [cluster.process('dsp-1-1')['pid'], cluster.process('gateway-1')['pid']]
+        wait_until(lambda: all_sets_are_whole(cluster, copies), 'blocks with all copies')
+        dsps = cluster.processes('dsp')
+        pids = [process['pid'] for process in [*dsps, cluster.process('gateway-1')]]
         path = os.path.join(cluster.dir, 'trace')
-        ids = []
+        ids, sizes = [], []
         traced = f'trace={WRITES},{SYNCS},write,writev,sendmsg,sendto'
         with Strace(pids, path, '-e', traced) as trace:
             for i in range(uploads):
                 body = f'hayloft-mark-{i:05}-'.encode() + random_bytes(200 + i * 170)
                 ids.append(cluster.upload(body)['id'])
+                sizes.append(len(body))
             trace.wait_for(ids[-1])
         calls = read_trace(path)
         for i, file_id in enumerate(ids):
-            check_one_upload(calls, f'hayloft-mark-{i:05}-', file_id)
+            check_one_upload(calls, (f'hayloft-mark-{i:05}-', sizes[i]), file_id,
+                             [d['data'] for d in dsps])
         syncs = sum(call.name in SYNCS for call in calls)
-        check(syncs >= uploads, f'{syncs} syncs for {uploads} uploads one after the other')
+        check(syncs >= uploads * copies,
+              f'{syncs} syncs for {uploads} uploads one after the other')
         return {'uploads': uploads, 'syncs': syncs, 'proven': len(ids)}
 
 
-def check_one_upload(calls, mark, file_id):
-    written = [c for c in calls if c.name in WRITES.split(',') and mark in c.arguments]
-    check_equal(len(written), 1, f'writes of {mark} to a block')
+def all_sets_are_whole(cluster, copies):
+    blocks = cluster.status()['blocks']
+    return blocks['open'] == 2 * copies and blocks['short_of_members'] == 0
+
+
+def check_one_upload(calls, body, file_id, disks):
+    mark, size = body
     answers = [c for c in calls if 'HTTP/1.1 201' in c.arguments and file_id in c.arguments]
     check_equal(len(answers), 1, f'answers that name {file_id}')
-    block_file = written[0].arguments.split(',')[0]
-    covering = [c for c in calls if c.name in SYNCS and c.arguments.split(',')[0] == block_file and
-                c.order > written[0].ended and c.result == '0' and c.ended < answers[0].order]
-    check(covering, f'a sync of {block_file} between the write of {mark} and its answer')
+    for disk in disks:
+        written = [c for c in calls if c.name in WRITES.split(',') and mark in c.arguments and
+                   f'<{disk}/' in c.arguments.split(',')[0]]
+        check_equal(len(written), 1, f'writes of {mark} to a block in {disk}')
+        check(int(written[0].result) > size, 'all of its bytes, in one write')
+        block_file = written[0].arguments.split(',')[0]
+        covering = [c for c in calls if c.name in SYNCS.split(',') and
+                    c.arguments.split(',')[0] == block_file and c.order > written[0].ended and
+                    c.result == '0' and c.ended < answers[0].order]
+        check(covering, f'a sync of {block_file} between the write of {mark} and its answer')
 
 
 def test_an_answer_comes_after_its_fdatasync():
     """strace of gateway and dsp, 100 uploads."""
     check_fsync_is_real()
+
+
+def test_an_answer_comes_after_an_fdatasync_on_each_of_three_replicas():
+    """strace of gateway and three dsps, 20 uploads."""
+    check_fsync_is_real(20, copies=3)
 
 
 def mounted(folder, size):

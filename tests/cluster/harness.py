@@ -44,7 +44,8 @@ def wait_until(condition, what, seconds=PATIENCE_S):
         value = condition()
         if value:
             return value
-        check(time.monotonic() < end, f'not within {seconds} s: {what}')
+        check(time.monotonic() < end,
+              lambda: f'not within {seconds} s: {what() if callable(what) else what}')
         time.sleep(0.02)
 
 

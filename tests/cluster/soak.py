@@ -15,12 +15,13 @@ import sys
 import time
 import traceback
 
+import soak_copies
 import soak_figures
 import soak_promises
 from harness import TOP, run
 
 RESULT = os.path.join(TOP, 'out', 'soak.json')
-PARTS = {**soak_promises.PARTS, **soak_figures.PARTS}
+PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_figures.PARTS}
 
 
 def commit():
@@ -72,8 +73,8 @@ def main():
     unknown = [name for name in named if name not in PARTS]
     if unknown:
         sys.exit(f'no such part: {", ".join(unknown)}; there are {", ".join(PARTS)}')
-    subprocess.run(['make', '--no-print-directory', '-C', TOP, 'all'], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(['make', '--no-print-directory', '-C', TOP, 'all', 'out/release/sdk_reader'],
+                   check=True, stdout=subprocess.DEVNULL)
     result, this = load(), commit()
     for name in named or PARTS:
         old = result['parts'].get(name)

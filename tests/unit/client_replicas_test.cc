@@ -122,6 +122,20 @@ TEST_CASE("client: what one replica can't say costs a question to another, F19")
   }
 }
 
+TEST_CASE("client: a hedge that falls due while the file is located anew begins no second round") {
+  ReadBench bench;
+  bench.Get(kFile);
+  for (int i = 0; i < 3; ++i) bench.Answer(bench.Take(MessageType::kRead), Err::kUnavailable);
+  const RpcCall locate = bench.Take(MessageType::kLocate);
+  bench.Tick(200);  // the nameserver takes its time
+  CHECK(bench.outbox.calls.empty());
+  bench.Answer(locate, LocatedAt({"dsp-1", "dsp-2", "dsp-3"}));
+  bench.Good(bench.Take(MessageType::kRead));
+  CHECK(bench.outbox.calls.empty());
+  REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(bench.outbox.gets[0].err, Err::kOk);
+}
+
 TEST_CASE("client: when no replica can say, the answer is none that sounds like not found") {
   ReadBench bench;
   bench.Get(kFile);

@@ -165,6 +165,58 @@ TEST_CASE("ns copies: fewer machines than min_copies take no uploads, and say so
   CHECK_EQ(AnyGrant(&alone).replicas_size(), 1);
 }
 
+TEST_CASE("ns copies: machines that come a moment later are waited for, F49") {
+  NsBench bench(Copies(3));
+  bench.AddDsp();
+  bench.AddDsp();
+  bench.Run(1'400);  // both have reported
+  CHECK(bench.created.empty());
+  CHECK_FALSE(bench.Status().writable());
+  FakeDsp& last = bench.AddDsp();
+  bench.Run(3'000);
+  CHECK_EQ(bench.created.size(), 6);
+  CHECK_EQ(bench.Status().blocks_under_replicated(), 0);
+
+  // After a restart too; but not when all who are known are there, nor for longer than a moment.
+  last.alive = false;
+  for (FakeDsp& dsp : bench.dsps) bench.RestartDsp(&dsp);
+  last.alive = false;
+  bench.RestartNameserver();
+  bench.Run(1'400);
+  CHECK_EQ(bench.created.size(), 6);
+  bench.Run(2'000);
+  CHECK_GE(bench.created.size(), 8);
+  CHECK_EQ(AnyGrant(&bench).replicas_size(), 2);
+}
+
+TEST_CASE("ns copies: a cluster that was stopped and started opens whole sets, F49") {
+  NsBench bench(Copies(3));
+  for (int i = 0; i < 3; ++i) {
+    const std::string machine = "machine-" + std::to_string(i);
+    bench.AddDsp(machine);
+    bench.AddDsp(machine);
+  }
+  bench.Run(3'000);
+  for (FakeDsp& dsp : bench.dsps) bench.RestartDsp(&dsp);  // whose blocks are closed by that
+  bench.RestartNameserver();
+  bench.Run(2'000);
+  CHECK_EQ(bench.created.size(), 24);
+  CHECK_EQ(bench.Status().blocks_under_replicated(), 0);
+}
+
+TEST_CASE("ns copies: nobody is waited for when all who are known are there") {
+  NsBench bench(Copies(3));
+  bench.AddDsp();
+  bench.AddDsp();
+  bench.Run(5'000);
+  const size_t before = bench.created.size();
+  CHECK_EQ(before, 4);
+  for (FakeDsp& dsp : bench.dsps) bench.RestartDsp(&dsp);
+  bench.RestartNameserver();
+  bench.Run(1'400);
+  CHECK_EQ(bench.created.size(), 2 * before);
+}
+
 // --- Grants ---
 
 TEST_CASE("ns copies: grants are disjoint while the machines allow, and avoid whole sets") {

@@ -242,6 +242,31 @@ SetCandidate SetOn(std::vector<uint32_t> dsp_ids, std::vector<std::string> machi
   return {.dsp_ids = std::move(dsp_ids), .machines = std::move(machines), .weight = weight};
 }
 
+TEST_CASE("membership: who fell silent within one heartbeat fell silent at once, F37") {
+  Membership membership({.suspect_after_ms = 3'000, .down_after_ms = 600'000});
+  Now now{.mono_ms = 1'000'000, .wall_ms = 0};
+  for (uint32_t dsp_id = 1; dsp_id <= 4; ++dsp_id) {
+    (void)membership.Add(dsp_id, "machine-" + std::to_string(dsp_id), now);
+  }
+  // Heartbeats of each second, at different moments of it; two are cut off after 5 s.
+  const auto run = [&](uint64_t until_ms) {
+    std::vector<uint32_t> acted_on;
+    for (; now.mono_ms < 1'000'000 + until_ms; now.mono_ms += 100) {
+      for (uint32_t dsp_id = 1; dsp_id <= 4; ++dsp_id) {
+        const bool beats = now.mono_ms % 1'000 == dsp_id * 200;
+        const bool cut = dsp_id <= 2 && now.mono_ms > 1'005'000;
+        if (beats && !cut) membership.Heard(membership.Find(dsp_id), now);
+      }
+      for (const uint32_t dsp_id : membership.OnTick(now)) acted_on.push_back(dsp_id);
+    }
+    return acted_on;
+  };
+  CHECK(run(20'000).empty());
+  CHECK(membership.Find(1)->state == DspState::kSuspect);
+  CHECK(membership.Find(2)->state == DspState::kSuspect);
+  CHECK(membership.Find(3)->state == DspState::kUp);
+}
+
 TEST_CASE("placement: machines take turns, and free space decides how often") {
   SimRandom random(9);
   const uint64_t gib = 1ull << 30;
