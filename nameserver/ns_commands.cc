@@ -257,7 +257,16 @@ void NsCore::Decide(uint64_t block_id, Now now, NsOutbox* outbox) {
     const bool same = live->incarnation == creation.incarnations.at(dsp_id);
     if (same && live->Writable()) fit.push_back(dsp_id);
   }
-  if (made.empty()) return;
+  // Who has made it and answered otherwise (a repeated order is refused while the first is being
+  // carried out) has said so with a heartbeat, and will not say it again.
+  const auto learn_told = [&] {
+    for (const auto& [dsp_id, info] : creation.told) {
+      if (creation.made.contains(dsp_id)) continue;
+      PROBE("nameserver_made_and_refused");
+      LearnBlock(dsp_id, info, outbox);
+    }
+  };
+  if (made.empty()) return learn_told();
   const bool usable = fit.size() >= Wanted().min_copies && !creation.spoiled &&
                       LedBlocks(fit.front()) < options_.open_blocks_per_dsp * kOpenBlocksExcess;
   if (!usable) {
@@ -279,6 +288,7 @@ void NsCore::Decide(uint64_t block_id, Now now, NsOutbox* outbox) {
     share_.OnCreated(dsp_id, now.mono_ms);
     LearnBlock(dsp_id, info, outbox);
   }
+  learn_told();
   Advance(block_id, outbox);
 }
 

@@ -147,6 +147,8 @@ void DspCore::SendHeartbeat(NameserverLink* link, Now now, DspOutbox* out) {
   uint64_t deleted = 0;
   uint64_t lost = 0;
   for (const auto& [id, block] : blocks_) {
+    // A file is counted once: by the first member of its block's set.
+    if (block.outside || (block.shared() && block.set_dsp_ids[0] != superblock_.dsp_id)) continue;
     needles += block.needles();
     deleted += block.deleted;
     lost += block.lost;

@@ -229,6 +229,8 @@ void DspShell::PrintMetrics(MetricsText* out) {
   print("blocks_open", "blocks that take appends", stats.blocks_open);
   print("blocks_closed", "blocks that wait for their seal", stats.blocks_closed);
   print("blocks_sealed", "blocks with a footer", stats.blocks_sealed);
+  print("blocks_not_serving", "blocks with replicas that deletes were not merged of, or outside",
+        stats.blocks_not_serving);
   print("blocks_unreadable", "block files that could not be used", stats.blocks_unreadable);
   print("needles_open", "needles of blocks that are not sealed", stats.needles_open);
   print("needles_sealed", "needles of sealed blocks", stats.needles_sealed);

@@ -20,6 +20,7 @@ SimDsp::SimDsp(SimWorld* world, SimDspOptions options)
       disk_(world->random.Next(), kDiskBytes, &power_),
       kv_(world->random.Next(), &power_) {
   clock_.mono_offset_ms = world_->random.Below(1'000'000'000);
+  commits_wait_ = world_->random.Chance(50);
   disk_.SetUncachedPercent(kUncachedPercent);
   Superblock superblock;
   superblock.cluster_id = options_.cluster_id;
@@ -42,10 +43,12 @@ bool SimDsp::Start() {
   options.delete_log_rewrite_bytes = 16 << 10;
   options.append_queue_bytes = 1 << 20;
   options.sealed_files_max = 2;
+  options.commits_wait = commits_wait_;
   options.read_only = disk_failed_;
   ++life_;
   stalled_until_us_ = 0;
   leaving_ = false;
+  turn_ends_ = false;
   ASSERT(disk_.Lock() == Err::kOk);
   core_ = std::make_unique<DspCore>(std::move(options), &random_);
   const Err err = core_->Start(&disk_, &kv_, now());
@@ -195,6 +198,19 @@ void SimDsp::Flush(DspOutbox* outbox) {
     world_->trace.Note("%s disk failed", address().c_str());
     disk_failed_ = leaving_ = true;
   }
+  if (core_->commits_wait()) EndTurn();
+}
+
+// What came in one turn of a process' loop shares a commit.
+void SimDsp::EndTurn() {
+  if (std::exchange(turn_ends_, true)) return;
+  world_->events.After(world_->random.Below(200), [this, life = life_] {
+    if (life != life_) return;
+    turn_ends_ = false;
+    DspOutbox outbox;
+    core_->StartCommits(now(), &outbox);
+    Flush(&outbox);
+  });
 }
 
 uint64_t SimDsp::DiskDelay() {

@@ -74,6 +74,7 @@ class SimDsp {
   void Listen();
   void NoteAppend(const RpcRequest& request);
   void Flush(DspOutbox* outbox);
+  void EndTurn();
   void RunLane(size_t lane);
   void RunFirstJob(size_t lane);
   void Recycle(const IoStep& step);
@@ -99,7 +100,9 @@ class SimDsp {
   uint64_t last_done_us_ = 0;
   CrashMode crash_mode_ = CrashMode::kKill;
   bool disk_failed_ = false;
-  bool leaving_ = false;  // the disk failed: the process ends once its last jobs are done
+  bool commits_wait_ = false;
+  bool turn_ends_ = false;  // soon
+  bool leaving_ = false;    // the disk failed: the process ends once its last jobs are done
 };
 
 }  // namespace hayloft

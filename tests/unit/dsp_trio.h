@@ -165,12 +165,16 @@ class Trio {
     }
   }
   // Orders one of them to seal. The answer, once nothing is left to do.
-  Err Seal(uint64_t number) {
+  Err Seal(uint64_t number, const std::set<uint64_t>& members = {1, 2, 3}, bool again = false) {
     pb::SealBlockRequest message;
     *message.mutable_head() = dsp(number).Head();
     message.set_block_id(kBlock);
     message.set_opening_epoch(block(number).opening_epoch);
-    for (const pb::Replica& replica : Grant()) *message.add_replicas() = replica;
+    for (const pb::Replica& replica : Grant()) {
+      if (members.contains(replica.dsp_id())) *message.add_replicas() = replica;
+    }
+    message.set_without_all(members.size() < 3);
+    message.set_again(again);
     const uint64_t request = dsp(number).Send(MessageType::kSealBlock, message.SerializeAsString());
     Pump();
     const RpcReply* reply = dsp(number).FindReply(request);
@@ -178,11 +182,13 @@ class Trio {
     return reply->err;
   }
   // As a nameserver does: again and again, until all have sealed.
-  void SealAll() {
+  void SealAll(bool again = false) {
     size_t sealed = 0;
     for (int round = 0; round < 4 && sealed < 3; ++round) {
       sealed = 0;
-      for (uint64_t number = 1; number <= 3; ++number) sealed += Seal(number) == Err::kOk ? 1 : 0;
+      for (uint64_t number = 1; number <= 3; ++number) {
+        sealed += Seal(number, {1, 2, 3}, again) == Err::kOk ? 1 : 0;
+      }
     }
     REQUIRE(sealed == 3);
   }

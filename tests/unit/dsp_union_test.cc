@@ -142,6 +142,33 @@ TEST_CASE("dsp_union: a seal waits for a replica that cannot tell what it has") 
   CHECK(*trio.dsp(1).Read(stored[0].address) == stored[0].data);
 }
 
+TEST_CASE("dsp_union: F59: a sealed block grows by what a late replica has, and by nothing else") {
+  Trio trio;
+  std::vector<Stored> stored = Fill(&trio, 6);
+  trio.CloseAll();
+  for (uint64_t number = 1; number <= 2; ++number) Damage(&trio, number, 3);
+  for (uint64_t number = 1; number <= 2; ++number) {  // the third is away, and given up
+    while (trio.block(number).state != pb::BLOCK_SEALED) (void)trio.Seal(number, {1, 2});
+  }
+  CHECK(trio.block(1).lost == 1);
+  CHECK(trio.block(1).without_all);
+  CHECK(trio.dsp(1).Read(stored[3].address).err() == Err::kLost);
+  const FileAddress behind{kBlock, FileId::Of(6, 1)};
+  CHECK(trio.dsp(1).Read(behind).err() == Err::kNotServing);  // the third may have it
+  // It is back, and all seal once more.
+  trio.SealAll(/*again=*/true);
+  trio.CheckEqual();
+  CHECK(trio.block(1).lost == 0);
+  CHECK_FALSE(trio.block(1).without_all);
+  CHECK(trio.dsp(1).Read(behind).err() == Err::kNotFound);
+  CheckAllRead(&trio, stored);
+  const uint64_t life = trio.block(1).life;
+  trio.SealAll(/*again=*/true);
+  CHECK(trio.block(1).life == life);  // nothing was new
+  trio.Restart(1);
+  CheckAllRead(&trio, stored);
+}
+
 TEST_CASE("dsp_union: the list of an open block is not given") {
   Trio trio;
   (void)Fill(&trio, 1);
