@@ -140,12 +140,15 @@ void SimDsp::RotBlock() {
   if (!files.ok()) return;
   std::vector<std::string> names;
   for (const FileInfo& file : *files) {
-    if (ParseBlockFileName(file.name)) names.push_back(file.name);
+    // Once each: two flips in one header may look like a later version's, whose disk is refused.
+    const bool fresh = ParseBlockFileName(file.name) && !rotten_.contains(file.name);
+    if (fresh) names.push_back(file.name);
   }
   if (names.empty()) return;
   const std::string& name = names[world_->random.Below(names.size())];
   const size_t size = disk_.FileImage(name).size();
   if (size <= kFirstNeedleOffset) return;
+  rotten_.insert(name);
   const uint64_t offset = world_->random.Between(kFirstNeedleOffset, size - 1);
   world_->trace.Note("%s bit flips in %s at %" PRIu64, address().c_str(), name.c_str(), offset);
   disk_.FlipBit(name, offset, static_cast<uint32_t>(world_->random.Below(8)));

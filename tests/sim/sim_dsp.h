@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,7 @@ class SimDsp {
   CrashMode crash_mode_ = CrashMode::kKill;
   bool disk_failed_ = false;
   bool commits_wait_ = false;
+  std::set<std::string> rotten_;  // files in which a bit has flipped
   bool turn_ends_ = false;  // soon
   bool leaving_ = false;    // the disk failed: the process ends once its last jobs are done
 };
