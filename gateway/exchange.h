@@ -40,6 +40,7 @@ struct DownloadState {
   RangeSpec range;
   uint64_t next_offset = 0;  // of the file
   uint64_t end_offset = 0;
+  bool doubtful = false;  // it comes from a replica that may not know of a delete
 };
 
 struct Exchange {

@@ -18,6 +18,12 @@ namespace hayloft {
 namespace {
 
 constexpr std::string_view kForever = "public, max-age=31536000, immutable";
+// Of a file that may have been deleted: caches ask again.
+constexpr std::string_view kAskAgain = "no-cache";
+
+std::string_view CacheControl(const DownloadState& download) {
+  return download.doubtful ? kAskAgain : kForever;
+}
 constexpr std::string_view kSandbox = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
 bool IsZstd(const NeedleHead& head) {
@@ -133,6 +139,7 @@ void GatewayWorker::OnGetFailed(HttpConnection* connection, Err err) {
 
 void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
   DownloadState& download = connection->exchange.download;
+  download.doubtful |= done.doubtful;
   const std::string head_bytes = std::move(done.head);
   const Result<NeedleHead> head = ParseNeedleHead(AsBytes(head_bytes));
   if (!head.ok()) return OnGetFailed(connection, head.err());
@@ -146,7 +153,7 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
       shared_->metrics.revalidated_total.Add();
       connection->Head(304)
           .Add("ETag", connection->exchange.etag_text())
-          .Add("Cache-Control", kForever)
+          .Add("Cache-Control", CacheControl(download))
           .Add("X-Cache", "miss")
           .End();
       return connection->SendAll();
@@ -216,7 +223,7 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
   }
   out.Add("ETag", connection->exchange.etag_text())
       .Add("Last-Modified", {modified.data(), modified.size()})
-      .Add("Cache-Control", kForever)
+      .Add("Cache-Control", CacheControl(download))
       .Add("Accept-Ranges", "bytes")
       .Add("X-Content-Type-Options", "nosniff")
       .Add("X-Cache", "miss");

@@ -271,6 +271,8 @@ void DspCore::OnCloseDone(Block* block, DspOutbox* out) {
     ReplyInfo(token, MessageType::kCloseBlock, *block, out);
   }
   block->close_waiters.clear();
+  // No append will come that makes it serve.
+  if (!in_doubt_ && sets_known_ && !unmerged_.contains(block->id)) BeginMerge(*block);
   Changed(*block);
   Hurry();
 }

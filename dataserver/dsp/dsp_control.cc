@@ -109,7 +109,6 @@ void DspCore::OnCreateDone(PendingJob&& job, JobDone&& done, Now, DspOutbox* out
   block.set_version = job.header.set_version;
   block.set_dsp_ids = job.header.set_dsp_ids;
   block.open_index = std::make_unique<OpenIndex>();
-  block.merged_in = in_doubt_ ? 0 : doubts_;  // nothing of it was ever deleted
   Changed(block);
   ReplyInfo(job.token, MessageType::kCreateBlock, block, out);
 }

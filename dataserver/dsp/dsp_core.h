@@ -229,7 +229,7 @@ class DspCore {
   void AnswerCommit(Block* block, Err err, DspOutbox* out);
 
   // dsp_replicate.cc
-  Err CheckReplicas(const pb::AppendRequest& message, Block* block) const;
+  Err CheckReplicas(const pb::AppendRequest& message, Block* block);
   std::vector<Buffer> SendCommit(Block* block, std::vector<Buffer> parts, DspOutbox* out);
   void OnReplicaAnswer(const PeerCall& call, Err err, Now now, DspOutbox* out);
   void OnReplicaAppend(RpcRequest&& request, Now now, DspOutbox* out);
@@ -294,6 +294,7 @@ class DspCore {
   void NoteTime(Now now);
   void OnCountedHeartbeat(const pb::HeartbeatReply& message, uint64_t sent_ms, bool reported);
   void AdoptSet(const pb::BlockSet& set);
+  void ServeFromNow(Block* block);
   void BeginMerges();
   void BeginMerge(const Block& block);
   void ContinueMerges(Now now, DspOutbox* out);

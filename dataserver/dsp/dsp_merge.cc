@@ -131,6 +131,14 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
   if (!in_doubt_ && sets_known_) BeginMerge(*block);  // else all begin later
 }
 
+// Its first append comes: it is in the set that is granted, and nothing of it was ever deleted. Who
+// was late at the creation, and left out of the set, never gets here.
+void DspCore::ServeFromNow(Block* block) {
+  if (in_doubt_ || block->next_sequence > 0 || block->merged_in == doubts_) return;
+  block->merged_in = doubts_;
+  unmerged_.erase(block->id);
+}
+
 // --- Merging: who asks --------------------------------------------------------------------------
 
 void DspCore::BeginMerges() {

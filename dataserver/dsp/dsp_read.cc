@@ -17,8 +17,11 @@ Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   if (!Gives(block)) return Err::kNotServing;
   job->serves = Serves(block);
   if (file_id.sequence() >= block.needles()) {
-    // Until it is sealed with all its members, another replica may have what this one lacks.
-    const bool complete = block.state != pb::BLOCK_CLOSED && !block.without_all;
+    // Until it is sealed with all its members, another replica may have what this one lacks; but
+    // not while this one leads the appends. (One that was late at the creation is open, and empty.)
+    const bool complete = block.state == pb::BLOCK_SEALED ? !block.without_all
+                                                          : block.replication != nullptr &&
+                                                                block.state == pb::BLOCK_OPEN;
     const bool believed = job->serves && (complete || !block.shared());
     if (!believed && !IsMutant(Mutant::kBelieveShortReplica)) return Err::kNotServing;
     return block.unread_pages ? Err::kLost : Err::kNotFound;

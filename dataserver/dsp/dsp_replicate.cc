@@ -48,7 +48,7 @@ Buffer Gather(const std::vector<Buffer>& parts, size_t size) {
 // The replicas of a block's first append are the block's for good: all of them members of the set
 // that it was created with, each in the incarnation that it had then. (Members that failed at the
 // creation are in that set, but in no grant.)
-Err DspCore::CheckReplicas(const pb::AppendRequest& message, Block* block) const {
+Err DspCore::CheckReplicas(const pb::AppendRequest& message, Block* block) {
   const int count = message.replicas_size();
   if (count < 1 || count > static_cast<int>(kReplicasMax)) return Err::kInvalid;
   const pb::Replica& primary = message.replicas(0);
@@ -74,6 +74,7 @@ Err DspCore::CheckReplicas(const pb::AppendRequest& message, Block* block) const
                                         .incarnation = replica.incarnation()});
   }
   block->replication = std::move(replication);
+  ServeFromNow(block);
   return Err::kOk;
 }
 
@@ -166,6 +167,7 @@ void DspCore::OnReplicaAppend(RpcRequest&& request, Now now, DspOutbox* out) {
     FinishCloseIfIdle(block, out);
     return refuse(Err::kClosed);
   }
+  ServeFromNow(block);
   block->committing = *std::move(commit);
   block->next_sequence += static_cast<uint32_t>(block->committing.size());
   block->commit_end = block->end + request.payload.size();

@@ -492,7 +492,7 @@ std::string SimCluster::DescribeUnsealed() {
                       record.set_version, record.absent, record.closed, record.sealed,
                       record.state);
         unsealed = "block " + id + " of " + dsp->address() + " is not sealed: " + known;
-      } else if (!dsp->core().Serves(block->second)) {
+      } else if (block->second.needles() > 0 && !dsp->core().Serves(block->second)) {
         unsealed = "block " + id + " of " + dsp->address() +
                    " is not served: " + dsp->core().DescribeServing(block->second);
       }
@@ -532,12 +532,14 @@ std::vector<SimDsp*> SimCluster::MembersOf(uint64_t block_id) {
 
 // At the moment of the acknowledgement each member has it; one that died since, when it is back.
 void SimCluster::CheckSyncedEverywhere(const FileAddress& address) {
-  if (!nameserver_->running()) return;
+  // One that lost its store may not have heard yet who was left out at the creation.
+  if (!nameserver_->running() || nameserver_->core().state().settings.rebuilding()) return;
   for (SimDsp* dsp : MembersOf(address.block_id)) {
     if (!dsp->running() || !Sound(*dsp)) continue;
     const auto block = dsp->core().blocks().find(address.block_id);
     const bool there =
         block != dsp->core().blocks().end() && block->second.needles() > address.file_id.sequence();
+    if (there) holders_[address.block_id].insert(dsp->address());
     if (there || bad_reads_) continue;
     world_.trace.Fail("%s was acknowledged, and %s does not have it", ToText(address).c_str(),
                       dsp->address().c_str());
@@ -561,7 +563,14 @@ void SimCluster::Judge() {
   for (size_t file = 0; file < model_.files(); ++file) {
     files.push_back({.file = file, .dsp = {}});
     for (const SimDsp* dsp : MembersOf(model_.file(file).address.block_id)) {
-      if (Sound(*dsp) || copies_ == 1) replicas.push_back({.file = file, .dsp = dsp->address()});
+      if (!Sound(*dsp) && copies_ > 1) continue;
+      const uint64_t block_id = model_.file(file).address.block_id;
+      const bool has = dsp->core().blocks().contains(block_id);
+      if (!has && holders_[block_id].contains(dsp->address())) {
+        world_.trace.Fail("%s has lost block %" PRIx64, dsp->address().c_str(), block_id);
+      }
+      // Who was left out at the creation may count as a member until its next report.
+      if (has || copies_ == 1) replicas.push_back({.file = file, .dsp = dsp->address()});
     }
   }
   if (!ReadAllBack(std::move(files)) || !ReadAllBack(std::move(replicas))) return;

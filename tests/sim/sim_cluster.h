@@ -120,6 +120,7 @@ class SimCluster {
   bool bad_reads_ = false;
   bool store_lost_ =
       false;  // a nameserver that lost its store hears nothing of an unreadable block
+  std::map<uint64_t, std::set<std::string>> holders_;  // block -> who had an acknowledged file
   bool troubled_ = true;
   uint64_t healed_us_ = 0;
 };

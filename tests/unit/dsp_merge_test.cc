@@ -38,6 +38,36 @@ TEST_CASE("dsp_merge: a new block is served by all, and each counts all as up") 
   }
 }
 
+// In the set that it was ordered with, but not in the one that is granted: a rebuilt nameserver may
+// take it for a member all the same.
+TEST_CASE("dsp_merge: F68: a replica that gets no appends neither denies a file nor gives facts") {
+  Trio trio;
+  const FileAddress address{kBlock, FileId::Of(0, 1)};
+  for (uint64_t number = 1; number <= 3; ++number) {
+    CHECK(trio.dsp(number).Read(address).err() == Err::kNotServing);
+  }
+  std::vector<pb::Replica> grant = trio.Grant();
+  grant.pop_back();
+  const uint64_t request = trio.dsp(1).SendAppend(kBlock, Photo(900, 1), grant);
+  trio.Deliver();
+  trio.Answer();
+  const FileAddress stored = DspHarness::AddressOf(kBlock, trio.dsp(1).Reply(request));
+  REQUIRE(trio.dsp(2).SetDelete(stored, 1) == Err::kOk);
+  REQUIRE(trio.dsp(1).SetDelete(stored, 1) == Err::kOk);
+  CHECK(trio.dsp(3).Read(stored).err() == Err::kNotServing);
+  // Who merges must not believe that it knows of all deletes.
+  trio.cut = {1};
+  trio.Restart(2);
+  CHECK_FALSE(trio.Stat(2, stored)->serving());
+  trio.cut.clear();
+  trio.Heartbeat(2);
+  trio.Pump();
+  CHECK(trio.Stat(2, stored)->serving());
+  // The primary knows what it gave out.
+  CHECK(trio.dsp(1).Read({kBlock, FileId::Of(9, 1)}).err() == Err::kNotFound);
+  CHECK(trio.dsp(2).Read({kBlock, FileId::Of(9, 1)}).err() == Err::kNotServing);
+}
+
 TEST_CASE("dsp_merge: F31: a delete that a replica missed is there before it serves") {
   Trio trio;
   const std::string photo = Photo(900, 1);

@@ -177,6 +177,7 @@ RpcReply FakeCluster::Read(const RpcRequest& request) {
   pb::ReadReply reply;
   reply.set_head(file->head);
   reply.set_delete_counter(file->delete_counter);
+  reply.set_doubtful(doubtful);
   uint64_t begin = read.suffix() > 0 ? size - std::min(size, read.suffix()) : read.offset();
   uint64_t end = read.length() > 0 && read.suffix() == 0
                      ? begin + std::min(read.length(), size - begin)

@@ -43,6 +43,7 @@ class FakeCluster {
   std::atomic<int> reads_before_err{0};   // so many reads still succeed
   std::atomic<bool> hold_appends{false};  // keep requests without an answer
   std::atomic<bool> hold_reads{false};
+  std::atomic<bool> doubtful{false};         // reads are answered so
   std::atomic<bool> trash_time_over{false};  // an undelete comes too late
   std::atomic<bool> writable{true};
   std::atomic<uint64_t> appends{0};  // asked for

@@ -176,6 +176,11 @@ TEST_CASE("gateway: conditions give 304 and 412, and a deleted file is never 'no
   CHECK_EQ(same["cache-control"], "public, max-age=31536000, immutable");
   CHECK_EQ(same["content-length"], "");
   CHECK_EQ(ask("If-None-Match: *\r\n").status, 304);
+  // Only a replica answers that may not know of a delete: no cache may keep that for a year.
+  gateway.cluster.doubtful = true;
+  CHECK_EQ(ask("")["cache-control"], "no-cache");
+  CHECK_EQ(ask("If-None-Match: " + tag + "\r\n")["cache-control"], "no-cache");
+  gateway.cluster.doubtful = false;
   CHECK_EQ(ask("If-None-Match: \"x\"\r\n").status, 200);
   const std::string date = "Tue, 14 Nov 2023 22:13:20 GMT\r\n";
   CHECK_EQ(ask("If-Modified-Since: " + date).status, 304);
