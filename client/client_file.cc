@@ -131,7 +131,8 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
   if (err == Err::kOk) {
     const pb::Location& location = reply.locations(0);
     for (const pb::Replica& replica : location.replicas()) {
-      if (replicas.size() < kReplicasMax) replicas.push_back(replica.address());
+      const bool fits = replicas.size() < kReplicasMax && !replica.address().empty();
+      if (fits) replicas.push_back(replica.address());
     }
     if (!replicas.empty()) {
       locations_.Put(call.block_id, replicas);
@@ -242,7 +243,10 @@ void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
     request.set_block_id(block_id);
     request.set_file_id(file_id);
     request.set_counter(file.counter);
-    request.set_named(Contains(file.named, call.dsp) || Contains(file.deletes.needed, call.dsp));
+    for (const auto* named : {&file.named, &file.deletes.numbers}) {
+      const auto at = named->find(call.dsp);
+      if (at != named->end()) request.set_member(at->second);
+    }
     rpc.message = request.SerializeAsString();
   } else {
     pb::StatRequest request;
@@ -375,6 +379,8 @@ void ClientCore::NoteUp(FileOp* file, size_t index, const Reply& reply) {
   deletes.set_size = std::max<size_t>(deletes.set_size, reply.set_size());
   add(&deletes.needed, file->replicas[index]);
   for (const pb::Replica& replica : reply.up()) {
+    if (replica.address().empty()) continue;
+    if (deletes.needed.size() < kNamedMax) deletes.numbers[replica.address()] = replica.dsp_id();
     add(&deletes.needed, replica.address());
     add(&file->replicas, replica.address());
   }
@@ -441,7 +447,7 @@ void ClientCore::BeginChange(Op* op, Now now, ClientOutbox* outbox) {
     return Forget(op);
   }
   file.counter_known = true;
-  file.named = file.deletes.needed;
+  file.named = file.deletes.numbers;
   file.awaited = 0;
   ++op->round;
   AskReplicas(op, now, outbox);

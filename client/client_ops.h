@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <variant>
@@ -27,7 +28,8 @@ struct DeleteRound {
   bool serving = false;             // a serving replica answered
   bool up_known = false;            // the answers name who is up; else all that were located must
   std::vector<std::string> needed;  // addresses: counted as up by an answerer
-  size_t set_size = 0;              // the greatest told, or located
+  std::map<std::string, uint32_t> numbers;  // of those that were named
+  size_t set_size = 0;                      // the greatest told, or located
 };
 // Get, stat and delete: all begin with where the file is, and ask its replicas in rounds.
 struct FileOp {
@@ -42,10 +44,10 @@ struct FileOp {
   bool relocate = false;              // those in the cache were of no use
   bool counter_known = false;         // a delete's second step: `counter` is what it must become
   uint32_t counter = 0;
-  std::vector<std::string> named;  // whom the first step's answers counted as up
-  std::unique_ptr<GetDone> spare;  // a doubtful replica's answer, if there is no better one
-  StatDone stat;                   // the best of this round's answers, and each replica's
-  DeleteRound deletes;             // a delete's round: what its answers name
+  std::map<std::string, uint32_t> named;  // whom the first step's answers counted as up
+  std::unique_ptr<GetDone> spare;         // a doubtful replica's answer, if there is no better one
+  StatDone stat;                          // the best of this round's answers, and each replica's
+  DeleteRound deletes;                    // a delete's round: what its answers name
 };
 struct StatusOp {
   StatusDone done;

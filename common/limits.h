@@ -48,6 +48,9 @@ inline constexpr uint32_t kReportBlocksMax = 10'000;  // blocks in one message o
 // --- Time
 // ---------------------------------------------------------------------------------------------
 inline constexpr uint64_t kHeartbeatMs = 1'000;
+// A dsp whose heartbeats stay unanswered for so long serves nothing as a fact; nobody stops to wait
+// for it with a delete any sooner.
+inline constexpr uint64_t kDoubtMs = 3'000;
 inline constexpr uint64_t kDiskStallMs =
     3'000;  // work waits and the disk finished nothing for so long
 

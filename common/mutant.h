@@ -19,7 +19,6 @@ namespace hayloft {
   X(kStaleGrant, "an append under a closed block's old epoch is taken")               \
   X(kServeBeforeMerging, "a restarted replica serves before it has merged deletes")   \
   X(kMergeByMinimum, "merging takes the smaller delete counter")                      \
-  X(kMergedNotCounted, "who gives delete state doesn't count the asker as up")        \
   X(kBelieveShortReplica, "a replica that is not complete says not found")            \
   X(kBelieveDoubtful, "a replica in doubt says gone")                                 \
   X(kNeverInDoubt, "a dsp whose heartbeats stay unanswered serves on")                \

@@ -5,13 +5,13 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/limits.h"
 #include "common/log.h"
 
 namespace hayloft {
 
 namespace {
 constexpr uint64_t kStallMs = 1'000;  // ticks come every 100 ms
-constexpr uint64_t kHeartbeatMs = 1'000;
 }  // namespace
 
 DspLive* Membership::Add(uint32_t dsp_id, const std::string& machine, Now now) {
@@ -35,8 +35,8 @@ const DspLive* Membership::Find(uint32_t dsp_id) const {
 }
 
 pb::PeerState Membership::PeerStateOf(const DspLive& dsp) {
-  if (dsp.state == DspState::kDown) return pb::PEER_DOWN;
-  return dsp.counted && dsp.disk_state == pb::DISK_HEALTHY ? pb::PEER_UP : pb::PEER_SUSPECT;
+  if (dsp.counted && dsp.disk_state == pb::DISK_HEALTHY) return pb::PEER_UP;
+  return dsp.state == DspState::kDown ? pb::PEER_DOWN : pb::PEER_SUSPECT;
 }
 
 void Membership::Heard(DspLive* dsp, Now now) {
@@ -85,8 +85,10 @@ std::vector<uint32_t> Membership::OnTick(Now now) {
   for (auto& [dsp_id, dsp] : dsps_) {
     if (stalled && dsp.state != DspState::kDown) dsp.heard_ms = now.mono_ms;
     const uint64_t silent_ms = now.mono_ms - dsp.heard_ms;
-    if (silent_ms <= options_.suspect_after_ms || dsp.given_up) continue;
-    if (std::exchange(dsp.counted, false)) ++changes_;
+    if (dsp.given_up) continue;
+    // Not sooner than it doubts itself, whatever the options say.
+    if (silent_ms > kDoubtMs && std::exchange(dsp.counted, false)) ++changes_;
+    if (silent_ms <= options_.suspect_after_ms) continue;
     const DspState state =
         silent_ms >= options_.down_after_ms ? DspState::kDown : DspState::kSuspect;
     if (state == dsp.state) continue;

@@ -29,7 +29,7 @@ struct DspLive {
   uint64_t heard_ms = 0;
   bool suspicion_acted_on = false;
   bool given_up = false;  // by an operator: down until it is heard
-  // Deletes wait for it: it may serve, as it has not been silent for suspect_after. Unlike `state`
+  // Deletes wait for it: it may serve, as it has not been silent for kDoubtMs. Unlike `state`
   // this holds for a dsp that a nameserver which just started has not heard yet.
   bool counted = true;
   // From here on as its last registration and heartbeat said; zero before.

@@ -18,7 +18,7 @@ constexpr uint64_t kRetryMs = 1'000;
 constexpr uint64_t kFullRetryMs = 10'000;
 constexpr uint64_t kCommandsInFlightMax = 8;  // of a kind, to one dsp
 constexpr uint64_t kSent = UINT64_MAX;
-constexpr uint64_t kDoubtMs = 3'000;  // a doubted block that no heartbeat explains until then
+constexpr uint64_t kBlockDoubtMs = 3'000;  // a doubted block that no heartbeat explains until then
 constexpr uint64_t kDoubtReportMs = 10'000;  // between full reports for that reason
 constexpr uint64_t kUnsettledMs = 2'000;     // a creation without an answer, then its dsp is asked
 constexpr uint64_t kOpenBlocksExcess = 4;    // times the wanted open blocks, doubted ones included
@@ -51,7 +51,7 @@ void NsCore::Work(uint32_t dsp_id, DspWork* work, Now now, NsOutbox* outbox) {
     return [age_ms, &now](const auto& one) { return now.mono_ms - one.second >= age_ms; };
   };
   const bool puzzled =
-      std::any_of(work->doubted.begin(), work->doubted.end(), older(kDoubtMs)) ||
+      std::any_of(work->doubted.begin(), work->doubted.end(), older(kBlockDoubtMs)) ||
       std::any_of(work->unsettled.begin(), work->unsettled.end(), older(kUnsettledMs));
   if (puzzled && now.mono_ms >= work->next_doubt_ms) {
     work->next_doubt_ms = now.mono_ms + kDoubtReportMs;

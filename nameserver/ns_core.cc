@@ -101,6 +101,11 @@ void NsCore::OnTick(Now now, NsOutbox* outbox) {
   for (const uint32_t dsp_id : membership_.OnTick(now)) {
     CloseBlocksOf(dsp_id, "suspect", now, outbox);
   }
+  const bool settled = !state_.settings.rebuilding();
+  if (settled && !strangers_down_ && now.mono_ms - started_ms_ > options_.down_after_ms) {
+    strangers_down_ = true;
+    membership_.NoteChange();
+  }
   JudgeReachability(now, outbox);
   fault_pauses_.Forget(now.mono_ms);
   CheckRebuilt(now, outbox);

@@ -284,6 +284,7 @@ class NsCore {
   uint64_t started_ms_ = 0;
   bool first_start_ = false;  // no dsp was known then
   bool rebuild_warned_ = false;
+  bool strangers_down_ = false;  // who is known from sets only has been silent for down_after
 };
 
 }  // namespace hayloft

@@ -236,7 +236,7 @@ void NsCore::OnHeartbeat(const RpcRequest& request, Now now, NsOutbox* outbox) {
     // A loop that lives while its disk hangs is dead (FAULTS F65). And a nameserver that has lost
     // its store knows nothing yet of dsps that may still serve by what the one before it said.
     const bool moves = message.disk_idle_ms() <= kDiskStallMs;
-    const bool settled = now.mono_ms - started_ms_ > options_.suspect_after_ms;
+    const bool settled = now.mono_ms - started_ms_ > kDoubtMs;
     reply.set_not_counted(!moves || (state_.settings.rebuilding() && !settled));
     if (moves) membership_.Heard(live, now);
     const bool was_healthy = live->disk_state == pb::DISK_HEALTHY;
@@ -351,9 +351,13 @@ void NsCore::FillPeers(uint32_t dsp_id, pb::HeartbeatReply* reply) const {
   for (const uint32_t peer_id : peers) {
     pb::Peer& peer = *reply->add_peers();
     peer.set_dsp_id(peer_id);
-    const DspLive* live = membership_.Find(peer_id);  // none: known from a set only
-    peer.set_state(live == nullptr ? pb::PEER_SUSPECT : Membership::PeerStateOf(*live));
-    if (live != nullptr) peer.set_address(state_.dsps.at(peer_id).address());
+    const DspLive* live = membership_.Find(peer_id);
+    if (live == nullptr) {  // known from a set only: silent since the start
+      peer.set_state(strangers_down_ ? pb::PEER_DOWN : pb::PEER_SUSPECT);
+      continue;
+    }
+    peer.set_state(Membership::PeerStateOf(*live));
+    peer.set_address(state_.dsps.at(peer_id).address());
   }
 }
 

@@ -261,6 +261,7 @@ class DspCore {
   void FormUnion(Block* block, DspOutbox* out);
   void BeginLife(Block* block, DspOutbox* out);
   void WriteNextRows(Block* block, DspOutbox* out);
+  static bool AskAnother(Union* merging);
   void OnFetched(Block* block, CallDone&& done, DspOutbox* out);
   void OnLifeStep(Block* block, const JobDone& done, DspOutbox* out);
   void EndLife(Block* block, DspOutbox* out);

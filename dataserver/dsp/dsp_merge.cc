@@ -77,8 +77,9 @@ bool DspCore::FillUp(const Block& block,
   for (const uint32_t dsp_id : block.set_dsp_ids) {
     const PeerView::Peer* peer = peers_.Find(dsp_id);
     const bool self = dsp_id == superblock_.dsp_id;
-    known = known && (self || (peer != nullptr && !peer->address.empty()));
-    if (!self && (peer == nullptr || peer->state != pb::PEER_UP)) continue;
+    const bool counts = self || (peer != nullptr && peers_.StateOf(*peer) == pb::PEER_UP);
+    known = known && (self || (peer != nullptr && (!counts || !peer->address.empty())));
+    if (!counts || (!self && peer->address.empty())) continue;
     pb::Replica& replica = *up->Add();
     replica.set_dsp_id(dsp_id);
     replica.set_address(self ? options_.address : peer->address);
@@ -93,7 +94,7 @@ void DspCore::NoteTime(Now now) {
   if (in_doubt_ || !peers_.Doubtful(now.mono_ms) || IsMutant(Mutant::kNeverInDoubt)) return;
   PROBE("dsp_in_doubt");
   LOG_WARN("dsp_in_doubt", "unanswered_ms=%llu action=merge_before_serving",
-           static_cast<unsigned long long>(PeerView::kDoubtMs));
+           static_cast<unsigned long long>(kDoubtMs));
   in_doubt_ = true;
   ++doubts_;
   unmerged_.clear();
@@ -105,10 +106,13 @@ void DspCore::OnCountedHeartbeat(const pb::HeartbeatReply& message, uint64_t sen
                                  bool reported) {
   peers_.OnHeartbeatDone(message, sent_ms);
   for (const pb::BlockSet& set : message.sets()) AdoptSet(set);
-  const bool merged_before = !in_doubt_ && sets_known_;
-  sets_known_ |= reported && !message.more_sets();
-  in_doubt_ = peers_.Doubtful(now_mono_ms_);  // its answer may have taken long
-  if (!merged_before && !in_doubt_ && sets_known_) BeginMerges();
+  // After each doubt the sets must be told anew: it may have left one meanwhile. An answer that
+  // took long ends no doubt.
+  if (!reported || message.more_sets()) return;
+  sets_known_ = true;
+  if (!in_doubt_ || peers_.Doubtful(now_mono_ms_)) return;
+  in_doubt_ = false;
+  BeginMerges();
 }
 
 // The nameserver's set of a block is a later one than that on the disk.
@@ -151,7 +155,7 @@ void DspCore::BeginMerges() {
 }
 
 void DspCore::BeginMerge(const Block& block) {
-  if (!block.shared() || block.outside || block.merged_in == doubts_) return;
+  if (!Writable() || !block.shared() || block.outside || block.merged_in == doubts_) return;
   unmerged_[block.id] = {};
   for (const uint32_t dsp_id : block.set_dsp_ids) {
     if (dsp_id != superblock_.dsp_id) merges_[dsp_id].queue.push_back(block.id);
@@ -180,6 +184,7 @@ void DspCore::AskForDeletes(uint32_t dsp_id, Merge* merge, Now now, DspOutbox* o
   }
   if (merge->asked.empty()) return;
   pb::DeleteStateRequest message;
+  message.set_asked_dsp_id(dsp_id);
   message.mutable_asker()->set_dsp_id(superblock_.dsp_id);
   message.mutable_asker()->set_address(options_.address);
   for (const uint64_t block_id : merge->asked) message.add_block_ids(block_id);
@@ -255,7 +260,7 @@ void DspCore::TakeSource(uint32_t dsp_id, uint64_t block_id, pb::DeleteSource so
   merging.served |= source == pb::SOURCE_SERVING;
   const auto bit = static_cast<uint8_t>(1u << member);
   merging.answered = static_cast<uint8_t>(merging.answered | bit);
-  if (source == pb::SOURCE_NONE) {
+  if (source != pb::SOURCE_OWN && source != pb::SOURCE_SERVING) {
     merge->queue.push_back(block_id);  // asked again: it may have merged by then
   } else {
     merging.told = static_cast<uint8_t>(merging.told | bit);
@@ -273,7 +278,7 @@ void DspCore::JudgeMerge(uint64_t block_id) {
   bool all_answered = true;
   for (size_t i = 0; i < block.set_dsp_ids.size(); ++i) {
     const PeerView::Peer* peer = peers_.Find(block.set_dsp_ids[i]);
-    const bool down = peer != nullptr && peer->state == pb::PEER_DOWN;
+    const bool down = peer != nullptr && peers_.StateOf(*peer) == pb::PEER_DOWN;
     if (block.set_dsp_ids[i] == superblock_.dsp_id) continue;
     all_told = all_told && (down || ((merging.told >> i) & 1u) != 0);
     all_answered = all_answered && ((merging.answered >> i) & 1u) != 0;
@@ -306,9 +311,11 @@ void DspCore::OnDeleteState(const RpcRequest& request, Now now, DspOutbox* out) 
   if (!message.ParseFromString(request.message) || message.asker().dsp_id() == 0) {
     return refuse(Err::kInvalid);
   }
+  // The address may have been another's.
+  if (message.asked_dsp_id() != superblock_.dsp_id) return refuse(Err::kNotServing);
   const auto asked = static_cast<uint32_t>(message.block_ids_size());
   if (asked > kMergeBlocksMax || message.first_block() > asked) return refuse(Err::kInvalid);
-  if (!IsMutant(Mutant::kMergedNotCounted)) peers_.CountAsUp(message.asker(), now.mono_ms);
+  peers_.CountAsUp(message.asker(), now.mono_ms);
   pb::DeleteStateReply reply;
   std::string rows;
   uint32_t at = message.first_block();

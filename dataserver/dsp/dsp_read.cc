@@ -19,9 +19,9 @@ Err DspCore::PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const {
   if (file_id.sequence() >= block.needles()) {
     // Until it is sealed with all its members, another replica may have what this one lacks; but
     // not while this one leads the appends. (One that was late at the creation is open, and empty.)
-    const bool complete = block.state == pb::BLOCK_SEALED ? !block.without_all
-                                                          : block.replication != nullptr &&
-                                                                block.state == pb::BLOCK_OPEN;
+    const bool complete = block.state == pb::BLOCK_SEALED
+                              ? !block.without_all
+                              : block.replication != nullptr && block.state == pb::BLOCK_OPEN;
     const bool believed = job->serves && (complete || !block.shared());
     if (!believed && !IsMutant(Mutant::kBelieveShortReplica)) return Err::kNotServing;
     return block.unread_pages ? Err::kLost : Err::kNotFound;
@@ -140,12 +140,14 @@ void DspCore::OnSetDelete(const RpcRequest& request, Now now, DspOutbox* out) {
     return refuse(Err::kInvalid);
   }
   if (!Writable()) return refuse(Err::kReadOnly);
+  const bool another = message.member() != 0 && message.member() != superblock_.dsp_id;
+  if (another) return refuse(Err::kNotServing);
   const uint32_t sequence = FileId{message.file_id()}.sequence();
   if (sequence >= kNeedlesPerBlockMax) return refuse(Err::kNotFound);
   const Block* block = FindBlock(message.block_id());
   if (block == nullptr) {
     const bool unread = unreadable_blocks_.contains(message.block_id());
-    if (!unread && !message.named()) return refuse(Err::kNotServing);
+    if (!unread && message.member() == 0) return refuse(Err::kNotServing);
   } else {
     if (block->outside) return refuse(Err::kNotServing);
     if (!block->shared() && sequence >= block->needles()) return refuse(Err::kNotFound);
@@ -162,7 +164,6 @@ void DspCore::OnSetDelete(const RpcRequest& request, Now now, DspOutbox* out) {
 bool DspCore::ReadAgain(const ReadDone& done, DspOutbox* out) {
   const Block& block = blocks_.at(done.job.block_id);
   if (done.err != Err::kCorrupt || block.life == done.job.life) return false;
-  PROBE("read_planned_for_a_former_life");
   ReadJob job = done.job;
   job.span = block.Find(job.file_id.sequence());
   if (!job.span.present()) return false;
@@ -284,7 +285,12 @@ void DspCore::AnswerDelete(const WaitingDelete& waiting, DspOutbox* out) {
   const uint64_t block_id = waiting.change.block_id;
   pb::SetDeleteReply message;
   message.set_counter(deletes_.Find(block_id, waiting.change.entry.sequence).counter);
-  if (const Block* block = FindBlock(block_id); block != nullptr && block->shared()) {
+  const Block* block = FindBlock(block_id);
+  if (block == nullptr) {  // it keeps the value, and knows of nobody else
+    pb::Replica& self = *message.add_up();
+    self.set_dsp_id(superblock_.dsp_id);
+    self.set_address(options_.address);
+  } else if (block->shared()) {
     const bool known = FillUp(*block, message.mutable_up());
     message.set_serving(known && Serves(*block));
     message.set_set_size(static_cast<uint32_t>(block->set_dsp_ids.size()));

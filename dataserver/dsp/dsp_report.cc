@@ -16,7 +16,7 @@ namespace {
 constexpr uint32_t kCallTimeoutMs = 2'000;
 // One lost heartbeat must not be enough for doubt, nor for suspicion.
 constexpr uint32_t kHeartbeatTimeoutMs = 1'000;
-static_assert(kHeartbeatMs + kHeartbeatTimeoutMs < PeerView::kDoubtMs);
+static_assert(kHeartbeatMs + kHeartbeatTimeoutMs < kDoubtMs);
 constexpr uint64_t kRetryMs = 500;
 constexpr uint64_t kRefusedMs = 10'000;  // from then on it is no accident
 constexpr uint32_t kReportPartBlocks = 2'000;

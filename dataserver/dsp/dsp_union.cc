@@ -67,9 +67,11 @@ void DspCore::OnNeedleList(const RpcRequest& request, DspOutbox* out) {
   reply.set_needles(block->needles());
   reply.set_last(row == intact.end());
   reply.set_unreadable(block->scan->unreadable);
+  const bool look_again = block->scan->unreadable > 0;  // the pages may be fine by then
   Reply(request.token, request.type, Err::kOk, out);
   out->replies.back().message = reply.SerializeAsString();
   out->replies.back().payload = Buffer::CopyOf(AsBytes(rows));
+  if (look_again && !block->sealing) DropScan(block);
 }
 
 void DspCore::OnListScanned(Block* block, JobDone&& done, DspOutbox*) {
@@ -222,7 +224,10 @@ void DspCore::BeginLife(Block* block, DspOutbox* out) {
 
 void DspCore::OnLifeStep(Block* block, const JobDone& done, DspOutbox* out) {
   Union& merging = *block->merging;
-  if (done.err != Err::kOk) return AbandonUnion(block, done.err, out);
+  if (done.err != Err::kOk) {
+    DropScan(block);  // a needle that it found may have gone bad since: the next try looks again
+    return AbandonUnion(block, done.err, out);
+  }
   if (!merging.file.valid()) merging.file = done.file;
   WriteNextRows(block, out);
 }
@@ -262,19 +267,34 @@ void DspCore::WriteNextRows(Block* block, DspOutbox* out) {
               std::move(steps), out);  // found again by its kind and block
 }
 
+// The row's needle from the next member that listed it. False: there is none.
+bool DspCore::AskAnother(Union* merging) {
+  Union::Row& row = merging->rows[merging->next_row];
+  for (size_t i = static_cast<size_t>(row.other) + 1; i < merging->lists.size(); ++i) {
+    for (const ScannedNeedle& needle : merging->lists[i]) {
+      if (!SameNeedle(needle, row.needle)) continue;
+      row.other = static_cast<int>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
 void DspCore::OnFetched(Block* block, CallDone&& done, DspOutbox* out) {
   Union& merging = *block->merging;
   const ScannedNeedle& wanted = merging.rows[merging.next_row].needle;
   pb::ReadReply reply;
-  if (done.err != Err::kOk) return AbandonUnion(block, done.err, out);
-  if (!reply.ParseFromString(done.message)) return AbandonUnion(block, Err::kCorrupt, out);
+  const bool parsed = done.err == Err::kOk && reply.ParseFromString(done.message);
   const Result<NeedleHead> head = ParseNeedleHead(AsBytes(reply.head()));
   const bool right =
-      head.ok() && head->header.block_id == block->id && head->file_id() == wanted.file_id &&
-      head->header.stored_size == wanted.stored_size &&
+      parsed && head.ok() && head->header.block_id == block->id &&
+      head->file_id() == wanted.file_id && head->header.stored_size == wanted.stored_size &&
       Crc32c(head->piece_crcs) == wanted.pieces_crc && done.payload.size() == wanted.stored_size &&
       CheckPieces(*head, 0, done.payload.bytes()) == Err::kOk;
-  if (!right) return AbandonUnion(block, Err::kCorrupt, out);
+  if (!right) {  // gone bad since it was listed: another may have it
+    if (AskAnother(&merging)) return WriteNextRows(block, out);
+    return AbandonUnion(block, done.err == Err::kOk ? Err::kCorrupt : done.err, out);
+  }
   const NeedlePlace place{.life = merging.life, .offset = merging.end};
   std::vector<IoStep> steps(1);
   steps[0] = {.op = IoStep::Op::kWrite, .file = merging.file, .offset = merging.end};

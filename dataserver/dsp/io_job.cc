@@ -44,6 +44,7 @@ Err CreateInto(Result<FileHandle> created, JobDone* done) {
 
 bool IsDiskFailure(IoStep::Op op, Err err) {
   if (err == Err::kReadOnly || op == IoStep::Op::kScan) return false;
+  if (op == IoStep::Op::kCreate && err == Err::kExists) return false;  // what a failed job left
   if (op == IoStep::Op::kMove && err == Err::kCorrupt) return false;
   const bool sync = op == IoStep::Op::kSync || op == IoStep::Op::kSyncDir;
   return sync || (err != Err::kFull && err != Err::kBusy);

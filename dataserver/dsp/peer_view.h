@@ -15,17 +15,17 @@
 #include <map>
 #include <string>
 
+#include "common/limits.h"
 #include "common/proto/hayloft.pb.h"
 
 namespace hayloft {
 
 class PeerView {
  public:
-  static constexpr uint64_t kDoubtMs = 3'000;
-
   struct Peer {
     std::string address;  // empty: not known
-    pb::PeerState state = pb::PEER_SUSPECT;
+    bool listed = false;  // by the nameserver; else it was met since
+    pb::PeerState told = pb::PEER_UP;
     uint64_t met_ms = 0;  // when it last counted as up by a word that was not a heartbeat's answer
   };
 
@@ -35,6 +35,7 @@ class PeerView {
   void OnHeartbeatDone(const pb::HeartbeatReply& reply, uint64_t sent_ms);
 
   const Peer* Find(uint32_t dsp_id) const;  // null: never heard of
+  pb::PeerState StateOf(const Peer& peer) const;
   const std::map<uint32_t, Peer>& peers() const { return peers_; }
   uint64_t version() const { return version_; }
   // No heartbeat that was sent within kDoubtMs has been answered.

@@ -299,7 +299,7 @@ def slow_disk(seconds, threads=4):
 
 
 def test_f40_a_slow_disk_slows_neither_reads_nor_uploads():
-    """strace delays its syncs and reads: after some seconds others do its work."""
+    """F40: strace delays its syncs and reads: after some seconds others do its work."""
     check_slow_disk(slow_disk(8))
 
 

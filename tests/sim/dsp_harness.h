@@ -212,6 +212,13 @@ class DspHarness {
     Take(&out);
   }
 
+  void RunHeldReads() {
+    hold_reads = false;
+    DspOutbox out;
+    out.reads = std::exchange(held_reads_, {});
+    Take(&out);
+  }
+
   SimPower& power() { return power_; }
   DspCore& core() { return *core_; }
   SimDevice& device() { return device_; }
@@ -222,6 +229,7 @@ class DspHarness {
   Now now{.mono_ms = 1000, .wall_ms = 1'700'000'000'000};
   uint64_t epoch = 7;
   uint32_t pool_files = 0;
+  bool hold_reads = false;  // until RunHeldReads
   bool commits_wait = false;
   std::vector<std::string> nameservers{};
   uint64_t delete_log_rewrite_bytes = 64 << 10;
@@ -238,6 +246,10 @@ class DspHarness {
     for (FileHandle file : out->closes) device_.Close(file);
     disk_failed_ |= out->disk_failed;
     for (ReadJob& read : out->reads) {
+      if (hold_reads) {
+        held_reads_.push_back(std::move(read));
+        continue;
+      }
       ReadDone done = ReadNeedle(&device_, std::move(read), /*cached_only=*/false);
       DspOutbox next;
       core_->OnReadDone(std::move(done), now, &next);
@@ -254,6 +266,7 @@ class DspHarness {
   std::deque<IoJob> jobs_;
   std::map<uint64_t, RpcReply> replies_;
   std::vector<RpcCall> calls_;
+  std::vector<ReadJob> held_reads_;
   uint64_t last_request_ = 0;
   bool disk_failed_ = false;
   Err format_err_ = Err::kOk;

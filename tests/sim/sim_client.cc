@@ -142,7 +142,15 @@ void SimClient::ReadBackNext() {
   constexpr uint32_t kPatienceMs = 20'000;
   if (next_read_back_ >= read_back_.size()) return;
   const size_t file = read_back_[next_read_back_].file;
+  const bool remove = read_back_[next_read_back_].remove;
   const std::string dsp = read_back_[next_read_back_++].dsp;
+  if (remove) {
+    SetDeleteRequest request{.address = model_->file(file).address, .timeout_ms = kPatienceMs};
+    ClientOutbox outbox;
+    Register(core_->SetDelete(std::move(request), now(), &outbox),
+             PendingSetDelete{model_->SetDeleteStarted(file, /*undelete=*/false)});
+    return Flush(&outbox);
+  }
   PendingGet get{.expected = model_->Expect(file)};
   get.request.address = model_->file(file).address;
   get.request.timeout_ms = kPatienceMs;
@@ -171,6 +179,13 @@ void SimClient::Flush(ClientOutbox* outbox) {
                        ToText(model_->file(operation.index).address).c_str(),
                        ErrName(done.err).data(), done.counter);
     model_->SetDeleteEnded(operation, done);
+    if (!reading_back_) continue;
+    if (done.err != Err::kOk) {
+      world_->trace.Fail("delete of %s answers %s with nothing broken",
+                         ToText(model_->file(operation.index).address).c_str(),
+                         ErrName(done.err).data());
+    }
+    ReadBackNext();
   }
 }
 

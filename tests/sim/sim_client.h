@@ -41,6 +41,7 @@ class SimClient {
   struct ReadBackOne {
     size_t file = 0;
     std::string dsp;
+    bool remove = false;  // it is deleted instead, which must succeed
   };
   // Begins to read these back, whole, and their stats; begins no operation of the workload any
   // more. Done when finished() again.

@@ -252,7 +252,8 @@ void SimCluster::MakeNetworkTrouble(Trouble kind) {
                            .late_percent = random.Below(20)});
     return After(4'000, [this] { world_.net.SetWeather({}); });
   }
-  if (kind == Trouble::kCut && random.Chance(20)) return CutLong(AnyDsp()->address());
+  if (kind == Trouble::kCut && random.Chance(40)) return CutLong(AnyDsp()->address());
+  if (kind == Trouble::kCut && random.Chance(15)) return Swizzle();
   // Mostly between two parties; sometimes one is cut from all others.
   const std::string a = AnyAddress();
   const std::string b = AnyAddress();
@@ -285,6 +286,30 @@ void SimCluster::CutLong(const std::string& dsp) {
   });
   world_.events.After(world_.random.Between(6'000, 12'000) * 1000,
                       [this] { world_.net.HealCuts(); });
+}
+
+// F39, swizzle-clog: one after the other is cut from all, and they come back in another order.
+void SimCluster::Swizzle() {
+  std::vector<std::string> clogged = Addresses();
+  world_.trace.Note("swizzle");
+  uint64_t at_us = 0;
+  const auto shuffle = [&] {
+    for (size_t i = clogged.size(); i > 1; --i) {
+      std::swap(clogged[i - 1], clogged[world_.random.Below(i)]);
+    }
+  };
+  for (const bool clog : {true, false}) {
+    shuffle();
+    for (const std::string& one : clogged) {
+      at_us += world_.random.Between(20, 500) * 1000;
+      world_.events.After(at_us, [this, one, clog] {
+        for (const std::string& other : Addresses()) {
+          if (clog && troubled_) world_.net.Cut(one, other);
+          if (!clog) world_.net.HealCut(one, other);
+        }
+      });
+    }
+  }
 }
 
 void SimCluster::MakeDiskTrouble(Trouble kind) {
@@ -346,7 +371,15 @@ void SimCluster::MakeVictimTrouble(Trouble kind) {
       if (declared_gone_) return;  // once
       gone_ = true;
       gone_dsp_id_ = victim_->core().superblock().dsp_id;
-      victim_->Crash(AnyCrash());
+      // It dies, or lives on where nobody reaches it.
+      if (world_.random.Chance(50)) {
+        victim_->Crash(AnyCrash());
+      } else {
+        for (const std::string& other : Addresses()) {
+          world_.net.Cut(other, victim_->address());
+          world_.net.Cut(victim_->address(), other);
+        }
+      }
       return After(8'000, [this] { DeclareGone(); });
   }
 }
@@ -354,10 +387,16 @@ void SimCluster::MakeVictimTrouble(Trouble kind) {
 // An operator says so, again and again until it is accepted; then the dsp may come back all the
 // same, as a stranger.
 void SimCluster::DeclareGone() {
-  if (gone_dsp_id_ == 0) gone_ = false;  // it had never registered
+  if (gone_dsp_id_ == 0) gone_ = false;                 // it had never registered
+  if (victim_->running() && !troubled_) gone_ = false;  // it was only cut off
   if (!gone_) return;
   if (declared_gone_) {
     PROBE("sim_dsp_declared_gone");
+    if (victim_->running()) {
+      PROBE("sim_dsp_declared_gone_lives");
+      world_.net.HealCuts();
+      gone_ = false;
+    }
     if (world_.random.Chance(50)) gone_ = false;
     gone_dsp_id_ = 0;
     return;
@@ -433,6 +472,7 @@ void SimCluster::Heal() {
   if (!nameserver_->running()) nameserver_->Start();
   nameserver_->clock().wall_offset_ms = 0;
   if (nameserver_->core().state().settings.rebuilding()) gone_ = false;  // it waits for all
+  if (victim_->running()) gone_ = false;                                 // it was only cut off
   for (const auto& dsp : dsps_) {
     dsp->Stall(0);
     dsp->CrashAtOperation(0, CrashMode::kKill);
@@ -574,6 +614,18 @@ void SimCluster::Judge() {
     }
   }
   if (!ReadAllBack(std::move(files)) || !ReadAllBack(std::move(replicas))) return;
+  // Every delete finds all whom it must wait for; and what it did is read back.
+  std::vector<SimClient::ReadBackOne> deletes, deleted;
+  for (size_t file = 0; file < model_.files() && copies_ > 1; ++file) {
+    const std::vector<SimDsp*> members = MembersOf(model_.file(file).address.block_id);
+    const auto sound = std::count_if(members.begin(), members.end(), [&](const SimDsp* dsp) {
+      return Sound(*dsp) && dsp->core().blocks().contains(model_.file(file).address.block_id);
+    });
+    if (sound < 2 || world_.random.Chance(50)) continue;
+    deletes.push_back({.file = file, .dsp = {}, .remove = true});
+    deleted.push_back({.file = file, .dsp = {}});
+  }
+  if (!ReadAllBack(std::move(deletes)) || !ReadAllBack(std::move(deleted))) return;
   constexpr uint64_t kQuietMs = 5'000;  // what is on the way arrives, closes and seals are done
   (void)RunUntil(kQuietMs, [] { return false; });
   // A block lies on its disk before its creation is answered: compare when nothing is on the way.

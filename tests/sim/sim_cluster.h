@@ -74,6 +74,7 @@ class SimCluster {
   void MakeTrouble(Trouble kind);
   void MakeNetworkTrouble(Trouble kind);
   void CutLong(const std::string& dsp);
+  void Swizzle();
   void MakeDiskTrouble(Trouble kind);
   void MakeVictimTrouble(Trouble kind);
   void AddDsps(uint32_t dsps);

@@ -103,8 +103,8 @@ class SimDsp {
   bool disk_failed_ = false;
   bool commits_wait_ = false;
   std::set<std::string> rotten_;  // files in which a bit has flipped
-  bool turn_ends_ = false;  // soon
-  bool leaving_ = false;    // the disk failed: the process ends once its last jobs are done
+  bool turn_ends_ = false;        // soon
+  bool leaving_ = false;          // the disk failed: the process ends once its last jobs are done
 };
 
 }  // namespace hayloft

@@ -199,7 +199,7 @@ TEST_CASE("dsp_merge: a delete is kept by a replica whose needle is damaged or m
         .err;
   };
   CHECK(ask() == Err::kNotServing);  // the client's location may be old
-  message.set_named(true);
+  message.set_member(2);
   CHECK(ask() == Err::kOk);
   message.set_block_id(kBlock);
   message.set_file_id(FileId::Of(9, 1).value);  // that it lacks at its end
@@ -220,6 +220,66 @@ TEST_CASE("dsp_merge: F69: who is outside of the set serves nothing of the block
   trio.Pump();
   CHECK(Up(*trio.Stat(1, address)) == Dsps{1, 2});
   CHECK(trio.Stat(1, address)->set_size() == 2);
+}
+
+TEST_CASE("dsp_merge: F70: a set that is older than the one that is known changes nothing") {
+  Trio trio;
+  (void)trio.Append(Photo(900, 1));
+  trio.set_version = 5;
+  trio.Heartbeat(3);
+  REQUIRE(trio.block(3).set_version == 5);
+  trio.without_3 = true;
+  trio.set_version = 4;  // an order from before it was taken in again
+  trio.Heartbeat(3);
+  CHECK_FALSE(trio.block(3).outside);
+  CHECK(trio.block(3).set_version == 5);
+}
+
+TEST_CASE("dsp_merge: after each doubt the sets are told before anything is served") {
+  Trio trio;
+  const FileAddress address = *trio.Append(Photo(900, 1));
+  trio.dsp(3).now.mono_ms += 3'001;
+  trio.more_sets = true;  // that it was given up meanwhile is among those that come later
+  trio.Heartbeat(3);
+  trio.Pump();
+  CHECK_FALSE(trio.Stat(3, address)->serving());
+  trio.more_sets = false;
+  trio.without_3 = true;
+  trio.Heartbeat(3);
+  trio.Pump();
+  CHECK(trio.Stat(3, address).err() == Err::kNotServing);
+}
+
+TEST_CASE("dsp_merge: a disk that takes no writes is not counted, and asks for nothing") {
+  Trio trio;
+  const FileAddress address = *trio.Append(Photo(900, 1));
+  trio.Tell(3, pb::PEER_SUSPECT);
+  trio.dsp(3).Crash(CrashMode::kKill);
+  REQUIRE(trio.dsp(3).Start(/*read_only=*/true) == Err::kOk);
+  trio.Heartbeat(1);
+  trio.Heartbeat(3);
+  trio.Pump();
+  CHECK(Up(*trio.Stat(1, address)) == Dsps{1, 2});
+  CHECK(trio.dsp(3).Read(address).ok());  // as the last resort
+  CHECK_FALSE(trio.Stat(3, address)->serving());
+}
+
+TEST_CASE("dsp_merge: F50: who has another's address gives no state, and keeps no delete for it") {
+  Trio trio;
+  const FileAddress address = *trio.Append(Photo(900, 1));
+  pb::DeleteStateRequest asked;
+  asked.mutable_asker()->set_dsp_id(1);
+  asked.add_block_ids(kBlock);
+  asked.set_asked_dsp_id(7);
+  const uint64_t request = trio.dsp(2).Send(MessageType::kDeleteState, asked.SerializeAsString());
+  CHECK(trio.dsp(2).Reply(request).err == Err::kNotServing);
+  pb::SetDeleteRequest change;
+  change.set_block_id(kBlock);
+  change.set_file_id(address.file_id.value);
+  change.set_counter(1);
+  change.set_member(7);
+  const uint64_t changed = trio.dsp(2).Send(MessageType::kSetDelete, change.SerializeAsString());
+  CHECK(trio.dsp(2).Reply(changed).err == Err::kNotServing);
 }
 
 TEST_CASE("dsp_merge: more deletes than one answer holds come in pages") {

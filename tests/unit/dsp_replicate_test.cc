@@ -115,7 +115,7 @@ TEST_CASE("dsp_replicate: a secondary takes a commit only at its own end") {
     pages = Buffer::CopyOf(pages.bytes());
     pages.mutable_bytes()[20] ^= 1;
   }
-  SUBCASE("an earlier incarnation's") {
+  SUBCASE("F42: an earlier incarnation's, late") {
     message.set_incarnation(message.incarnation() - 1);
     wanted = Err::kStaleEpoch;
     closes = false;

@@ -208,8 +208,10 @@ class Trio {
     return DspHarness::AddressOf(kBlock, reply);
   }
 
-  std::set<uint64_t> cut;  // those whom no peer reaches
-  bool without_3 = false;  // the nameserver's set of the block is {1, 2}
+  std::set<uint64_t> cut;    // those whom no peer reaches
+  bool without_3 = false;    // the nameserver's set of the block is {1, 2}
+  uint32_t set_version = 0;  // not 0: told with that version
+  bool more_sets = false;
 
  private:
   static constexpr const char* kNameserver = "nameserver";
@@ -240,12 +242,15 @@ class Trio {
     }
     pb::HeartbeatRequest request;
     REQUIRE(request.ParseFromString(call.message));
-    for (const pb::BlockInfo& info : request.changed()) told_ |= info.set_version() == 2;
-    if (without_3 && !told_) {
+    reply.set_more_sets(more_sets);
+    for (const pb::BlockInfo& info : request.changed()) told_ |= info.set_version() > 1;
+    if ((without_3 || set_version > 0) && !told_) {
       pb::BlockSet& set = *reply.add_sets();
       set.set_block_id(kBlock);
-      set.set_set_version(2);
-      for (const uint32_t member : {1, 2}) set.add_set_dsp_ids(member);
+      set.set_set_version(set_version > 0 ? set_version : 2);
+      for (const uint32_t member : {1, 2, 3}) {
+        if (member != 3 || !without_3) set.add_set_dsp_ids(member);
+      }
     }
     return reply.SerializeAsString();
   }

@@ -142,6 +142,61 @@ TEST_CASE("dsp_union: a seal waits for a replica that cannot tell what it has") 
   CHECK(*trio.dsp(1).Read(stored[0].address) == stored[0].data);
 }
 
+TEST_CASE("dsp_union: F18: appends that a lying sync forgot are united, and none is denied") {
+  Trio trio;
+  std::vector<Stored> stored = Fill(&trio, 2);
+  trio.dsp(3).device().SetLyingSync(true, "blk-");
+  for (size_t i = 2; i < 6; ++i) {
+    const std::string photo = Photo(700 + i, i);
+    stored.push_back({.address = *trio.Append(photo), .data = photo});
+  }
+  trio.dsp(3).Crash(CrashMode::kClean);
+  trio.dsp(3).device().SetLyingSync(false);
+  trio.Restart(3);
+  REQUIRE(trio.block(3).needles() == 2);
+  CHECK(trio.dsp(3).Read(stored[5].address).err() == Err::kNotServing);
+  for (uint64_t number = 1; number <= 2; ++number)
+    REQUIRE(trio.dsp(number).Close(kBlock) == Err::kOk);
+  trio.SealAll();
+  trio.CheckEqual();
+  CHECK(trio.block(3).lost == 0);
+  CheckAllRead(&trio, stored);
+}
+
+TEST_CASE("dsp_union: a read that opens the file of the next life is planned again") {
+  Trio trio;
+  const std::vector<Stored> stored = Fill(&trio, 6);
+  trio.CloseAll();
+  for (uint64_t number = 1; number <= 2; ++number) Damage(&trio, number, 0);
+  for (uint64_t number = 1; number <= 2; ++number) {
+    while (trio.block(number).state != pb::BLOCK_SEALED) (void)trio.Seal(number, {1, 2});
+  }
+  trio.Restart(1);  // the file of a sealed block is opened by the first read
+  trio.dsp(1).hold_reads = true;
+  pb::ReadRequest message;
+  message.set_block_id(kBlock);
+  message.set_file_id(stored[5].address.file_id.value);
+  const uint64_t request = trio.dsp(1).Send(MessageType::kRead, message.SerializeAsString());
+  trio.SealAll(/*again=*/true);
+  REQUIRE(trio.block(1).lost == 0);  // with a needle more, in front of it
+  trio.dsp(1).RunHeldReads();
+  const RpcReply& reply = trio.dsp(1).Reply(request);
+  CHECK(reply.err == Err::kOk);
+  CHECK(AsText(reply.payload.bytes()) == stored[5].data);
+}
+
+TEST_CASE("dsp_union: a needle that went bad since it was listed is fetched from another") {
+  Trio trio;
+  const std::vector<Stored> stored = Fill(&trio, 6);
+  trio.CloseAll();
+  Damage(&trio, 3, 2);
+  for (uint64_t number = 1; number <= 2; ++number) (void)trio.Seal(number);  // their lists are kept
+  Damage(&trio, 1, 2);
+  for (int i = 0; i < 4 && trio.block(3).state != pb::BLOCK_SEALED; ++i) (void)trio.Seal(3);
+  REQUIRE(trio.block(3).state == pb::BLOCK_SEALED);
+  CHECK(*trio.dsp(3).Read(stored[2].address) == stored[2].data);
+}
+
 TEST_CASE("dsp_union: F59: a sealed block grows by what a late replica has, and by nothing else") {
   Trio trio;
   std::vector<Stored> stored = Fill(&trio, 6);
