@@ -1,5 +1,6 @@
 // What clients ask: blocks to append to, where blocks are, how the cluster is.
 #include <algorithm>
+#include <set>
 
 #include "common/check.h"
 #include "nameserver/ns_core.h"
@@ -254,6 +255,20 @@ void NsCore::FillDspStatus(pb::ClusterStatusReply* reply) const {
     files_deleted += live.files_deleted;
     files_lost += live.files_lost;
     needles_corrupt += live.needles_corrupt;
+  }
+  // After a lost store, of some members only the number is known: that is what `gone` is told.
+  std::set<uint32_t> strangers;
+  for (uint32_t set = 0; set < state_.blocks.set_count(); ++set) {
+    const auto& by_state = state_.blocks.Counts(set).by_state;
+    if (std::all_of(by_state.begin(), by_state.end(), [](uint64_t n) { return n == 0; })) continue;
+    for (const uint32_t member : state_.blocks.SetMembers(set)) {
+      if (membership_.Find(member) == nullptr) strangers.insert(member);
+    }
+  }
+  for (const uint32_t stranger : strangers) {
+    pb::DspStatus& dsp = *reply->add_dsps();
+    dsp.set_dsp_id(stranger);
+    dsp.set_state(strangers_down_ ? "down" : "suspect");
   }
   reply->set_files_live(files_live);
   reply->set_files_deleted(files_deleted);

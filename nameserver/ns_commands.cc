@@ -15,6 +15,7 @@ constexpr uint32_t kCommandTimeoutMs =
 constexpr uint64_t kSettleMs = 3'000;
 constexpr uint64_t kGatherMs = 2'000;  // after a start: heartbeats come every second
 constexpr uint64_t kRetryMs = 1'000;
+constexpr uint64_t kUnreadableRetryMs = 10'000;
 constexpr uint64_t kFullRetryMs = 10'000;
 constexpr uint64_t kCommandsInFlightMax = 8;  // of a kind, to one dsp
 constexpr uint64_t kSent = UINT64_MAX;
@@ -379,7 +380,9 @@ void NsCore::OnCloseOrSealDone(const Command& command, const CallDone& done, Now
   const bool close = command.type == MessageType::kCloseBlock;
   std::map<uint64_t, uint64_t>& blocks = close ? work.to_close : work.to_seal;
   const auto at = blocks.find(command.block_id);
-  if (at != blocks.end()) at->second = now.mono_ms + kRetryMs;  // unless it is done
+  // Unless it is done. A page that can't be read costs a scan of the block with each try.
+  const uint64_t pause_ms = !close && done.err == Err::kIo ? kUnreadableRetryMs : kRetryMs;
+  if (at != blocks.end()) at->second = now.mono_ms + pause_ms;
   pb::CloseBlockReply reply;  // a SealBlockReply has the same field
   if (done.err == Err::kOk && reply.ParseFromString(done.message) &&
       reply.block().block_id() == command.block_id) {

@@ -556,6 +556,41 @@ TEST_CASE("ns copies: after a lost store the set of the highest version wins") {
   CHECK(bench.core->ReplicasOutside() >= 1);
 }
 
+TEST_CASE("ns copies: after a lost store a member that does not come back is shown, and given up") {
+  NsBench bench(Copies(3));
+  AddDsps(&bench, 3);
+  const uint64_t block_id = AnyGrant(&bench).block_id();
+  FakeDsp& lost = bench.dsps[2];
+  const uint32_t number = lost.had_dsp_id;
+  lost.alive = false;
+  pb::LogSettings settings = Copies(3);
+  settings.set_rebuilding(true);
+  settings.set_rebuild_dsps(2);
+  bench.WipeNameserver(settings);
+  bench.Run(8'000);
+  REQUIRE_FALSE(bench.core->state().dsps.contains(number));
+  CHECK_EQ(StateOf(bench, block_id), pb::BLOCK_CLOSED);  // it may have what the others lack
+  const auto state_of = [&](const auto& list) {
+    for (const auto& dsp : list) {
+      if (dsp.dsp_id() == number) return std::to_string(dsp.state());
+    }
+    return std::string("not there");
+  };
+  CHECK_EQ(state_of(bench.dsps[0].heard.peers()), std::to_string(pb::PEER_SUSPECT));
+  bool shown = false;
+  const pb::ClusterStatusReply status = bench.Status();
+  for (const pb::DspStatus& dsp : status.dsps()) {
+    shown |= dsp.dsp_id() == number && dsp.state() == "suspect";
+  }
+  CHECK(shown);
+  pb::DeclareGoneReply reply;
+  REQUIRE_EQ(bench.DeclareGone(number, false, &reply), Err::kOk);
+  bench.Run(4'000);
+  CHECK_EQ(StateOf(bench, block_id), pb::BLOCK_SEALED);
+  const pb::ClusterStatusReply after = bench.Status();
+  for (const pb::DspStatus& dsp : after.dsps()) CHECK_NE(dsp.dsp_id(), number);
+}
+
 TEST_CASE(
     "ns copies: the 30 % rule and a stall hold for sets, and a block is closed once, F33 F37") {
   NsBench bench(Copies(3));
