@@ -141,6 +141,14 @@ def not_failed(cluster, name):
     return False
 
 
+def busy_dsp(cluster):
+    """The one that uploads go to: they keep company in one block as long as it answers."""
+    file_id = cluster.upload(random_bytes(3000))['id']
+    told = json.loads(cluster.hayloft('stat', '--json', file_id).stdout)
+    return next(process for process in cluster.processes('dsp')
+                if process['address'] == told['replicas'][0]['dsp'])
+
+
 def fail_a_disk(calls, error):
     """One of two disks fails: uploads go on, its dsp leaves and is started read-only."""
     with Cluster(dataservers=1, disks=2) as cluster:
@@ -149,7 +157,7 @@ def fail_a_disk(calls, error):
         for i in range(20):
             body = random_bytes(5000 + i)
             stored[cluster.upload(body)['id']] = body
-        victim = cluster.process('dsp-1-1')
+        victim = busy_dsp(cluster)
         trace = os.path.join(cluster.dir, 'trace')
         read_only = error == 'EROFS'
         with Strace([victim['pid']], trace, '-e', f'trace={calls}',
@@ -169,7 +177,7 @@ def fail_a_disk(calls, error):
             check('INJECTED' in file.read(), 'the fault happened')
         if not read_only:
             check_marked(cluster, victim, stored, writes_fail=calls == WRITES)
-        return cluster.log('dsp-1-1')
+        return cluster.log(victim['name'])
 
 
 def check_no_second_sync(trace, data):
@@ -183,22 +191,23 @@ def check_no_second_sync(trace, data):
 
 def check_marked(cluster, victim, stored, writes_fail):
     """Marked, served read-only from then on, and writable again when an operator says so."""
-    mark = os.path.join(cluster.dir, 'dataserver-1', 'dsp-1-1.failed')
+    name = victim['name']
+    mark = os.path.join(cluster.dir, 'dataserver-1', name + '.failed')
     wait_until(lambda: os.path.exists(mark), 'the disk is marked as failed')
-    wait_read_only(cluster, victim['pid'])
+    wait_read_only(cluster, name, victim['pid'])
     check_reads(cluster, stored)
-    before = cluster.process('dsp-1-1')['pid']
+    before = cluster.process(name)['pid']
     done = cluster.up()  # succeeds: a write would
-    check('dsp-1-1 is served read-only (disk_failed)' in done.stderr, f'up says: {done.stderr!r}')
-    check_equal(cluster.process('dsp-1-1')['pid'], before, 'the process after up')
-    cluster.kill(cluster.process('dsp-1-1'))
-    wait_read_only(cluster, before)  # a crash makes no healthy disk of it
+    check(f'{name} is served read-only (disk_failed)' in done.stderr, f'up says: {done.stderr!r}')
+    check_equal(cluster.process(name)['pid'], before, 'the process after up')
+    cluster.kill(cluster.process(name))
+    wait_read_only(cluster, name, before)  # a crash makes no healthy disk of it
     if not writes_fail:  # else the superblock could not be marked either
-        before = cluster.process('dsp-1-1')['pid']
+        before = cluster.process(name)['pid']
         os.remove(mark)
         cluster.up()  # the superblock knows it too
         wait_until(lambda: os.path.exists(mark), 'the dsp itself refuses')
-        wait_read_only(cluster, before)
+        wait_read_only(cluster, name, before)
     dataserver = cluster.process('dataserver-1')
     os.kill(dataserver['pid'], signal.SIGTERM)
     wait_until(lambda: not alive(dataserver['pid']), 'the dataserver ends')
@@ -207,14 +216,14 @@ def check_marked(cluster, victim, stored, writes_fail):
     run(*clear, f'--cluster-id={cluster_id(cluster)}')
     os.remove(mark)
     check_equal(cluster.up().stderr.count('disk_failed'), 0, 'failed disks after the mark is off')
-    wait_until(lambda: not_failed(cluster, 'dsp-1-1'), 'it is up')
+    wait_until(lambda: not_failed(cluster, name), 'it is up')
     check_reads(cluster, stored)
 
 
-def wait_read_only(cluster, old_pid):
+def wait_read_only(cluster, name, old_pid):
     """The nameserver calls its disk failed or read-only, and the dsp of it runs."""
     def seen():
-        found = [p for p in cluster.processes('dsp') if p['name'] == 'dsp-1-1']
+        found = [p for p in cluster.processes('dsp') if p['name'] == name]
         states = {dsp['address']: dsp['state'] for dsp in cluster.status()['dsps']}
         return found and found[0]['pid'] != old_pid and alive(found[0]['pid']) and \
             states.get(found[0]['address']) == 'failed'
@@ -251,7 +260,7 @@ def test_f65_a_dsp_whose_fsync_hangs_counts_as_silent():
     """Its loop lives and answers; uploads are answered in time, by the other disk."""
     with Cluster(dataservers=2, disks=1) as cluster:
         cluster.up()
-        victim = cluster.process('dsp-1-1')
+        victim = busy_dsp(cluster)
         states = set()
         with Strace([victim['pid']], os.path.join(cluster.dir, 'trace'), '-e', f'trace={SYNCS}',
                     '-e', f'inject={SYNCS}:delay_enter=9000000'):
