@@ -4,8 +4,11 @@
 #include <memory>
 
 #include "client/sniff.h"
+#include "gateway/conditions.h"
+#include "gateway/http_date.h"
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
+#include "gateway/ranges.h"
 
 namespace hayloft {
 namespace {

@@ -1,5 +1,6 @@
 #include "gateway/answers.h"
 
+#include "gateway/http_date.h"
 #include "gateway/http_semantics.h"
 
 namespace hayloft {

@@ -29,6 +29,7 @@
 #include "common/metrics.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway_options.h"
+#include "gateway/http_date.h"
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
 #include "gateway/rate_guard.h"

@@ -10,8 +10,9 @@
 #include "common/codec.h"
 #include "common/delete_token.h"
 #include "common/file_address.h"
-#include "gateway/http_semantics.h"
+#include "gateway/conditions.h"
 #include "gateway/memory_budget.h"
+#include "gateway/ranges.h"
 
 namespace hayloft {
 

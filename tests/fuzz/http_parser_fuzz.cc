@@ -9,8 +9,11 @@
 
 #include "client/sniff.h"
 #include "common/check.h"
+#include "gateway/conditions.h"
+#include "gateway/http_date.h"
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
+#include "gateway/ranges.h"
 
 namespace hayloft {
 namespace {

@@ -1,4 +1,7 @@
 #include "gateway/http_semantics.h"
+#include "gateway/conditions.h"
+#include "gateway/http_date.h"
+#include "gateway/ranges.h"
 
 #include <doctest/doctest.h>
 
