@@ -434,7 +434,7 @@ void AnswerError(HttpConnection* connection, const ErrorAnswer& answer) {
       ErrorJson(answer.code.empty() ? StatusCodeName(status) : answer.code, answer.message);
   ResponseHead head = connection->Head(status);
   head.Add("Content-Type", "application/json").Add("Content-Length", body.size());
-  head.Add("Cache-Control", "no-store");
+  head.Add("Cache-Control", answer.cache_control);
   if (status == 429 || status == 503) head.Add("Retry-After", kRetryAfterSeconds);
   if (!answer.field.name.empty()) head.Add(answer.field.name, answer.field.value);
   head.End();

@@ -188,6 +188,7 @@ struct ErrorAnswer {
   std::string_view code{};  // snake_case; empty: the status's own
   std::string_view message{};
   HttpHeader field{};  // one more, if it has a name
+  std::string_view cache_control = "no-store";
 };
 void AnswerError(HttpConnection* connection, const ErrorAnswer& answer);
 

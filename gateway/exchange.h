@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/buffer.h"
@@ -48,6 +49,8 @@ struct Exchange {
   FileAddress address;
   std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes; NULs without one
   uint64_t began_ms = 0;
+  // The rest of the life of the URL, when that has an end: nothing may be cached for longer.
+  std::optional<uint64_t> seconds_left;
   DownloadState download;
   std::unique_ptr<UploadState> upload;
   std::string_view id() const { return {&etag[1], kAddressTextLength}; }

@@ -9,6 +9,8 @@
 
 namespace hayloft {
 
+inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.2.2
+
 // X(type, name, default, min, max, help)
 #define GATEWAY_OPTIONS(X)                                                                        \
   X(uint32_t, loops, 0, 0, 256, "event loop threads; 0: one for each processor")                  \
@@ -25,7 +27,15 @@ namespace hayloft {
   X(uint32_t, body_bytes_per_s_min, 1'024, 1, 1 << 30, "slower uploads get 408, readers a reset") \
   X(uint32_t, body_window_ms, 10'000, 100, 600'000, "over which that rate is taken")              \
   X(uint32_t, upload_timeout_ms, 10'000, 100, 600'000, "for storing a file once it is here")      \
-  X(uint32_t, read_timeout_ms, 10'000, 100, 600'000, "for reading a file, or 1 MiB of it")
+  X(uint32_t, read_timeout_ms, 10'000, 100, 600'000, "for reading a file, or 1 MiB of it")        \
+  X(uint32_t, max_age_s, 31'536'000, 0, kCacheSecondsMax, "Cache-Control of a file: max-age")     \
+  X(uint32_t, s_maxage_s, 0, 0, kCacheSecondsMax, "the same for shared caches; 0: not said")      \
+  X(bool, immutable, true, 0, 1, "and that browsers need not ask again on reload")                \
+  X(uint32_t, stale_while_revalidate_s, 0, 0, kCacheSecondsMax,                                   \
+    "how long a cache may send a stale file while it asks again; 0: not said")                    \
+  X(uint32_t, stale_if_error_s, 0, 0, kCacheSecondsMax,                                           \
+    "how long it may while nothing answers; 0: not said")                                         \
+  X(uint32_t, not_found_max_age_s, 0, 0, 3'600, "how long 404 and 410 may be kept; 0: not at all")
 
 struct GatewayOptions {
   HAYLOFT_SERVER_ROLE_OPTIONS(GATEWAY_OPTIONS)

@@ -207,6 +207,7 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
   Exchange& exchange = connection->exchange;
   exchange.address = route.address;
   exchange.began_ms = loop_.now().mono_ms;
+  exchange.seconds_left.reset();
   if (!route.id.empty()) {
     exchange.etag.front() = exchange.etag.back() = '"';
     route.id.copy(&exchange.etag[1], kAddressTextLength);

@@ -24,6 +24,7 @@
 #include "common/io/acceptor.h"
 #include "common/io/loop.h"
 #include "common/io/system_random.h"
+#include "gateway/cache_control.h"
 #include "gateway/connection_shell.h"
 #include "gateway/gateway_options.h"
 #include "gateway/memory_budget.h"
@@ -75,9 +76,13 @@ class ConnectionCount {
 struct GatewayShared {
   explicit GatewayShared(const GatewayOptions& gateway_options)
       : options(gateway_options),
+        cache_control(CacheControl(options, std::nullopt)),
+        not_found_cache_control(NotFoundCacheControl(options)),
         upload_memory(options.upload_memory_bytes),
         download_memory(options.download_memory_bytes) {}
   const GatewayOptions options;
+  const std::string cache_control;            // of a file
+  const std::string not_found_cache_control;  // of 404 and 410 of a file
   AsyncClientOptions client_options;
   ClusterKey key;
   HttpMetrics http_metrics;
@@ -150,6 +155,8 @@ class GatewayWorker : private HttpConnection::Handler {
   void OnGot(HttpConnection* connection, GetDone&& done);
   void OnGetFailed(HttpConnection* connection, Err err);
   void AnswerFile(HttpConnection* connection, GetDone&& done);
+  void AddCacheControl(const HttpConnection& connection, ResponseHead* out) const;
+  void SendNotModified(HttpConnection* connection);
   void AnswerUnsatisfiable(HttpConnection* connection, uint64_t size);
   void SendFile(HttpConnection* connection, const NeedleHead& head, Buffer payload, bool partial);
   void ReadNextRun(HttpConnection* connection);

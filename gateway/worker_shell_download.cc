@@ -17,13 +17,6 @@ namespace hayloft {
 
 namespace {
 
-constexpr std::string_view kForever = "public, max-age=31536000, immutable";
-// Of a file that may have been deleted: caches ask again.
-constexpr std::string_view kAskAgain = "no-cache";
-
-std::string_view CacheControl(const DownloadState& download) {
-  return download.doubtful ? kAskAgain : kForever;
-}
 constexpr std::string_view kSandbox = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
 bool IsZstd(const NeedleHead& head) {
@@ -133,6 +126,12 @@ void GatewayWorker::OnGot(HttpConnection* connection, GetDone&& done) {
 }
 
 void GatewayWorker::OnGetFailed(HttpConnection* connection, Err err) {
+  if (err == Err::kNotFound || err == Err::kGone) {
+    return AnswerError(connection, {.status = ErrHttpStatus(err),
+                                    .code = ErrName(err),
+                                    .message = ErrMeaning(err),
+                                    .cache_control = shared_->not_found_cache_control});
+  }
   if (ErrHttpStatus(err) >= 500) shared_->metrics.read_failures_total.Add();
   AnswerErr(connection, err);
 }
@@ -150,13 +149,7 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
       return AnswerError(connection,
                          {.status = 412, .message = "A condition of the request does not hold."});
     case Verdict::kNotModified:
-      shared_->metrics.revalidated_total.Add();
-      connection->Head(304)
-          .Add("ETag", connection->exchange.etag_text())
-          .Add("Cache-Control", CacheControl(download))
-          .Add("X-Cache", "miss")
-          .End();
-      return connection->SendAll();
+      return SendNotModified(connection);
     case Verdict::kProceed:
       break;
   }
@@ -192,6 +185,26 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
   SendFile(connection, *head, std::move(payload), partial);
 }
 
+void GatewayWorker::AddCacheControl(const HttpConnection& connection, ResponseHead* out) const {
+  const Exchange& exchange = connection.exchange;
+  if (exchange.download.doubtful) {
+    out->Add("Cache-Control", kAskAgain);
+  } else if (exchange.seconds_left) {
+    out->Add("Cache-Control", CacheControl(shared_->options, exchange.seconds_left));
+  } else {
+    out->Add("Cache-Control", shared_->cache_control);
+  }
+}
+
+void GatewayWorker::SendNotModified(HttpConnection* connection) {
+  shared_->metrics.revalidated_total.Add();
+  ResponseHead out = connection->Head(304);
+  out.Add("ETag", connection->exchange.etag_text()).Add("X-Cache", "miss");
+  AddCacheControl(*connection, &out);
+  out.End();
+  connection->SendAll();
+}
+
 void GatewayWorker::AnswerUnsatisfiable(HttpConnection* connection, uint64_t size) {
   const std::string range = "bytes */" + std::to_string(size);
   AnswerError(connection, {.status = 416,
@@ -223,10 +236,10 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
   }
   out.Add("ETag", connection->exchange.etag_text())
       .Add("Last-Modified", {modified.data(), modified.size()})
-      .Add("Cache-Control", CacheControl(download))
       .Add("Accept-Ranges", "bytes")
       .Add("X-Content-Type-Options", "nosniff")
       .Add("X-Cache", "miss");
+  AddCacheControl(*connection, &out);
   if (IsActiveType(type)) out.Add("Content-Security-Policy", kSandbox);
   out.End();
   if (download.head_only) return connection->SendAll();
