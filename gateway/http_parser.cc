@@ -237,12 +237,14 @@ class HeadParser {
   }
 
   bool Target(std::string_view target) {
+    bool absolute = false;
     for (std::string_view scheme : {"http://", "https://"}) {  // absolute-form, from a proxy
       if (!EqualsNoCase(target.substr(0, scheme.size()), scheme)) continue;
       const size_t authority_end = target.find_first_of("/?", scheme.size());
       if (!IsValidHost(target.substr(scheme.size(), authority_end - scheme.size()))) {
         return BadRequest("The request target names no valid host.");
       }
+      absolute = true;
       target = authority_end == std::string_view::npos ? "/" : target.substr(authority_end);
       break;
     }
@@ -250,9 +252,9 @@ class HeadParser {
     request_->path = target.substr(0, question);
     request_->query =
         question == std::string_view::npos ? std::string_view() : target.substr(question + 1);
-    if (request_->path.empty()) request_->path = "/";
+    if (request_->path.empty() && absolute) request_->path = "/";
     const bool asterisk = target == "*" && request_->method == HttpMethod::kOptions;
-    if (request_->path.front() != '/' && !asterisk) {
+    if (!request_->path.starts_with('/') && !asterisk) {
       return BadRequest("The request target is not a path.");
     }
     return true;

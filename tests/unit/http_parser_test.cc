@@ -112,6 +112,8 @@ const Case kCases[] = {
     {"two spaces before the version", "GET /a  HTTP/1.1\r\nHost: h\r\n\r\n", 400},
     {"a space after the version", "GET /a HTTP/1.1 \r\nHost: h\r\n\r\n", 400},
     {"a target without a slash", "GET a HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+    {"a target that is only a query", "GET ?a HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+    {"absolute-form with only a query", "GET http://h?a HTTP/1.1\r\nHost: h\r\n\r\n", 0},
     {"a fragment in the target", "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", 400},
     {"bytes above ASCII in the target", "GET /\xc3\xa4 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
     {"CONNECT", "CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
