@@ -96,7 +96,7 @@ clean:
 SIM_O := $(patsubst %.cc,$(OUT)/%.o,$(filter-out %_main.cc,$(wildcard tests/sim/*.cc)))
 UNIT_O := $(patsubst %.cc,$(OUT)/%.o,$(wildcard tests/unit/*.cc))
 $(OUT)/unit: $(UNIT_O) $(SIM_O) $(LIB)
-	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS) -lhttp_parser
 
 # --- simulator: `make sim SEEDS=2000 FROM=1`, `make mutants`; a failure prints how to replay it ------
 SEEDS ?= 200
@@ -153,6 +153,7 @@ fuzz:
 	tests/fuzz/run.py --out out/fuzz --runs $(FUZZ_RUNS) --target "$(FUZZ_TARGET)" --jobs $(JOBS)
 fuzz-binaries: $(FUZZ_BINARIES)
 FUZZ_SIM_O := $(OUT)/tests/sim/sim_device.o $(OUT)/tests/sim/mem_kv.o
+out/fuzz/bin/parser_differential_fuzz: LIBS += -lhttp_parser
 out/fuzz/bin/%: out/fuzz/tests/fuzz/%.o $(FUZZ_SIM_O) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)

@@ -5,8 +5,8 @@
 
 A target is out/fuzz/bin/NAME, built from tests/fuzz/NAME.cc. It starts from tests/fuzz/corpus/NAME/
 (*.hex are hex digits, '#' begins a comment; anything else is taken as it is) and what earlier runs
-found, kept in out/fuzz/corpus/NAME. Lines `// covers: FILE [FUNCTION...]` of the source name
-the decoder.
+found, kept in out/fuzz/corpus/NAME. Words to try are in tests/fuzz/dictionaries/NAME.dict. Lines
+`// covers: FILE [FUNCTION...]` of the source name the decoder.
 A finding is left in out/fuzz/found/ and ends this with 1.
 """
 import argparse
@@ -19,7 +19,8 @@ import subprocess
 import sys
 
 INPUT_BYTES_MAX = 8192
-LONGER = {"http_parser_fuzz": 40_000}  # its bounds are 8 KiB a line and 32 KiB a head
+# The parser's bounds are 8 KiB a line and 32 KiB a head; what two parsers differ about is short.
+OTHER_BYTES_MAX = {"http_parser_fuzz": 40_000, "parser_differential_fuzz": 1024}
 
 
 def seeds_into(target, folder):
@@ -66,10 +67,11 @@ def fuzz(out, target, runs):
     corpus, found = out / "corpus" / target, out / "found"
     seeds_into(target, corpus)
     found.mkdir(exist_ok=True)
-    bytes_max = LONGER.get(target, INPUT_BYTES_MAX)
+    bytes_max = OTHER_BYTES_MAX.get(target, INPUT_BYTES_MAX)
+    words = pathlib.Path("tests/fuzz/dictionaries") / (target + ".dict")
     command = [out / "bin" / target, f"-runs={runs}", f"-max_len={bytes_max}", "-timeout=10",
                "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={found}/{target}-",
-               corpus]
+               *([f"-dict={words}"] if words.exists() else []), corpus]
     environment = dict(os.environ, LLVM_PROFILE_FILE="/dev/null",
                        ASAN_OPTIONS="detect_container_overflow=0")
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
