@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kPendingBytesMax = 40 << 10;
 static_assert(kPendingBytesMax > kHttpHeadBytesMax);
 constexpr int kReadsPerTurnMax = 4;  // then other connections have their turn
+constexpr int kClientClosed = 499;   // in the log only, as nginx has it: gone before an answer
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 bool IsRequestId(std::string_view text) {
@@ -142,7 +143,64 @@ size_t HttpConnection::DigestHead(std::string_view input) {
   return parsed.head_bytes;
 }
 
+void HttpConnection::BeginRequest() {
+  in_request_ = true;
+  stored_ = false;
+  kind_ = RequestKind::kOther;
+  status_ = 0;
+  began_us_ = asked_us_ = shared_->loop->now_us();
+  first_byte_us_ = 0;
+  answer_begin_bytes_ = written_bytes_;
+  if (shared_->access_log != nullptr) access_ = std::make_unique<AccessRecord>();
+}
+
+void HttpConnection::EndRequest(bool broken) {
+  if (!in_request_) return;
+  in_request_ = false;
+  const uint64_t whole_us = shared_->loop->now_us() - began_us_;
+  if (!broken) shared_->times->NoteWhole(kind_, whole_us);
+  if (access_ != nullptr) LogRequest(whole_us, broken);
+}
+
+void HttpConnection::LogRequest(uint64_t whole_us, bool broken) {
+  const std::unique_ptr<AccessRecord> record = std::move(access_);
+  record->peer = peer;
+  record->wall_ms = shared_->loop->now().wall_ms;
+  record->status = status_ == 0 ? kClientClosed : status_;
+  record->sent_bytes = written_bytes_ - answer_begin_bytes_;
+  record->whole_us = whole_us;
+  record->first_byte_us = first_byte_us_;
+  record->request_id.assign(request_id_.data(), request_id_size_);
+  record->broken = broken;
+  shared_->access_log->Add(*record);
+}
+
+void HttpConnection::NoteStore(std::string_view dsp, std::string_view cache) {
+  if (!stored_) store_us_ = shared_->loop->now_us() - asked_us_;
+  stored_ = true;
+  if (access_ == nullptr) return;
+  access_->dsp = dsp;
+  access_->cache = cache;
+}
+
+// In milliseconds (Server Timing, W3C). Not with errors: it would tell whoever guesses ids how far
+// a guess has come.
+void HttpConnection::AddServerTiming(ResponseHead* head) const {
+  std::string text;
+  const auto add = [&text](std::string_view name, uint64_t us) {
+    if (!text.empty()) text.append(", ");
+    AppendDecimal(us / 1'000, &text.append(name).append(";dur="));
+    const std::string thousandths = std::to_string(1'000 + us % 1'000);
+    text.append(".").append(thousandths.substr(1));
+  };
+  if (asked_us_ != began_us_) add("receive", asked_us_ - began_us_);
+  if (stored_) add("store", store_us_);
+  if (!text.empty()) head->Add("Server-Timing", text);
+}
+
 void HttpConnection::NoteRequest(const HttpRequest& request) {
+  BeginRequest();
+  if (access_ != nullptr) hayloft::NoteRequest(request, access_.get());
   keep_alive_ = request.keep_alive;
   is_head_ = request.method == HttpMethod::kHead;
   body_left_ = request.HasBody();
@@ -170,6 +228,7 @@ void HttpConnection::Fault(const HttpFault& fault) {
   const bool before_request = state_ == State::kHead;
   ASSERT(before_request || state_ == State::kBody);
   if (before_request) {
+    BeginRequest();
     is_head_ = false;
     NoteRequestId({});
   }
@@ -181,6 +240,7 @@ void HttpConnection::Fault(const HttpFault& fault) {
 
 void HttpConnection::Refuse(int status, std::string_view message) {
   ASSERT(state_ == State::kHead);
+  BeginRequest();
   NoteRequestId({});
   body_left_ = true;
   state_ = State::kAnswering;
@@ -234,6 +294,7 @@ size_t HttpConnection::DigestBody(std::string_view input) {
 void HttpConnection::BodyEnded() {
   ASSERT(state_ == State::kBody);
   body_left_ = false;
+  asked_us_ = shared_->loop->now_us();
   state_ = State::kAnswering;
   shared_->handler->OnBodyEnd(this);
 }
@@ -243,6 +304,7 @@ void HttpConnection::BodyEnded() {
 
 ResponseHead HttpConnection::Head(int status) {
   ASSERT(state_ == State::kAnswering || state_ == State::kBody);
+  status_ = status;
   closes_ = !keep_alive_ || body_left_ || shared_->stopping->load(std::memory_order_relaxed);
   const Now now = shared_->loop->now();
   if (now.wall_ms / 1'000 != shared_->date_s) {
@@ -259,6 +321,7 @@ ResponseHead HttpConnection::Head(int status) {
   head.Add("Date", {shared_->date.data(), shared_->date.size()});
   head.Add("X-Request-Id", {request_id_.data(), request_id_size_});
   if (closes_) head.Add("Connection", "close");
+  if (shared_->options->server_timing && status < 400) AddServerTiming(&head);
   return head;
 }
 
@@ -269,6 +332,8 @@ void HttpConnection::Send(Buffer payload, Rest rest) {
   if (state_ != State::kSending) {
     state_ = State::kSending;
     answer_begin_bytes_ = written_bytes_;
+    first_byte_us_ = shared_->loop->now_us() - began_us_;
+    shared_->times->NoteFirstByte(kind_, first_byte_us_);
     rate_.Start(shared_->loop->now().mono_ms);
   }
   payload_ = std::move(payload);
@@ -325,6 +390,7 @@ void HttpConnection::Sent() {
 
 void HttpConnection::AnswerDone() {
   ASSERT(state_ == State::kSending);
+  EndRequest(/*broken=*/false);
   state_since_ms_ = shared_->loop->now().mono_ms;
   if (closes_) {
     // With nothing unread a close sends no reset.
@@ -357,6 +423,7 @@ void HttpConnection::Reset() {
 
 void HttpConnection::Close() {
   if (closed()) return;
+  EndRequest(/*broken=*/true);
   state_ = State::kClosed;
   readable_.reset();
   writable_.reset();

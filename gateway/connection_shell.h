@@ -16,8 +16,6 @@
 // own calls: the owner waits for the end of the turn (OnClosed is the last call).
 #pragma once
 
-#include <netinet/in.h>
-
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -27,12 +25,15 @@
 #include "common/io/loop.h"
 #include "common/io/unique_fd.h"
 #include "common/metrics.h"
+#include "gateway/access_log_shell.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway_options.h"
 #include "gateway/http_date.h"
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
+#include "gateway/peer_address.h"
 #include "gateway/rate_guard.h"
+#include "gateway/request_times.h"
 
 namespace hayloft {
 
@@ -78,6 +79,8 @@ class HttpConnection {
     HttpRequest* request = nullptr;  // one parse goes there
     const GatewayOptions* options = nullptr;
     HttpMetrics* metrics = nullptr;
+    RequestTimes* times = nullptr;
+    AccessLog* access_log = nullptr;        // null: none is kept
     MemoryBudget* unsent_memory = nullptr;  // what slow readers have not taken
     uint64_t next_request_id = 0;           // begins at random
     uint64_t date_s = 0;                    // what `date` says
@@ -112,8 +115,17 @@ class HttpConnection {
   bool answering() const { return state_ == State::kAnswering; }
   bool is_head() const { return is_head_; }  // the request is HEAD: no body in the answer
 
+  // For the access log, Server-Timing and the histograms.
+  void NoteKind(RequestKind kind) { kind_ = kind; }
+  // The store has answered, `dsp` in its name. `cache` is a constant as in X-Cache, or empty.
+  void NoteStore(std::string_view dsp, std::string_view cache);
+  // The name of the key that allowed the request.
+  void NoteUser(std::string_view name) {
+    if (access_ != nullptr) access_->user = name;
+  }
+
   uint64_t id = 0;       // the owner's
-  in6_addr peer{};       // likewise
+  PeerAddress peer{};    // likewise
   bool counted = false;  // likewise
   Exchange exchange;     // likewise
 
@@ -128,6 +140,10 @@ class HttpConnection {
   size_t Digest(std::string_view input);
   size_t DigestHead(std::string_view input);
   size_t DigestBody(std::string_view input);
+  void BeginRequest();
+  void EndRequest(bool broken);
+  void LogRequest(uint64_t whole_us, bool broken);
+  void AddServerTiming(ResponseHead* head) const;
   void NoteRequest(const HttpRequest& request);
   void NoteRequestId(std::string_view wanted);
   void Fault(const HttpFault& fault);
@@ -165,6 +181,15 @@ class HttpConnection {
   uint64_t body_bytes_ = 0;
   ChunkedDecoder decoder_;
   RateGuard rate_;
+  bool in_request_ = false;  // its answer has not ended
+  bool stored_ = false;      // store_us_ is known
+  RequestKind kind_ = RequestKind::kOther;
+  int status_ = 0;                        // 0: the answer has not begun
+  uint64_t began_us_ = 0;                 // the head was whole
+  uint64_t asked_us_ = 0;                 // the body was, too
+  uint64_t store_us_ = 0;                 // from then on until the store answered
+  uint64_t first_byte_us_ = 0;            // since began_us_
+  std::unique_ptr<AccessRecord> access_;  // only when a log is kept
   uint8_t request_id_size_ = 0;
   std::array<char, 64> request_id_;
 

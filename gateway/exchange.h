@@ -48,7 +48,6 @@ struct DownloadState {
 struct Exchange {
   FileAddress address;
   std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes; NULs without one
-  uint64_t began_ms = 0;
   // The rest of the life of the URL, when that has an end: nothing may be cached for longer.
   std::optional<uint64_t> seconds_left;
   DownloadState download;

@@ -1,7 +1,8 @@
 // hayloft-gateway: HTTP for users and CDNs. Keeps nothing of its own.
 //
-// SIGTERM and SIGINT: no new connections, running requests are finished. SIGHUP: the log file was
-// moved away. The public port is --listen; the admin port has /metrics and /version besides.
+// SIGTERM and SIGINT: no new connections, running requests are finished. SIGHUP: log
+// files were moved away. The public port is --listen; the admin port has /metrics and /version
+// besides.
 
 #include <signal.h>
 
@@ -59,7 +60,10 @@ int Main(int argc, const char* const* argv) {
   if (server.Start(&why) != Err::kOk) return Refuse(why);
   const Loop::Handle on_term = loop.OnSignal(SIGTERM, [&loop] { loop.Stop(); });
   const Loop::Handle on_int = loop.OnSignal(SIGINT, [&loop] { loop.Stop(); });
-  const Loop::Handle on_hup = loop.OnSignal(SIGHUP, [] { ReopenLog(); });
+  const Loop::Handle on_hup = loop.OnSignal(SIGHUP, [&server] {
+    ReopenLog();
+    server.Reload();
+  });
   LOG_INFO("started", "version=%s address=%s", kVersion, server.address().c_str());
   loop.Run();
   server.Stop(kStopPatienceMs);

@@ -12,30 +12,33 @@ namespace hayloft {
 inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.2.2
 
 // X(type, name, default, min, max, help)
-#define GATEWAY_OPTIONS(X)                                                                        \
-  X(uint32_t, loops, 0, 0, 256, "event loop threads; 0: one for each processor")                  \
-  X(uint64_t, upload_bytes_max, 32 << 20, 1, kFileBytesMax, "largest file taken; larger is 413")  \
-  X(uint64_t, upload_memory_bytes, 512 << 20, 1 << 20, uint64_t{1} << 40,                         \
-    "memory for all uploads together, two copies of each; beyond it 503")                         \
-  X(uint64_t, download_memory_bytes, 512 << 20, 1 << 20, uint64_t{1} << 40,                       \
-    "memory for answers that slow readers have not taken; beyond it 503")                         \
-  X(uint32_t, connections_max, 10'000, 1, 1'000'000, "client connections; beyond it 503")         \
-  X(uint32_t, connections_per_address_max, 5'000, 1, 1'000'000,                                   \
-    "client connections from one IP address; beyond it 503")                                      \
-  X(uint32_t, header_timeout_ms, 10'000, 100, 600'000, "a request's head must be here: 408")      \
-  X(uint32_t, idle_timeout_ms, 60'000, 100, 3'600'000, "a connection without a request closes")   \
-  X(uint32_t, body_bytes_per_s_min, 1'024, 1, 1 << 30, "slower uploads get 408, readers a reset") \
-  X(uint32_t, body_window_ms, 10'000, 100, 600'000, "over which that rate is taken")              \
-  X(uint32_t, upload_timeout_ms, 10'000, 100, 600'000, "for storing a file once it is here")      \
-  X(uint32_t, read_timeout_ms, 10'000, 100, 600'000, "for reading a file, or 1 MiB of it")        \
-  X(uint32_t, max_age_s, 31'536'000, 0, kCacheSecondsMax, "Cache-Control of a file: max-age")     \
-  X(uint32_t, s_maxage_s, 0, 0, kCacheSecondsMax, "the same for shared caches; 0: not said")      \
-  X(bool, immutable, true, 0, 1, "and that browsers need not ask again on reload")                \
-  X(uint32_t, stale_while_revalidate_s, 0, 0, kCacheSecondsMax,                                   \
-    "how long a cache may send a stale file while it asks again; 0: not said")                    \
-  X(uint32_t, stale_if_error_s, 0, 0, kCacheSecondsMax,                                           \
-    "how long it may while nothing answers; 0: not said")                                         \
-  X(uint32_t, not_found_max_age_s, 0, 0, 3'600, "how long 404 and 410 may be kept; 0: not at all")
+#define GATEWAY_OPTIONS(X)                                                                         \
+  X(uint32_t, loops, 0, 0, 256, "event loop threads; 0: one for each processor")                   \
+  X(uint64_t, upload_bytes_max, 32 << 20, 1, kFileBytesMax, "largest file taken; larger is 413")   \
+  X(uint64_t, upload_memory_bytes, 512 << 20, 1 << 20, uint64_t{1} << 40,                          \
+    "memory for all uploads together, two copies of each; beyond it 503")                          \
+  X(uint64_t, download_memory_bytes, 512 << 20, 1 << 20, uint64_t{1} << 40,                        \
+    "memory for answers that slow readers have not taken; beyond it 503")                          \
+  X(uint32_t, connections_max, 10'000, 1, 1'000'000, "client connections; beyond it 503")          \
+  X(uint32_t, connections_per_address_max, 5'000, 1, 1'000'000,                                    \
+    "client connections from one IP address; beyond it 503")                                       \
+  X(uint32_t, header_timeout_ms, 10'000, 100, 600'000, "a request's head must be here: 408")       \
+  X(uint32_t, idle_timeout_ms, 60'000, 100, 3'600'000, "a connection without a request closes")    \
+  X(uint32_t, body_bytes_per_s_min, 1'024, 1, 1 << 30, "slower uploads get 408, readers a reset")  \
+  X(uint32_t, body_window_ms, 10'000, 100, 600'000, "over which that rate is taken")               \
+  X(uint32_t, upload_timeout_ms, 10'000, 100, 600'000, "for storing a file once it is here")       \
+  X(uint32_t, read_timeout_ms, 10'000, 100, 600'000, "for reading a file, or 1 MiB of it")         \
+  X(uint32_t, max_age_s, 31'536'000, 0, kCacheSecondsMax, "Cache-Control of a file: max-age")      \
+  X(uint32_t, s_maxage_s, 0, 0, kCacheSecondsMax, "the same for shared caches; 0: not said")       \
+  X(bool, immutable, true, 0, 1, "and that browsers need not ask again on reload")                 \
+  X(uint32_t, stale_while_revalidate_s, 0, 0, kCacheSecondsMax,                                    \
+    "how long a cache may send a stale file while it asks again; 0: not said")                     \
+  X(uint32_t, stale_if_error_s, 0, 0, kCacheSecondsMax,                                            \
+    "how long it may while nothing answers; 0: not said")                                          \
+  X(uint32_t, not_found_max_age_s, 0, 0, 3'600, "how long 404 and 410 may be kept; 0: not at all") \
+  X(std::string, access_log, "", 0, 4096, "file that gets a line for each request; empty: none")   \
+  X(std::string, access_log_format, "combined", 4, 8, "combined or json")                          \
+  X(bool, server_timing, false, 0, 1, "answers say how long the store took: Server-Timing")
 
 struct GatewayOptions {
   HAYLOFT_SERVER_ROLE_OPTIONS(GATEWAY_OPTIONS)

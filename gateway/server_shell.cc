@@ -40,6 +40,14 @@ Err GatewayServer::Start(std::string* why) {
     *why = "the gateway needs a cluster key of at least 32 bytes: delete tokens rest on it";
     return Err::kConfig;
   }
+  if (!config_.options.access_log.empty()) {
+    shared_.access_writer =
+        LineWriter::Open(config_.options.access_log, &shared_.metrics.access_log_lost_total);
+    if (shared_.access_writer == nullptr) {
+      *why = "access_log: cannot append to " + config_.options.access_log;
+      return Err::kConfig;
+    }
+  }
   const Result<SocketAddress> wanted = ParseSocketAddress(config_.options.listen);
   if (!wanted.ok()) {
     *why = "not an address to listen on: " + config_.options.listen;
@@ -77,7 +85,12 @@ std::string GatewayServer::NotReady(uint64_t now_mono_ms) const {
 void GatewayServer::PrintMetrics(MetricsText* out) const {
   shared_.http_metrics.Print(out);
   shared_.metrics.Print(out);
+  shared_.times.Print(out);
   shared_.rpc_metrics.Print(out);
+}
+
+void GatewayServer::Reload() {
+  if (shared_.access_writer != nullptr) shared_.access_writer->Reopen();
 }
 
 void GatewayServer::Stop(uint64_t patience_ms) {

@@ -26,6 +26,10 @@ class GatewayServer {
   Err Start(std::string* why);
   // The address that it listens on, with the real port.
   const std::string& address() const { return address_; }
+  // Takes files up again that may have changed: the access log goes on in a new file. Everything
+  // that SIGHUP is for stands here. Never fails: what cannot be read stays as it was, with an error
+  // in the log.
+  void Reload();
   // No new connections; running requests are finished, for at most `patience_ms`.
   void Stop(uint64_t patience_ms);
 

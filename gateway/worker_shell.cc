@@ -21,29 +21,45 @@ constexpr uint64_t kReadyMs = 10'000;  // after the last sign of life from the c
 // Refused connections that are let in for their 503; beyond so many they are just closed.
 constexpr size_t kRefusalsMax = 256;
 
-in6_addr PeerOf(int fd) {
+PeerAddress PeerOf(int fd) {
   sockaddr_storage storage{};
   socklen_t length = sizeof(storage);
-  in6_addr peer{};
+  PeerAddress peer;
   if (::getpeername(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return peer;
   if (storage.ss_family == AF_INET6) {
-    std::memcpy(&peer, &reinterpret_cast<sockaddr_in6*>(&storage)->sin6_addr, sizeof(peer));
-  } else {
-    std::memcpy(&peer, &reinterpret_cast<sockaddr_in*>(&storage)->sin_addr, sizeof(in_addr));
+    std::memcpy(peer.bytes.data(), &reinterpret_cast<sockaddr_in6*>(&storage)->sin6_addr,
+                peer.bytes.size());
+  } else if (storage.ss_family == AF_INET) {
+    std::array<uint8_t, 4> v4;
+    std::memcpy(&v4, &reinterpret_cast<sockaddr_in*>(&storage)->sin_addr, sizeof(v4));
+    peer = PeerAddress::OfV4(v4);
   }
   return peer;
 }
 
-}  // namespace
-
-bool ConnectionCount::Less::operator()(const in6_addr& a, const in6_addr& b) const {
-  return std::memcmp(&a, &b, sizeof(a)) < 0;
+RequestKind KindOf(Route::Kind kind) {
+  switch (kind) {
+    case Route::Kind::kRead:
+      return RequestKind::kRead;
+    case Route::Kind::kUpload:
+      return RequestKind::kUpload;
+    case Route::Kind::kDescribe:
+      return RequestKind::kDescribe;
+    case Route::Kind::kDelete:
+      return RequestKind::kDelete;
+    case Route::Kind::kUndelete:
+      return RequestKind::kUndelete;
+    default:
+      return RequestKind::kOther;
+  }
 }
 
-bool ConnectionCount::TryEnter(const in6_addr& peer, const GatewayOptions& options) {
+}  // namespace
+
+bool ConnectionCount::TryEnter(const PeerAddress& peer, const GatewayOptions& options) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (total_ >= options.connections_max) return false;
-  uint32_t& of_peer = by_peer_[peer];
+  uint32_t& of_peer = by_peer_[peer.LimitKey()];
   if (of_peer >= options.connections_per_address_max) return false;
   ++of_peer;
   ++total_;
@@ -56,9 +72,9 @@ bool ConnectionCount::TryRefuse() {
   return false;
 }
 
-void ConnectionCount::Leave(const in6_addr& peer) {
+void ConnectionCount::Leave(const PeerAddress& peer) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const auto entry = by_peer_.find(peer);
+  const auto entry = by_peer_.find(peer.LimitKey());
   ASSERT(entry != by_peer_.end());
   ASSERT(total_ > 0);
   --total_;
@@ -85,6 +101,13 @@ GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, bool prob
   connection_shared_.request = &request_;
   connection_shared_.options = &shared_->options;
   connection_shared_.metrics = &shared_->http_metrics;
+  connection_shared_.times = &shared_->times;
+  if (shared_->access_writer != nullptr) {
+    const bool json = shared_->options.access_log_format == "json";
+    access_log_.emplace(shared_->access_writer.get(),
+                        json ? AccessFormat::kJson : AccessFormat::kCombined);
+    connection_shared_.access_log = &*access_log_;
+  }
   connection_shared_.stopping = &shared_->stopping;
   connection_shared_.unsent_memory = &shared_->download_memory;
   connection_shared_.next_request_id = random_.Next64();
@@ -135,7 +158,7 @@ void GatewayWorker::Join() {
 
 void GatewayWorker::Accept(UniqueFd fd) {
   HttpMetrics& metrics = shared_->http_metrics;
-  const in6_addr peer = PeerOf(fd.get());
+  const PeerAddress peer = PeerOf(fd.get());
   const bool counted = shared_->connections.TryEnter(peer, shared_->options);
   if (!counted) {
     metrics.refused_total.Add();
@@ -190,6 +213,7 @@ void GatewayWorker::Tick() {
   for (const uint64_t id : std::exchange(starved_, {})) {
     if (HttpConnection* connection = Find(id)) ReadNextRun(connection);
   }
+  if (access_log_) access_log_->Flush();
   shared_->metrics.upload_memory_bytes.Set(
       static_cast<int64_t>(shared_->upload_memory.used_bytes()));
   shared_->metrics.download_memory_bytes.Set(
@@ -204,9 +228,9 @@ void GatewayWorker::Tick() {
 
 void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& request) {
   const Route route = RouteOf(request.method, request.path);
+  connection->NoteKind(KindOf(route.kind));
   Exchange& exchange = connection->exchange;
   exchange.address = route.address;
-  exchange.began_ms = loop_.now().mono_ms;
   exchange.seconds_left.reset();
   if (!route.id.empty()) {
     exchange.etag.front() = exchange.etag.back() = '"';
@@ -305,6 +329,7 @@ void GatewayWorker::Describe(HttpConnection* connection) {
     HttpConnection* waiting = Find(id);
     if (waiting == nullptr) return;
     ASSERT(waiting->answering());
+    waiting->NoteStore({}, {});
     if (done.err == Err::kOk && done.purged) done.err = Err::kNotFound;
     if (done.err != Err::kOk) return AnswerErr(waiting, done.err);
     NoteSuccess();
@@ -346,6 +371,7 @@ void GatewayWorker::SetDelete(HttpConnection* connection, const HttpRequest& req
 void GatewayWorker::OnSetDelete(HttpConnection* connection, bool undelete,
                                 const SetDeleteDone& done) {
   ASSERT(connection->answering());
+  connection->NoteStore({}, {});
   if (done.err != Err::kOk) return AnswerErr(connection, done.err);
   NoteSuccess();
   if (undelete) {

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -46,30 +47,26 @@ namespace hayloft {
   X(Counter, denied_total, "requests with a wrong delete token or none")                    \
   X(Gauge, upload_memory_bytes, "memory charged for uploads")                               \
   X(Gauge, download_memory_bytes, "memory held for slow readers")                           \
-  X(Histogram, upload_ms, "milliseconds from an upload's head to its answer")               \
-  X(Histogram, read_ms, "milliseconds from a read's head to the start of its answer")
+  X(Counter, access_log_lost_total, "lines of the access log that could not be written")
 struct GatewayMetrics {
   HAYLOFT_METRICS("hayloft_gateway_", GATEWAY_METRICS)
 };
 
-// Counts connections over all workers, in all and by address.
+// Counts connections over all workers, in all and by address (IPv6: by /64).
 class ConnectionCount {
  public:
   // False when a bound is met; then nothing is counted.
-  bool TryEnter(const in6_addr& peer, const GatewayOptions& options);
-  void Leave(const in6_addr& peer);
+  bool TryEnter(const PeerAddress& peer, const GatewayOptions& options);
+  void Leave(const PeerAddress& peer);
   // The same for those that are let in only for their 503.
   bool TryRefuse();
   void LeaveRefused() { --refused_; }
 
  private:
-  struct Less {
-    bool operator()(const in6_addr& a, const in6_addr& b) const;
-  };
   std::mutex mutex_;  // taken once when a connection comes and once when it goes
   uint32_t total_ = 0;
   std::atomic<uint32_t> refused_{0};
-  std::map<in6_addr, uint32_t, Less> by_peer_;
+  std::map<PeerAddress, uint32_t> by_peer_;  // by LimitKey
 };
 
 // What the workers of one gateway share.
@@ -87,6 +84,8 @@ struct GatewayShared {
   ClusterKey key;
   HttpMetrics http_metrics;
   GatewayMetrics metrics;
+  RequestTimes times;
+  std::unique_ptr<LineWriter> access_writer;  // null: no access log
   RpcClientMetrics rpc_metrics;
   MemoryBudget upload_memory;
   MemoryBudget download_memory;
@@ -168,6 +167,7 @@ class GatewayWorker : private HttpConnection::Handler {
   Loop loop_;
   AsyncClient client_;
   SystemRandom random_;
+  std::optional<AccessLog> access_log_;
   Buffer scratch_;
   HttpRequest request_;
   HttpConnection::Shared connection_shared_;

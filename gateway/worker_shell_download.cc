@@ -115,6 +115,7 @@ void GatewayWorker::Get(HttpConnection* connection, GetRequest&& request) {
 
 void GatewayWorker::OnGot(HttpConnection* connection, GetDone&& done) {
   DownloadState& download = connection->exchange.download;
+  connection->NoteStore(done.dsp, "miss");
   if (download.step == DownloadState::Step::kNextRun) return SendRun(connection, std::move(done));
   ASSERT(connection->answering());
   if (done.err == Err::kRange && download.step == DownloadState::Step::kFirstRun) {
@@ -224,7 +225,6 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
   const uint64_t length = download.end_offset - download.next_offset;
   GatewayMetrics& metrics = shared_->metrics;
   metrics.reads_total.Add();
-  metrics.read_ms.Observe(loop_.now().mono_ms - connection->exchange.began_ms);
   ResponseHead out = connection->Head(partial ? 206 : 200);
   out.Add("Content-Type", type).Add("Content-Length", length);
   if (partial) {

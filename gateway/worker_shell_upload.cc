@@ -143,6 +143,7 @@ void GatewayWorker::StoreUpload(HttpConnection* connection) {
 
 void GatewayWorker::OnStored(HttpConnection* connection, const PutDone& done) {
   ASSERT(connection->answering());
+  connection->NoteStore(done.dsp, {});
   if (done.err != Err::kOk) {
     shared_->metrics.upload_failures_total.Add();
     EndUpload(connection);
@@ -160,7 +161,6 @@ void GatewayWorker::OnStored(HttpConnection* connection, const PutDone& done) {
   GatewayMetrics& metrics = shared_->metrics;
   metrics.uploads_total.Add();
   metrics.upload_bytes_total.Add(upload.size);
-  metrics.upload_ms.Observe(loop_.now().mono_ms - connection->exchange.began_ms);
   EndUpload(connection);
   connection->Head(201)
       .Add("Location", "/" + id)

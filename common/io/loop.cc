@@ -188,10 +188,16 @@ void Loop::Resume(const Handle& handle) {
 
 Now Loop::now() {
   if (!now_known_) {
-    now_ = Now{.mono_ms = SystemMonotonicMs(), .wall_ms = SystemWallMs()};
+    now_us_ = SystemMonotonicUs();
+    now_ = Now{.mono_ms = now_us_ / 1'000, .wall_ms = SystemWallMs()};
     now_known_ = true;
   }
   return now_;
+}
+
+uint64_t Loop::now_us() {
+  (void)now();  // reads the clock if this turn has not
+  return now_us_;
 }
 
 }  // namespace hayloft

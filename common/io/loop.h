@@ -53,6 +53,7 @@ class Loop {
 
   // Read once a turn.
   Now now();
+  uint64_t now_us();  // the same reading of the monotonic clock, finer
 
   // Work put off to the end of the current turn. Cancelled when destroyed.
   class TurnEnd {
@@ -93,6 +94,7 @@ class Loop {
   Cell* running_ = nullptr;  // whose callback is on the stack
   Handle retired_;           // the running cell, if it was destroyed by its own callback
   Now now_;
+  uint64_t now_us_ = 0;
   bool now_known_ = false;
 };
 

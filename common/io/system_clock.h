@@ -7,6 +7,7 @@ namespace hayloft {
 
 // Since the machine started, suspended time included: a lease must not outlive a suspend.
 uint64_t SystemMonotonicMs();
+uint64_t SystemMonotonicUs();
 uint64_t SystemWallMs();
 
 class SystemClock : public Clock {
