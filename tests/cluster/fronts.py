@@ -1,0 +1,153 @@
+"""Caches and proxies in front of a cluster: the sample configurations of docs/fronts, with other
+addresses and folders, as processes of their own in the foreground."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+
+from harness import TOP, check, free_port, metric, run, wait_until
+
+SAMPLES = os.path.join(TOP, 'docs', 'fronts')
+
+
+def sample(name, replacements):
+    """A sample configuration with each text of `replacements` replaced: all must be there."""
+    with open(os.path.join(SAMPLES, name), encoding='utf-8') as file:
+        text = file.read()
+    for old, new in replacements.items():
+        check(old in text, f'{name} holds {old!r}')
+        text = text.replace(old, new)
+    return text
+
+
+def is_listening(port):
+    with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), timeout=1):
+        return True
+    return False
+
+
+class Front:
+    """A process in front of the gateways; its own folder, a free port, ended by its pid."""
+
+    def __init__(self, cluster, name):
+        self.dir = os.path.join(cluster.dir, name)
+        self.port = free_port()
+        self.address = f'127.0.0.1:{self.port}'
+        self.process = None
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(text)
+        return path
+
+    def start(self, *command):
+        with open(os.path.join(self.dir, 'output'), 'wb') as output:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=subprocess.STDOUT, start_new_session=True)
+        wait_until(lambda: is_listening(self.port) or self.process.poll() is not None,
+                   f'{command[0]} listens', 20)
+        check(self.process.poll() is None, lambda: f'{command[0]} ended: {self.output()}')
+
+    def output(self):
+        with open(os.path.join(self.dir, 'output'), encoding='utf-8', errors='replace') as file:
+            return file.read()[-2000:]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)  # its own session: itself and its workers
+            self.process.wait()
+
+
+def gateway_addresses(cluster):
+    return [f'127.0.0.1:{cluster.port}', f'127.0.0.1:{cluster.port + 1}']
+
+
+class Nginx(Front):
+    def __init__(self, cluster):
+        super().__init__(cluster, 'nginx')
+        first, second = gateway_addresses(cluster)
+        temporary = ''.join(f'{module}_temp_path {self.dir}/{module}; ' for module in
+                            ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
+        config = self.write('nginx.conf', sample('nginx.conf', {
+            '127.0.0.1:8080': first, '127.0.0.1:8081': second, '127.0.0.1:8000': self.address,
+            '/var/cache/nginx/hayloft': self.dir + '/cache', '/var/log/nginx': self.dir,
+            '/run/nginx.pid': self.dir + '/pid', 'user www-data;': '',
+            'worker_processes auto;': 'worker_processes 2;' + (' user root;' * (os.geteuid() == 0)),
+            'http {': 'http { ' + temporary}))
+        self.start('nginx', '-p', self.dir, '-c', config, '-e', self.dir + '/error.log',
+                   '-g', 'daemon off;')
+
+    def statuses(self):
+        """$upstream_cache_status of each request so far, in order: the cache's own word."""
+        with open(self.dir + '/hayloft.log', encoding='utf-8') as file:
+            return re.findall(r'" \d+ \d+ (\S+) ', file.read())
+
+
+class Varnish(Front):
+    def __init__(self, cluster):
+        super().__init__(cluster, 'varnish')
+        first, second = (str(cluster.port + i) for i in range(2))
+        self.start('varnishd', '-F', '-n', self.dir + '/work', '-j', 'none', '-a', self.address,
+                   '-s', 'malloc,128m', '-f',
+                   self.write('hayloft.vcl', sample('varnish.vcl', {
+                       '"8080"': f'"{first}"', '"8081"': f'"{second}"'})))
+
+    def counter(self, name):
+        """Of varnishstat: the cache's own count."""
+        told = run('varnishstat', '-n', self.dir + '/work', '-1', '-f', name).stdout
+        return int(told.split()[1])
+
+
+class Haproxy(Front):
+    def __init__(self, cluster):
+        super().__init__(cluster, 'haproxy')
+        first, second = gateway_addresses(cluster)
+        self.start('haproxy', '-db', '-f', self.write('haproxy.cfg', sample('haproxy.cfg', {
+            '127.0.0.1:8080': first, '127.0.0.1:8081': second, '127.0.0.1:8000': self.address})))
+
+
+def counter(cluster, name):
+    """hayloft_gateway_<name>, summed over the gateways."""
+    total = 0
+    for gateway in cluster.processes('gateway'):
+        with open(f'/proc/{gateway["pid"]}/cmdline', encoding='utf-8') as file:
+            admin = re.search(r'--admin-listen=([^\0]+)', file.read())[1]
+        text = cluster.request('GET', '/metrics', address=admin)[2].decode()
+        total += int(metric(text, 'hayloft_gateway_' + name))
+    return total
+
+
+class OriginReads:
+    """How many reads reached the gateways inside of a `with`: those with bytes and those that were
+    answered with 304. Health checks are no reads."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.before = []
+        self.full = self.revalidated = 0
+
+    def counts(self):
+        return [counter(self.cluster, name) for name in ('reads_total', 'revalidated_total')]
+
+    def __enter__(self):
+        self.before = self.counts()
+        return self
+
+    def __exit__(self, *_):
+        self.full, self.revalidated = (now - then for now, then
+                                       in zip(self.counts(), self.before))

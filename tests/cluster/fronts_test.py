@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Real caches in front of two gateways and two copies: nginx, Varnish; HAProxy and Traffic Server.
+
+They run with the sample configurations of docs/fronts. What each test asserts of a cache is the
+cache's own count of hits, and the exact number of reads that reached the gateways.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import time
+
+from fronts import Haproxy, Nginx, OriginReads, SAMPLES, Varnish
+from harness import Cluster, check, check_equal, main, random_bytes, run, wait_until
+from load import measured
+
+MIB = 1 << 20
+SLICES = 9
+BODY = random_bytes(8 * MIB + 12_345, 1)  # SLICES slices of nginx's
+
+
+def two_of_all(sets=()):
+    return Cluster(dataservers=2, disks=1, copies=2, gateways=2, sets=sets)
+
+
+def get(cluster, front, file_id, headers=None):
+    return cluster.request('GET', '/' + file_id, headers=headers, address=front.address)
+
+
+def check_body(cluster, front, file_id, body, what):
+    status, _, got = get(cluster, front, file_id)
+    check_equal(status, 200, what)
+    check(got == body, f'{what}: the bytes, {len(got)} of {len(body)}')
+
+
+def check_ranges(cluster, front, file_id, body, count):
+    """Random ranges, across slices too, and the ends."""
+    choose = random.Random(1)
+    spans = [sorted(choose.sample(range(len(body)), 2)) for _ in range(count)]
+    for first, last in spans + [[0, 0], [len(body) - 1, len(body) - 1], [MIB - 1, MIB]]:
+        status, headers, part = get(cluster, front, file_id,
+                                    {'Range': f'bytes={first}-{last}'})
+        check_equal((status, headers['Content-Range']),
+                    (206, f'bytes {first}-{last}/{len(body)}'), 'a range')
+        check(part == body[first:last + 1], f'the bytes of {first}-{last}')
+
+
+def test_nginx_slices():
+    """A long file costs one read a slice, then none; ranges are right to the byte."""
+    with two_of_all() as cluster:
+        cluster.up()
+        stored = cluster.upload(BODY)['id']
+        with Nginx(cluster) as nginx:
+            with OriginReads(cluster) as reads:
+                check_body(cluster, nginx, stored, BODY, 'the first time')
+            check_equal((reads.full, reads.revalidated), (SLICES, 0), 'reads at first')
+            with OriginReads(cluster) as reads:
+                check_body(cluster, nginx, stored, BODY, 'from the cache')
+                check_ranges(cluster, nginx, stored, BODY, 40)
+            check_equal((reads.full, reads.revalidated), (0, 0), 'reads of what is in the cache')
+            check_equal(nginx.statuses(), ['MISS'] + ['HIT'] * 44, "nginx's own word")
+            other = cluster.upload(BODY[::-1])['id']
+            with OriginReads(cluster) as reads:
+                check_equal(get(cluster, nginx, other, {'Range': 'bytes=3000000-3000009'})[2],
+                            BODY[::-1][3_000_000:3_000_010], 'a range of a file never read')
+            check_equal(reads.full, 1, 'reads for a few bytes of a long file')
+            check_equal(get(cluster, nginx, other, {'Range': 'bytes=99999999-'})[0], 416, 'beyond')
+            check_equal(get(cluster, nginx, 'A' * 18)[0], 404, 'an unknown file')
+            with OriginReads(cluster) as reads:  # many at once that miss make one request
+                small = cluster.upload(BODY[:5_000])['id']
+                run('curl', '-sSZ', '--parallel-max', 20, '--parallel-immediate', '-f',
+                    '-o', '/dev/null', *[f'http://{nginx.address}/{small}?#[1-20]'], '-o',
+                    '/dev/null')
+            check_equal(reads.full, 1, 'reads for twenty at once')
+
+
+def await_age(seconds):
+    """Until what was fetched is older than its max-age; caches count in whole seconds."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, 'the age')
+
+
+def test_nginx_revalidates():
+    """What is too old is asked for with If-None-Match: a 304 for each slice, no bytes."""
+    with two_of_all(['gateway.max_age_s=3']) as cluster:
+        cluster.up()
+        stored = cluster.upload(BODY)['id']
+        with Nginx(cluster) as nginx:
+            check_body(cluster, nginx, stored, BODY, 'at first')
+            await_age(4.2)
+            with OriginReads(cluster) as reads:
+                check_body(cluster, nginx, stored, BODY, 'too old')
+            check_equal((reads.full, reads.revalidated), (0, SLICES), 'reads of what was too old')
+            with OriginReads(cluster) as reads:
+                check_body(cluster, nginx, stored, BODY, 'fresh again')
+            check_equal((reads.full, reads.revalidated), (0, 0), 'reads of what is fresh again')
+            check_equal(nginx.statuses(), ['MISS', 'REVALIDATED', 'HIT'], "nginx's own word")
+
+
+def pieces_of(client, wanted):
+    received = b''
+    while len(received) < wanted:
+        piece = client.recv(1 << 16)
+        check(piece, f'the connection ended after {len(received)} of {wanted}')
+        received += piece
+    return received
+
+
+def kill_reading_dsp(cluster, before):
+    """Of two dsps the one that has answered more reads since; its dataserver first, so that it
+    stays dead."""
+    dsps = cluster.processes('dsp')
+    grown = {dsp['name']: measured(cluster, dsp, 'reads_total') - before[dsp['name']]
+             for dsp in dsps}
+    victim = max(dsps, key=lambda dsp: grown[dsp['name']])
+    check(grown[victim['name']] > 0, f'a dsp has answered reads: {grown}')
+    owner = [each for each in cluster.processes('dataserver')
+             if victim['name'].startswith(each['name'])]
+    for process in (owner or cluster.processes('dataserver')) + [victim]:
+        cluster.kill(process, signal.SIGKILL)
+    return [dsp for dsp in dsps if dsp['name'] != victim['name']][0]
+
+
+def through_a_death(front_class, label):
+    """A client takes a long file slowly through the front; the dsp that it comes from dies in the
+    middle; the bytes are right, and come from both dsps."""
+    with two_of_all() as cluster:
+        cluster.up()
+        body = random_bytes(24 * MIB + 77, 3)
+        stored = cluster.upload(body)['id']
+        with front_class(cluster) as front:
+            before = {dsp['name']: measured(cluster, dsp, 'reads_total')
+                      for dsp in cluster.processes('dsp')}
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            client.settimeout(30)
+            client.connect(('127.0.0.1', front.port))
+            with client, OriginReads(cluster) as reads:
+                client.sendall(f'GET /{stored} HTTP/1.1\r\nHost: h\r\n\r\n'.encode())
+                received = pieces_of(client, 2 * MIB)
+                head_bytes = received.index(b'\r\n\r\n') + 4
+                check(received.startswith(b'HTTP/1.1 200'), received[:100])
+                survivor = kill_reading_dsp(cluster, before)
+                at_death = measured(cluster, survivor, 'reads_total')
+                received += pieces_of(client, head_bytes + len(body) - len(received))
+            check(received[head_bytes:] == body, 'the bytes, of both replicas')
+            after = measured(cluster, survivor, 'reads_total') - at_death
+            print(f'{label}: {after:.0f} reads of the other replica after the death')
+            check(after > 0, 'the other replica took over')
+            with OriginReads(cluster) as again:
+                check_body(cluster, front, stored, body, 'from the cache')
+                check_ranges(cluster, front, stored, body, 10)
+            check_equal((again.full, again.revalidated), (0, 0), 'reads of what is in the cache')
+            return reads.full
+
+
+def test_nginx_while_a_dsp_dies():
+    """F13: each slice is one read, also of those that the dead one could not answer."""
+    check_equal(through_a_death(Nginx, 'nginx'), 25, 'reads of 25 slices')
+
+
+def test_varnish_while_a_dsp_dies():
+    """F13: the one fetch goes on from the other replica."""
+    check_equal(through_a_death(Varnish, 'varnish'), 1, 'reads of one file')
+
+
+def test_varnish():
+    """Hits, ranges out of the whole, revalidation by 304, errors that are not kept."""
+    with two_of_all(['gateway.max_age_s=3']) as cluster:
+        cluster.up()
+        stored = cluster.upload(BODY)
+        path = stored['id']
+        with Varnish(cluster) as varnish:
+            with OriginReads(cluster) as reads:
+                check_body(cluster, varnish, path, BODY, 'the first time')
+            fetched = time.monotonic()
+            check_equal((reads.full, reads.revalidated), (1, 0), 'reads at first')
+            with OriginReads(cluster) as reads:
+                check_ranges(cluster, varnish, path, BODY, 10)
+            check(time.monotonic() < fetched + 2.5, 'quick enough to be fresh')
+            check_equal((reads.full, reads.revalidated), (0, 0), 'reads of what is in the cache')
+            check_equal(varnish.counter('MAIN.cache_hit'), 13, "Varnish's own count")
+            # Old, but within its grace: the old one is served at once, the 304 comes behind it.
+            await_age(max(0, fetched + 4.2 - time.monotonic()))
+            with OriginReads(cluster) as reads:
+                check_body(cluster, varnish, path, BODY, 'an old one')
+                wait_until(lambda: reads.counts()[1] > reads.before[1], 'the 304')
+            check_equal((reads.full, reads.revalidated), (0, 1), 'reads of what was too old')
+            check_equal(varnish.counter('MAIN.cache_hit_grace'), 1, "Varnish's own count")
+            unknown = 'A' * 18
+            check_equal([get(cluster, varnish, unknown)[0] for _ in range(2)], [404, 404],
+                        'an unknown file')
+            misses = varnish.counter('MAIN.cache_hitmiss')
+            check_equal(misses, 1, "errors are hit-for-miss by Varnish's own count")
+            token = {'Hayloft-Delete-Token': stored['delete_token']}
+            check_equal(cluster.request('DELETE', '/v1/files/' + path, headers=token,
+                                        address=varnish.address)[0], 204, 'a delete goes through')
+
+
+def test_haproxy_balances():
+    """Uploads and reads through HAProxy, also when a gateway dies between them."""
+    run('haproxy', '-c', '-f', os.path.join(SAMPLES, 'haproxy.cfg'))
+    with two_of_all() as cluster:
+        cluster.up()
+        with Haproxy(cluster) as haproxy:
+            wait_until(lambda: cluster.request('GET', '/readyz', address=haproxy.address)[0] == 200,
+                       'HAProxy finds a gateway')
+            status, _, answer = cluster.request('POST', '/v1/files', BODY,
+                                                address=haproxy.address)
+            check_equal(status, 201, 'an upload')
+            path = '/' + json.loads(answer)['id']
+            for _ in range(4):
+                check(cluster.request('GET', path, address=haproxy.address)[2] == BODY, 'the bytes')
+            cluster.kill(cluster.process('gateway-1'))
+            for _ in range(6):
+                check_equal(cluster.request('GET', path, address=haproxy.address)[0], 200,
+                            'a read after a gateway died')
+
+
+def test_trafficserver_syntax():
+    """Traffic Server takes the sample configuration; it is not run."""
+    with Cluster() as cluster:
+        for folder in ('etc', 'run', 'log', 'cache'):
+            os.makedirs(os.path.join(cluster.dir, folder))
+        run('cp', '-r', '/etc/trafficserver/.', cluster.dir + '/etc')
+        run('cp', *[os.path.join(SAMPLES, 'trafficserver', name) for name in
+                    ('remap.config', 'parent.config', 'records.config')], cluster.dir + '/etc')
+        layout = os.path.join(cluster.dir, 'runroot.yaml')
+        with open(layout, 'w', encoding='utf-8') as file:
+            file.write(f'sysconfdir: {cluster.dir}/etc\nruntimedir: {cluster.dir}/run\n'
+                       f'logdir: {cluster.dir}/log\ncachedir: {cluster.dir}/cache\n'
+                       'libexecdir: /usr/lib/trafficserver/modules\n')
+        run('chmod', '-R', 'a+rwX', cluster.dir)
+        user = {'user': 'nobody'} if os.geteuid() == 0 else {}  # it refuses to be root
+        done = run('traffic_server', '-C', 'verify_config', f'--run-root={layout}', wanted=None,
+                   **user)
+        check_equal(done.returncode, 0, f'verify_config: {done.stdout} {done.stderr}')
+
+
+if __name__ == '__main__':
+    main([test_nginx_slices, test_nginx_revalidates, test_nginx_while_a_dsp_dies, test_varnish,
+          test_varnish_while_a_dsp_dies, test_haproxy_balances, test_trafficserver_syntax])
