@@ -234,6 +234,15 @@ inline bool HasLongerEncodingName(const HttpRequest& ours) {
   return false;
 }
 
+// It knows only spaces behind a length; a TAB is optional white space too (RFC 9110 section 5.6.3).
+inline bool HasTabBehindLength(const HttpRequest& ours) {
+  const std::string_view length = ours.Value(HttpField::kContentLength);
+  const char* behind = length.data() + length.size();
+  if (length.empty()) return false;
+  while (*behind == ' ') ++behind;  // the line ends with CRLF
+  return *behind == '\t';
+}
+
 // Where the other one may refuse what we take:
 inline bool Excused(const OurMessage& ours, const OtherMessage& other) {
   switch (other.err) {
@@ -247,8 +256,10 @@ inline bool Excused(const OurMessage& ours, const OtherMessage& other) {
       return ours.request->method == HttpMethod::kUnknown;
     // It reads trailers as if they were headers and may dislike a length there. A recipient
     // ignores such a field (RFC 9110 section 6.5.1); we drop all trailers.
-    case HPE_UNEXPECTED_CONTENT_LENGTH:
     case HPE_INVALID_CONTENT_LENGTH:
+      if (HasTabBehindLength(*ours.request)) return true;
+      [[fallthrough]];
+    case HPE_UNEXPECTED_CONTENT_LENGTH:
     case HPE_INVALID_TRANSFER_ENCODING:
       return (other.head_is_done && ours.request->chunked) || HasLongerEncodingName(*ours.request);
     default:
