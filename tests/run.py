@@ -53,6 +53,7 @@ TEST = [
     cluster_test('commands'),
     cluster_test('http'),
     cluster_test('fronts'),
+    cluster_test('clients'),
     cluster_test('restart'),
     cluster_test('disk'),
     cluster_test('copies'),
