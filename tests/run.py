@@ -54,6 +54,7 @@ TEST = [
     cluster_test('http'),
     cluster_test('fronts'),
     cluster_test('clients'),
+    cluster_test('attack'),
     cluster_test('restart'),
     cluster_test('disk'),
     cluster_test('copies'),
