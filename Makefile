@@ -218,7 +218,10 @@ TO = $(DESTDIR)$(PREFIX)
 install: all sdk
 	install -d $(TO)/bin $(TO)/share/doc/hayloft $(TO)/include/hayloft $(TO)/lib/pkgconfig $(TO)/lib/cmake/hayloft
 	install -m 755 bin/* $(TO)/bin
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(TO)/share/doc/hayloft
+	install -d $(TO)/share/doc/hayloft/fronts/trafficserver
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/openapi.json $(TO)/share/doc/hayloft
+	install -m 644 docs/fronts/*.* $(TO)/share/doc/hayloft/fronts
+	install -m 644 docs/fronts/trafficserver/* $(TO)/share/doc/hayloft/fronts/trafficserver
 	install -m 644 client/include/hayloft/*.h $(TO)/include/hayloft
 	install -m 644 $(SDK_A) $(TO)/lib
 	install -m 755 $(SDK_SO) $(TO)/lib

@@ -55,6 +55,7 @@ TEST = [
     cluster_test('fronts'),
     cluster_test('clients'),
     cluster_test('attack'),
+    cluster_test('openapi'),
     cluster_test('restart'),
     cluster_test('disk'),
     cluster_test('copies'),
