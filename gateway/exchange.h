@@ -40,6 +40,7 @@ struct DownloadState {
   bool head_only = false;  // HEAD, or the client has the bytes already
   Conditions conditions;
   RangeSpec range;
+  uint64_t run_bytes = 0;    // at most so many were asked for
   uint64_t next_offset = 0;  // of the file
   uint64_t end_offset = 0;
   bool doubtful = false;  // it comes from a replica that may not know of a delete

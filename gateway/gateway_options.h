@@ -47,6 +47,8 @@ struct GatewayOptions {
 
 // A file longer than this is read and sent in runs of so many bytes: what one reader holds.
 inline constexpr uint64_t kRunBytes = 1 << 20;
+// The same while more than half of the memory for answers waits for readers.
+inline constexpr uint64_t kShortRunBytes = 64 << 10;
 // After a last answer: what is still taken from the client so that no reset overtakes the answer.
 inline constexpr uint64_t kLingerBytesMax = 1 << 20;
 inline constexpr uint64_t kLingerMs = 2'000;

@@ -149,6 +149,7 @@ class GatewayWorker : private HttpConnection::Handler {
   // worker_shell_download.cc
   void BeginDownload(HttpConnection* connection, const HttpRequest& request);
   void ReadHead(HttpConnection* connection, DownloadState::Step step);
+  uint64_t RunBytes() const;
   void ReadRange(HttpConnection* connection);
   void Get(HttpConnection* connection, GetRequest&& request);
   void OnGot(HttpConnection* connection, GetDone&& done);

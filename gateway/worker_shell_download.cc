@@ -39,6 +39,12 @@ Result<Buffer> CutPayload(const NeedleHead& head, GetDone&& done, uint64_t offse
   return std::move(done.payload);
 }
 
+Buffer CopyOf(Bytes bytes) {
+  Buffer copy(bytes.size());
+  std::copy(bytes.begin(), bytes.end(), copy.mutable_bytes().begin());
+  return copy;
+}
+
 Result<Buffer> CutRun(GetDone&& done, uint64_t offset, uint64_t length) {
   if (done.err != Err::kOk) return done.err;
   const std::string head_bytes = std::move(done.head);
@@ -83,23 +89,32 @@ void GatewayWorker::ReadHead(HttpConnection* connection, DownloadState::Step ste
   Get(connection, std::move(request));
 }
 
+// What a reader who takes nothing can make us hold. With long runs some hundred of them would hold
+// all of the memory for answers, and others would get 503 until they are given up.
+uint64_t GatewayWorker::RunBytes() const {
+  const MemoryBudget& memory = shared_->download_memory;
+  return memory.used_bytes() > memory.bytes_max() / 2 ? kShortRunBytes : kRunBytes;
+}
+
 // The first run of what was asked, before the size is known.
 void GatewayWorker::ReadRange(HttpConnection* connection) {
   DownloadState& download = connection->exchange.download;
   download.step = DownloadState::Step::kFirstRun;
   GetRequest request;
   request.address = connection->exchange.address;
-  request.length = kRunBytes;
+  download.run_bytes = RunBytes();
+  request.length = download.run_bytes;
   const RangeSpec& range = download.range;
   if (range.kind == RangeSpec::Kind::kSuffix) {
     if (range.suffix == 0) return ReadHead(connection, DownloadState::Step::kHeadForSize);
     ASSERT(range.suffix <= kRunBytes);
+    download.run_bytes = kRunBytes;
     request.length = 0;
     request.suffix = range.suffix;
   } else if (range.kind != RangeSpec::Kind::kWhole) {
     request.offset = range.first;
     if (range.kind == RangeSpec::Kind::kFromTo) {
-      request.length = std::min(range.last - range.first, kRunBytes - 1) + 1;
+      request.length = std::min(range.last - range.first, download.run_bytes - 1) + 1;
     }
   }
   Get(connection, std::move(request));
@@ -176,12 +191,15 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
   download.end_offset = range.offset + range.length;
   Buffer payload;
   if (!download.head_only) {
-    const uint64_t bytes = IsZstd(*head) ? size : std::min(range.length, kRunBytes);
+    // Many may have begun since it was asked for: what this one does not take is not kept for it.
+    const uint64_t run_max = std::min(download.run_bytes, RunBytes());
+    const uint64_t bytes = IsZstd(*head) ? size : std::min(range.length, run_max);
     if (!shared_->download_memory.HasRoom(bytes)) return OnGetFailed(connection, Err::kBusy);
-    const uint64_t run = IsZstd(*head) ? range.length : std::min(range.length, kRunBytes);
+    const uint64_t run = IsZstd(*head) ? range.length : bytes;
     Result<Buffer> cut = CutPayload(*head, std::move(done), range.offset, run);
     if (!cut.ok()) return OnGetFailed(connection, cut.err());
     payload = std::move(*cut);
+    if (run_max < download.run_bytes) payload = CopyOf(payload.bytes());
   }
   SendFile(connection, *head, std::move(payload), partial);
 }
@@ -262,23 +280,23 @@ void GatewayWorker::OnSent(HttpConnection* connection) {
 }
 
 void GatewayWorker::ReadNextRun(HttpConnection* connection) {
-  const DownloadState& download = connection->exchange.download;
+  DownloadState& download = connection->exchange.download;
   const uint64_t left = download.end_offset - download.next_offset;
   ASSERT(left > 0);
-  if (!connection->ReserveUnsent(std::min(left, kRunBytes))) {
+  download.run_bytes = std::min(left, RunBytes());
+  if (!connection->ReserveUnsent(download.run_bytes)) {
     return starved_.push_back(connection->id);
   }
   GetRequest request;
   request.address = connection->exchange.address;
   request.offset = download.next_offset;
-  request.length = std::min(left, kRunBytes);
+  request.length = download.run_bytes;
   Get(connection, std::move(request));
 }
 
 void GatewayWorker::SendRun(HttpConnection* connection, GetDone&& done) {
   const DownloadState& download = connection->exchange.download;
-  const uint64_t left = download.end_offset - download.next_offset;
-  Result<Buffer> cut = CutRun(std::move(done), download.next_offset, std::min(left, kRunBytes));
+  Result<Buffer> cut = CutRun(std::move(done), download.next_offset, download.run_bytes);
   if (!cut.ok()) {
     shared_->metrics.read_failures_total.Add();
     LOG_WARN("read_broken_off", "err=%s file=%s offset=%llu action=reset",

@@ -215,6 +215,28 @@ TEST_CASE("gateway: a reader that never reads is reset, and its memory comes bac
   GatewayFixture::WaitUntil([&] { return shared.download_memory.used_bytes() == 0; });
 }
 
+TEST_CASE("gateway: many readers that never read leave memory for the others (S01)") {
+  GatewayFixture gateway(
+      [](GatewayConfig* config) { config->options.download_memory_bytes = 8 << 20; });
+  const std::string noise = NoiseBytes(16 << 20);
+  const std::string id = gateway.UploadId(noise);
+  const std::string small = gateway.UploadId("hello");
+  const GatewayShared& shared = gateway.server.shared();
+  std::vector<RawHttp> readers;
+  const int few = 4096;
+  for (int i = 0; i < 30; ++i) {
+    readers.push_back(gateway.Connect());
+    REQUIRE_EQ(::setsockopt(readers.back().fd(), SOL_SOCKET, SO_RCVBUF, &few, sizeof(few)), 0);
+    CHECK(readers.back().Send(GatewayFixture::Get("/" + id)));
+  }
+  GatewayFixture::WaitUntil([&] { return shared.metrics.reads_total.value() == 30; });
+  CHECK_GT(shared.download_memory.used_bytes(), 0);
+  CHECK_LT(shared.download_memory.used_bytes(), 8 << 20);
+  CHECK_EQ(gateway.Connect().Ask(GatewayFixture::Get("/" + small)).body, "hello");
+  // Short runs make the same file.
+  CHECK(gateway.Connect().Ask(GatewayFixture::Get("/" + id)).body == noise);
+}
+
 TEST_CASE("gateway: of what is pipelined behind a slow answer no more than 40 KiB is read (S01)") {
   GatewayFixture gateway;
   const std::string id = gateway.UploadId(NoiseBytes(30 << 20));
