@@ -15,13 +15,15 @@ import sys
 import time
 import traceback
 
+import soak_attacks
 import soak_copies
 import soak_figures
 import soak_promises
 from harness import TOP, run
 
 RESULT = os.path.join(TOP, 'out', 'soak.json')
-PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_figures.PARTS}
+PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_attacks.PARTS,
+         **soak_figures.PARTS}
 
 
 def commit():
