@@ -51,9 +51,13 @@ class Front:
         with open(os.path.join(self.dir, 'output'), 'wb') as output:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
                                             stderr=subprocess.STDOUT, start_new_session=True)
-        wait_until(lambda: is_listening(self.port) or self.process.poll() is not None,
-                   f'{command[0]} listens', 20)
-        check(self.process.poll() is None, lambda: f'{command[0]} ended: {self.output()}')
+        try:
+            wait_until(lambda: is_listening(self.port) or self.process.poll() is not None,
+                       f'{command[0]} listens')
+            check(self.process.poll() is None, lambda: f'{command[0]} ended: {self.output()}')
+        except BaseException:
+            self.__exit__()
+            raise
 
     def output(self):
         with open(os.path.join(self.dir, 'output'), encoding='utf-8', errors='replace') as file:
