@@ -47,10 +47,11 @@ class Front:
             file.write(text)
         return path
 
-    def start(self, *command):
+    def start(self, *command, **kwargs):
         with open(os.path.join(self.dir, 'output'), 'wb') as output:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
-                                            stderr=subprocess.STDOUT, start_new_session=True)
+                                            stderr=subprocess.STDOUT, start_new_session=True,
+                                            **kwargs)
         try:
             wait_until(lambda: is_listening(self.port) or self.process.poll() is not None,
                        f'{command[0]} listens')
@@ -123,6 +124,34 @@ class Haproxy(Front):
         first, second = gateway_addresses(cluster)
         self.start('haproxy', '-db', '-f', self.write('haproxy.cfg', sample('haproxy.cfg', {
             '127.0.0.1:8080': first, '127.0.0.1:8081': second, '127.0.0.1:8000': self.address})))
+
+
+class TrafficServer(Front):
+    def __init__(self, cluster):
+        super().__init__(cluster, 'trafficserver')
+        for folder in ('run', 'log', 'cache'):
+            os.makedirs(os.path.join(self.dir, folder))
+        shutil.copytree('/etc/trafficserver', self.dir + '/etc')
+        first, second = gateway_addresses(cluster)
+        for name, replacements in (
+                ('remap.config', {'images.example': self.address}),
+                ('parent.config', {'127.0.0.1:8080': first, '127.0.0.1:8081': second}),
+                ('records.config', {'server_ports STRING 8000': f'server_ports STRING {self.port}'})
+        ):
+            self.write('etc/' + name, sample('trafficserver/' + name, replacements))
+        self.write('etc/storage.config', self.dir + '/cache 64M\n')
+        layout = self.write('layout.yaml', ''.join(
+            f'{name}: {folder}\n' for name, folder in (
+                ('sysconfdir', self.dir + '/etc'), ('runtimedir', self.dir + '/run'),
+                ('localstatedir', self.dir + '/run'), ('logdir', self.dir + '/log'),
+                ('cachedir', self.dir + '/cache'),
+                ('libexecdir', '/usr/lib/trafficserver/modules'))))
+        user = {}
+        if os.geteuid() == 0:  # it refuses to be root
+            user = {'user': 'nobody'}
+            os.chmod(cluster.dir, 0o711)
+            run('chmod', '-R', 'a+rwX', self.dir)
+        self.start('traffic_server', '--run-root=' + layout, **user)
 
 
 def counter(cluster, name):
