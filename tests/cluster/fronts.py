@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 
 from harness import TOP, check, free_port, metric, run, wait_until
 
@@ -82,10 +83,52 @@ def gateway_addresses(cluster):
     return [f'127.0.0.1:{cluster.port}', f'127.0.0.1:{cluster.port + 1}']
 
 
+class Relay:
+    """Passes connections on to a gateway, and holds the answers back beyond so many bytes until
+    `go` is set: what is to happen in the middle of a file then happens there."""
+
+    def __init__(self, upstream, hold_bytes):
+        self.upstream, self.left = upstream, hold_bytes
+        self.go = threading.Event()
+        self.held = threading.Event()
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.address = f'127.0.0.1:{self.listener.getsockname()[1]}'
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):  # it was closed
+            while True:
+                client = self.listener.accept()[0]
+                host, port = self.upstream.split(':')
+                gateway = socket.create_connection((host, int(port)))
+                for pump in ((client, gateway, False), (gateway, client, True)):
+                    threading.Thread(target=self.pump, args=pump, daemon=True).start()
+
+    def pump(self, source, sink, is_answer):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                if is_answer:
+                    self.left -= len(piece)
+                    if self.left < 0:
+                        self.held.set()
+                        self.go.wait()
+                sink.sendall(piece)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.go.set()
+        self.listener.close()
+
+
 class Nginx(Front):
-    def __init__(self, cluster):
+    def __init__(self, cluster, upstreams=None):
         super().__init__(cluster, 'nginx')
-        first, second = gateway_addresses(cluster)
+        first, second = upstreams or gateway_addresses(cluster)
         temporary = ''.join(f'{module}_temp_path {self.dir}/{module}; ' for module in
                             ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
         config = self.write('nginx.conf', sample('nginx.conf', {
@@ -104,9 +147,10 @@ class Nginx(Front):
 
 
 class Varnish(Front):
-    def __init__(self, cluster):
+    def __init__(self, cluster, upstreams=None):
         super().__init__(cluster, 'varnish')
-        first, second = (str(cluster.port + i) for i in range(2))
+        first, second = (address.split(':')[1]
+                         for address in upstreams or gateway_addresses(cluster))
         self.start('varnishd', '-F', '-n', self.dir + '/work', '-j', 'none', '-a', self.address,
                    '-s', 'malloc,128m', '-f',
                    self.write('hayloft.vcl', sample('varnish.vcl', {

@@ -5,6 +5,7 @@ They run with the sample configurations of docs/fronts. What each test asserts o
 cache's own count of hits, and the exact number of reads that reached the gateways.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -12,7 +13,8 @@ import signal
 import socket
 import time
 
-from fronts import Haproxy, Nginx, OriginReads, SAMPLES, TrafficServer, Varnish
+from fronts import (Haproxy, Nginx, OriginReads, Relay, SAMPLES, TrafficServer, Varnish,
+                    gateway_addresses)
 from harness import Cluster, check, check_equal, main, random_bytes, run, wait_until
 from load import measured
 
@@ -108,6 +110,20 @@ def pieces_of(client, wanted):
     return received
 
 
+def pieces_until(client, done):
+    """What comes until done(), and at least an answer's head."""
+    received, end = b'', time.monotonic() + 30
+    client.settimeout(0.1)
+    while not done() or b'\r\n\r\n' not in received:
+        check(time.monotonic() < end, f'it is held back, after {len(received)} bytes')
+        with contextlib.suppress(TimeoutError):
+            piece = client.recv(1 << 16)
+            check(piece, 'the connection is kept')
+            received += piece
+    client.settimeout(30)
+    return received
+
+
 def kill_reading_dsp(cluster, before):
     """Of two dsps the one that has answered more reads since; its dataserver first, so that it
     stays dead."""
@@ -124,26 +140,27 @@ def kill_reading_dsp(cluster, before):
 
 
 def through_a_death(front_class, label):
-    """A client takes a long file slowly through the front; the dsp that it comes from dies in the
-    middle; the bytes are right, and come from both dsps."""
+    """A client takes a long file through the front; in the middle, the dsp that it comes from dies;
+    the bytes are right, and come from both dsps."""
     with two_of_all() as cluster:
         cluster.up()
         body = random_bytes(24 * MIB + 77, 3)
         stored = cluster.upload(body)['id']
-        with front_class(cluster) as front:
+        first, second = gateway_addresses(cluster)
+        with Relay(first, 3 * MIB // 2) as relay, Relay(second, 3 * MIB // 2) as other, \
+                front_class(cluster, [relay.address, other.address]) as front, \
+                socket.create_connection(('127.0.0.1', front.port), timeout=30) as client:
             before = {dsp['name']: measured(cluster, dsp, 'reads_total')
                       for dsp in cluster.processes('dsp')}
-            client = socket.socket()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-            client.settimeout(30)
-            client.connect(('127.0.0.1', front.port))
-            with client, OriginReads(cluster) as reads:
+            with OriginReads(cluster) as reads:
                 client.sendall(f'GET /{stored} HTTP/1.1\r\nHost: h\r\n\r\n'.encode())
-                received = pieces_of(client, 2 * MIB)
+                received = pieces_until(client, lambda: relay.held.is_set() or other.held.is_set())
                 head_bytes = received.index(b'\r\n\r\n') + 4
                 check(received.startswith(b'HTTP/1.1 200'), received[:100])
                 survivor = kill_reading_dsp(cluster, before)
                 at_death = measured(cluster, survivor, 'reads_total')
+                relay.go.set()
+                other.go.set()
                 received += pieces_of(client, head_bytes + len(body) - len(received))
             check(received[head_bytes:] == body, 'the bytes, of both replicas')
             after = measured(cluster, survivor, 'reads_total') - at_death
