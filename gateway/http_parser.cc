@@ -58,12 +58,6 @@ const char* SkipText(const char* begin, const char* end) {
   return begin;
 }
 
-std::string_view TrimBlanks(std::string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 HttpMethod MethodOf(std::string_view name) {
   if (name == "GET") return HttpMethod::kGet;
   if (name == "HEAD") return HttpMethod::kHead;
@@ -284,7 +278,7 @@ class HeadParser {
     if (request_->header_count == kHttpHeadersMax) return Fail(431, "More than 100 headers.");
     HttpHeader& header = request_->header_table[request_->header_count++];
     header.name = name;
-    header.value = TrimBlanks({value, value_end});
+    header.value = TrimHttpBlanks({value, value_end});
     header.field = FieldOf(name);
     return header.field == HttpField::kOther || Known(header);
   }
@@ -497,6 +491,17 @@ ChunkedDecoder::Step ChunkedDecoder::OnTrailerByte(char c) {
   }
 }
 
+bool IsHttpToken(std::string_view text) {
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return kTokenChars[c]; });
+}
+
+std::string_view TrimHttpBlanks(std::string_view text) {
+  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
 bool EqualsNoCase(std::string_view text, std::string_view lower) {
   if (text.size() != lower.size()) return false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -510,7 +515,7 @@ bool EqualsNoCase(std::string_view text, std::string_view lower) {
 bool HttpListHasToken(std::string_view value, std::string_view token) {
   while (!value.empty()) {
     const size_t comma = std::min(value.find(','), value.size());
-    if (EqualsNoCase(TrimBlanks(value.substr(0, comma)), token)) return true;
+    if (EqualsNoCase(TrimHttpBlanks(value.substr(0, comma)), token)) return true;
     value.remove_prefix(std::min(comma + 1, value.size()));
   }
   return false;

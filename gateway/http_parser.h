@@ -140,6 +140,9 @@ class ChunkedDecoder {
 
 // True when the comma-separated list `value` holds `token` (lower case), compared without case.
 bool HttpListHasToken(std::string_view value, std::string_view token);
+// token of RFC 9110 section 5.6.2: what a header's name is made of. Not empty.
+bool IsHttpToken(std::string_view text);
+std::string_view TrimHttpBlanks(std::string_view text);  // spaces and tabs, at both ends
 // Compares without case; `lower` is in lower case.
 bool EqualsNoCase(std::string_view text, std::string_view lower);
 
