@@ -56,8 +56,7 @@ std::string UploadJson(const UploadAnswer& upload) {
       .Text("content_type", upload.content_type)
       .Raw("duplicate", "false")
       .Text("delete_token", upload.delete_token)
-      .End()
-      .append("\n");
+      .End();
 }
 
 Result<std::string> FileJson(std::string_view id, const StatDone& stat) {

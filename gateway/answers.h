@@ -16,7 +16,7 @@ struct UploadAnswer {
   std::string_view content_type;
   std::string_view delete_token;
 };
-std::string UploadJson(const UploadAnswer& upload);
+std::string UploadJson(const UploadAnswer& upload);  // without a newline
 
 // kCorrupt when the head that the dsp sent cannot be read.
 Result<std::string> FileJson(std::string_view id, const StatDone& stat);

@@ -232,10 +232,27 @@ void HttpConnection::Fault(const HttpFault& fault) {
     is_head_ = false;
     NoteRequestId({});
   }
-  exchange.upload.reset();
   body_left_ = true;
   state_ = State::kAnswering;
+  if (!before_request) return shared_->handler->OnBodyFault(this, fault);
   AnswerError(this, {.status = fault.status, .message = fault.reason});
+}
+
+void HttpConnection::AbandonBody() {
+  ASSERT(state_ == State::kBody);
+  body_left_ = true;
+  state_ = State::kAnswering;
+}
+
+void HttpConnection::PauseBody() {
+  if (state_ == State::kBody) PauseReading();
+}
+
+void HttpConnection::ResumeBody() {
+  if (state_ != State::kBody) return;
+  rate_.Start(shared_->loop->now().mono_ms);
+  body_before_pause_ = body_bytes_;
+  ResumeReading();
 }
 
 void HttpConnection::Refuse(int status, std::string_view message) {
@@ -252,6 +269,7 @@ void HttpConnection::ReadBody() {
   state_ = State::kBody;
   decoder_ = ChunkedDecoder();
   rate_.Start(shared_->loop->now().mono_ms);
+  body_before_pause_ = 0;
   if (!body_left_) return BodyEnded();
   if (expects_continue_) {
     out_.append(kContinue);
@@ -477,7 +495,7 @@ void HttpConnection::OnTick(uint64_t now_ms) {
       shared_->metrics->slow_clients_total.Add();
       return Fault({408, "The request's head took too long."});
     case State::kBody:
-      if (!too_slow(body_bytes_)) return;
+      if (reading_paused_ || !too_slow(body_bytes_ - body_before_pause_)) return;
       shared_->metrics->slow_clients_total.Add();
       return Fault({408, "The body came too slowly."});
     case State::kSending:

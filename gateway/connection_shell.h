@@ -68,6 +68,8 @@ class HttpConnection {
     // After ReadBody. An answer in here leaves the rest unread.
     virtual void OnBody(HttpConnection* connection, Bytes piece) = 0;
     virtual void OnBodyEnd(HttpConnection* connection) = 0;
+    // The body is malformed or came too slowly: an answer must follow, the connection's last.
+    virtual void OnBodyFault(HttpConnection* connection, const HttpFault& fault) = 0;
     // All of a Send with kMoreFollows has left.
     virtual void OnSent(HttpConnection* connection) = 0;
     virtual void OnClosed(HttpConnection* connection) = 0;
@@ -94,6 +96,12 @@ class HttpConnection {
 
   // Takes the request's body; sends "100 Continue" first if the client waits for it.
   void ReadBody();
+  // Takes no more of the body, which is not at its end: an answer will follow, the connection's
+  // last.
+  void AbandonBody();
+  // Between these nothing more of the body is read, but for what has been received already.
+  void PauseBody();
+  void ResumeBody();
   // Begins the one answer to the current request, with the fields that every answer has.
   ResponseHead Head(int status);
   // Behind ResponseHead::End a short body may be appended to it.
@@ -179,6 +187,7 @@ class HttpConnection {
   bool chunked_ = false;
   uint64_t body_wire_bytes_left_ = 0;  // not chunked
   uint64_t body_bytes_ = 0;
+  uint64_t body_before_pause_ = 0;  // of those; the rate is taken of what came since
   ChunkedDecoder decoder_;
   RateGuard rate_;
   bool in_request_ = false;  // its answer has not ended

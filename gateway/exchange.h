@@ -6,27 +6,54 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/buffer.h"
 #include "common/codec.h"
 #include "common/delete_token.h"
 #include "common/file_address.h"
+#include "common/result.h"
 #include "gateway/conditions.h"
 #include "gateway/memory_budget.h"
+#include "gateway/multipart.h"
 #include "gateway/ranges.h"
 
 namespace hayloft {
 
-struct UploadState {
-  explicit UploadState(MemoryBudget* budget) : charge(budget) {}
-  Hasher hasher;  // of the bytes so far
-  Buffer raw;     // grows with what has come, never by the client's word
+// What is told of a file once it is stored.
+struct StoredFile {
   uint64_t size = 0;
-  uint64_t size_max = 0;  // Content-Length, or the bound
-  MemoryCharge charge;
   std::string content_type;  // the client's, then the one that is stored
   Sha1 sha1{};
   Nonce nonce{};
+};
+
+struct UploadState {
+  explicit UploadState(MemoryBudget* budget) : charge(budget) {}
+  Hasher hasher;          // of the bytes so far
+  Buffer raw;             // grows with what has come, never by the client's word
+  uint64_t size_max = 0;  // Content-Length, or the bound
+  MemoryCharge charge;
+  StoredFile file;
+};
+
+// A form with files (multipart/form-data), each of which is stored while the next one is received.
+struct FormState {
+  struct File {
+    HttpFault fault;  // status 0: it is stored, or will be
+    Err err = Err::kOk;
+    FileAddress address;
+    StoredFile stored;
+    int status() const { return err != Err::kOk ? ErrHttpStatus(err) : fault.status; }
+  };
+  explicit FormState(std::string_view boundary) : parser(boundary) {}
+  MultipartParser parser;
+  std::vector<File> files;     // in the order of their parts
+  bool in_file = false;        // files.back() is being received
+  bool may_be_absent = false;  // it has an empty name: what a browser sends when none was chosen
+  size_t storing = 0;          // puts under way
+  bool ended = false;          // nothing more is received: answered when the last put has ended
+  HttpFault fault;             // why it ended early
 };
 
 struct DownloadState {
@@ -53,6 +80,7 @@ struct Exchange {
   std::optional<uint64_t> seconds_left;
   DownloadState download;
   std::unique_ptr<UploadState> upload;
+  std::unique_ptr<FormState> form;
   std::string_view id() const { return {&etag[1], kAddressTextLength}; }
   std::string_view etag_text() const { return {etag.data(), etag.size()}; }
 };

@@ -192,6 +192,7 @@ void GatewayWorker::OnClosed(HttpConnection* connection) {
   const auto index = static_cast<uint32_t>(connection->id & UINT32_MAX);
   ASSERT(slots_[index].connection.get() == connection);
   connection->exchange.upload.reset();
+  connection->exchange.form.reset();
   if (connection->counted) {
     shared_->connections.Leave(connection->peer);
   } else {

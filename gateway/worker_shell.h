@@ -119,6 +119,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void OnRequest(HttpConnection* connection, const HttpRequest& request) override;
   void OnBody(HttpConnection* connection, Bytes piece) override;
   void OnBodyEnd(HttpConnection* connection) override;
+  void OnBodyFault(HttpConnection* connection, const HttpFault& fault) override;
   void OnSent(HttpConnection* connection) override;
   void OnClosed(HttpConnection* connection) override;
 
@@ -140,11 +141,25 @@ class GatewayWorker : private HttpConnection::Handler {
 
   // worker_shell_upload.cc
   void BeginUpload(HttpConnection* connection, const HttpRequest& request);
+  void TakeSpareUpload(HttpConnection* connection, uint64_t size_max);
+  HttpFault AddToUpload(UploadState* upload, Bytes piece);
   bool GrowUpload(UploadState* upload, uint64_t size);
   void RefuseUpload(HttpConnection* connection, int status, std::string_view message);
   void EndUpload(HttpConnection* connection);
-  void StoreUpload(HttpConnection* connection);
+  Err StoreUpload(HttpConnection* connection);
+  void NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size);
+  std::string StoredJson(const FileAddress& address, const StoredFile& file) const;
   void OnStored(HttpConnection* connection, const PutDone& done);
+
+  // worker_shell_form.cc
+  void BeginForm(HttpConnection* connection, std::string_view boundary);
+  void OnFormBytes(HttpConnection* connection, Bytes piece);
+  void BeginPart(HttpConnection* connection);
+  void AddToPart(HttpConnection* connection, Bytes piece);
+  void EndPart(HttpConnection* connection);
+  void OnPartStored(HttpConnection* connection, size_t part, const PutDone& done);
+  void EndForm(HttpConnection* connection, const HttpFault& fault);
+  void AnswerForm(HttpConnection* connection);
 
   // worker_shell_download.cc
   void BeginDownload(HttpConnection* connection, const HttpRequest& request);

@@ -1,4 +1,4 @@
-// Uploads: POST /v1/files with the bytes as its body.
+// Uploads: POST /v1/files with the bytes as its body. What comes in forms: worker_shell_form.cc.
 #include <algorithm>
 #include <cstring>
 
@@ -13,6 +13,8 @@ namespace {
 
 constexpr uint64_t kFirstRoomBytes = 64 << 10;  // most images fit, and then no byte is moved again
 constexpr size_t kSpareUploadsMax = 64;
+constexpr const char* kNoMemory = "The memory for uploads is taken; try again later.";
+constexpr const char* kEmptyBody = "The body is empty.";
 
 // What is wrong with an upload as far as its head shows, so that a client which waits for "100
 // Continue" need not send its body in vain. Status 0: nothing.
@@ -23,16 +25,14 @@ HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
   if (several || (!encoding.empty() && !EqualsNoCase(encoding, "identity"))) {
     return {415, "Files are taken as they are, without a Content-Encoding."};
   }
-  if (EqualsNoCase(type.substr(0, 10), "multipart/")) {
-    return {415, "Send one file as the raw body of the request."};
-  }
   if (HasControlByte(type)) return {400, "The Content-Type holds a control byte."};
   if (request.chunked) return {};
   if (!request.has_content_length) {
     return {411, "An upload needs a Content-Length, or a chunked body."};
   }
-  if (request.content_length == 0) return {400, "The body is empty."};
-  if (request.content_length > size_bytes_max) return {413, "The file is too large."};
+  if (request.content_length == 0) return {400, kEmptyBody};
+  if (request.content_length > size_bytes_max && !IsMultipart(type))
+    return {413, "The file is too large."};
   return {};
 }
 
@@ -42,11 +42,25 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
   const uint64_t size_bytes_max = shared_->options.upload_bytes_max;
   const HttpFault fault = HeadFault(request, size_bytes_max);
   if (fault.status != 0) return RefuseUpload(connection, fault.status, fault.reason);
-  const uint64_t expected = request.has_content_length ? request.content_length : 1;
+  const uint64_t expected =
+      request.has_content_length ? std::min(request.content_length, size_bytes_max) : 1;
   if (!shared_->upload_memory.HasRoom(expected)) {
     shared_->metrics.upload_memory_refused_total.Add();
-    return RefuseUpload(connection, 503, "The memory for uploads is taken; try again later.");
+    return RefuseUpload(connection, 503, kNoMemory);
   }
+  const std::string_view type = request.Value(HttpField::kContentType);
+  if (IsMultipart(type)) {
+    std::string_view boundary;
+    const HttpFault form_fault = ParseFormType(type, &boundary);
+    if (form_fault.status == 0) return BeginForm(connection, boundary);
+    return RefuseUpload(connection, form_fault.status, form_fault.reason);
+  }
+  TakeSpareUpload(connection, request.has_content_length ? request.content_length : size_bytes_max);
+  connection->exchange.upload->file.content_type = type;
+  connection->ReadBody();
+}
+
+void GatewayWorker::TakeSpareUpload(HttpConnection* connection, uint64_t size_max) {
   std::unique_ptr<UploadState>& upload = connection->exchange.upload;
   ASSERT(upload == nullptr);
   if (spare_uploads_.empty()) {
@@ -55,10 +69,8 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
     upload = std::move(spare_uploads_.back());
     spare_uploads_.pop_back();
   }
-  upload->size = 0;
-  upload->size_max = request.has_content_length ? request.content_length : size_bytes_max;
-  upload->content_type = request.Value(HttpField::kContentType);
-  connection->ReadBody();
+  upload->file.size = 0;
+  upload->size_max = size_max;
 }
 
 void GatewayWorker::RefuseUpload(HttpConnection* connection, int status, std::string_view message) {
@@ -85,85 +97,113 @@ bool GatewayWorker::GrowUpload(UploadState* upload, uint64_t size) {
   const uint64_t room = std::min(wish, upload->size_max);
   if (!upload->charge.TryGrowTo(room)) return false;
   Buffer larger(room);
-  if (upload->size > 0)
-    std::memcpy(larger.mutable_bytes().data(), upload->raw.data(), upload->size);
+  const uint64_t have = upload->file.size;
+  if (have > 0) std::memcpy(larger.mutable_bytes().data(), upload->raw.data(), have);
   upload->raw = std::move(larger);
   return true;
 }
 
-void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
-  UploadState* upload = connection->exchange.upload.get();
-  ASSERT(upload != nullptr);
-  const uint64_t size = upload->size + piece.size();
-  if (size > upload->size_max) {  // chunked only: the parser keeps to a Content-Length
-    return RefuseUpload(connection, 413, "The file is too large.");
-  }
-  if (!GrowUpload(upload, size)) {
+// Status 0: the piece is taken.
+HttpFault GatewayWorker::AddToUpload(UploadState* upload, Bytes piece) {
+  StoredFile& file = upload->file;
+  // Never by a Content-Length: the connection keeps to it.
+  if (piece.size() > upload->size_max - file.size) return {413, "The file is too large."};
+  if (!GrowUpload(upload, file.size + piece.size())) {
     shared_->metrics.upload_memory_refused_total.Add();
-    return RefuseUpload(connection, 503, "The memory for uploads is taken; try again later.");
+    return {503, kNoMemory};
   }
-  std::memcpy(upload->raw.mutable_bytes().data() + upload->size, piece.data(), piece.size());
-  upload->size = size;
+  std::memcpy(upload->raw.mutable_bytes().data() + file.size, piece.data(), piece.size());
+  file.size += piece.size();
   upload->hasher.Update(piece);
+  return {};
+}
+
+void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
+  Exchange& exchange = connection->exchange;
+  if (exchange.form != nullptr) return OnFormBytes(connection, piece);
+  ASSERT(exchange.upload != nullptr);
+  const HttpFault fault = AddToUpload(exchange.upload.get(), piece);
+  if (fault.status != 0) RefuseUpload(connection, fault.status, fault.reason);
+}
+
+void GatewayWorker::OnBodyFault(HttpConnection* connection, const HttpFault& fault) {
+  if (connection->exchange.form != nullptr) return EndForm(connection, fault);
+  RefuseUpload(connection, fault.status, fault.reason);
 }
 
 void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
-  UploadState* upload = connection->exchange.upload.get();
-  ASSERT(upload != nullptr);
-  if (upload->size == 0) return RefuseUpload(connection, 400, "The body is empty.");
-  StoreUpload(connection);
+  Exchange& exchange = connection->exchange;
+  if (exchange.form != nullptr) {
+    const bool whole = exchange.form->parser.End();
+    return EndForm(connection, whole ? HttpFault() : exchange.form->parser.fault());
+  }
+  ASSERT(exchange.upload != nullptr);
+  if (exchange.upload->file.size == 0) return RefuseUpload(connection, 400, kEmptyBody);
+  const Err err = StoreUpload(connection);
+  if (err == Err::kOk) return;
+  EndUpload(connection);
+  AnswerErr(connection, err);
 }
 
-void GatewayWorker::StoreUpload(HttpConnection* connection) {
-  UploadState* upload = connection->exchange.upload.get();
-  UploadState& from = *upload;
-  from.raw.Narrow(0, from.size);
+// Begins the put of what was received: a request's body, or the part of a form that came last.
+Err GatewayWorker::StoreUpload(HttpConnection* connection) {
+  UploadState& from = *connection->exchange.upload;
+  StoredFile& stored = from.file;
+  from.raw.Narrow(0, stored.size);
   Upload file;
-  from.hasher.Finish(&from.sha1, &file.sha256);
-  random_.Fill(from.nonce);
-  from.content_type = DecideType(from.content_type, from.raw.bytes());
+  from.hasher.Finish(&stored.sha1, &file.sha256);
+  random_.Fill(stored.nonce);
+  stored.content_type = DecideType(stored.content_type, from.raw.bytes());
   file.raw = std::move(from.raw);
-  file.content_type = from.content_type;
-  file.nonce = from.nonce;
-  file.sha1 = from.sha1;
+  file.content_type = stored.content_type;
+  file.nonce = stored.nonce;
+  file.sha1 = stored.sha1;
   file.timeout_ms = shared_->options.upload_timeout_ms;
-  Result<PutRequest> put = PreparePut(std::move(file));
-  if (!put.ok()) {
-    EndUpload(connection);
-    return AnswerErr(connection, put.err());
-  }
+  TRY_ASSIGN(PutRequest put, PreparePut(std::move(file)));
+  const FormState* form = connection->exchange.form.get();
+  const size_t part = form == nullptr ? 0 : form->files.size() - 1;
   // The bytes live as long as the put, whatever becomes of the connection.
-  const uint64_t held = upload->charge.Detach();
-  client_.Put(std::move(*put), [this, held, id = connection->id](PutDone&& done) {
+  const uint64_t held = from.charge.Detach();
+  client_.Put(std::move(put), [this, held, part, id = connection->id](PutDone&& done) {
     shared_->upload_memory.Release(held);
     HttpConnection* waiting = Find(id);
-    if (waiting != nullptr) OnStored(waiting, done);
+    if (waiting == nullptr) return;
+    if (waiting->exchange.form != nullptr) return OnPartStored(waiting, part, done);
+    OnStored(waiting, done);
   });
+  return Err::kOk;
+}
+
+// The JSON of a file that has been stored.
+std::string GatewayWorker::StoredJson(const FileAddress& address, const StoredFile& file) const {
+  const std::string id = ToText(address);
+  return UploadJson({.id = id,
+                     .size = file.size,
+                     .sha1_hex = ToHex(file.sha1),
+                     .content_type = file.content_type,
+                     .delete_token = MakeDeleteToken(shared_->key, address, file.nonce)});
+}
+
+void GatewayWorker::NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size) {
+  connection->NoteStore(done.dsp, {});
+  if (done.err != Err::kOk) return shared_->metrics.upload_failures_total.Add();
+  NoteSuccess();
+  shared_->metrics.uploads_total.Add();
+  shared_->metrics.upload_bytes_total.Add(size);
 }
 
 void GatewayWorker::OnStored(HttpConnection* connection, const PutDone& done) {
   ASSERT(connection->answering());
-  connection->NoteStore(done.dsp, {});
+  const StoredFile& file = connection->exchange.upload->file;
+  NoteStored(connection, done, file.size);
   if (done.err != Err::kOk) {
-    shared_->metrics.upload_failures_total.Add();
     EndUpload(connection);
     return AnswerErr(connection, done.err);
   }
-  NoteSuccess();
-  const UploadState& upload = *connection->exchange.upload;
-  const std::string id = ToText(done.address);
-  const std::string json =
-      UploadJson({.id = id,
-                  .size = upload.size,
-                  .sha1_hex = ToHex(upload.sha1),
-                  .content_type = upload.content_type,
-                  .delete_token = MakeDeleteToken(shared_->key, done.address, upload.nonce)});
-  GatewayMetrics& metrics = shared_->metrics;
-  metrics.uploads_total.Add();
-  metrics.upload_bytes_total.Add(upload.size);
+  const std::string json = StoredJson(done.address, file) + "\n";
   EndUpload(connection);
   connection->Head(201)
-      .Add("Location", "/" + id)
+      .Add("Location", "/" + ToText(done.address))
       .Add("Content-Type", "application/json")
       .Add("Content-Length", json.size())
       .Add("Cache-Control", "no-store")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 
-from harness import TOP, check, free_port, metric, run, wait_until
+from harness import TOP, admin_address, check, free_port, metric, run, wait_until
 
 SAMPLES = os.path.join(TOP, 'docs', 'fronts')
 
@@ -202,9 +202,7 @@ def counter(cluster, name):
     """hayloft_gateway_<name>, summed over the gateways."""
     total = 0
     for gateway in cluster.processes('gateway'):
-        with open(f'/proc/{gateway["pid"]}/cmdline', encoding='utf-8') as file:
-            admin = re.search(r'--admin-listen=([^\0]+)', file.read())[1]
-        text = cluster.request('GET', '/metrics', address=admin)[2].decode()
+        text = cluster.request('GET', '/metrics', address=admin_address(gateway))[2].decode()
         total += int(metric(text, 'hayloft_gateway_' + name))
     return total
 

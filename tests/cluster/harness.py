@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -71,6 +72,12 @@ def free_port():
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(('127.0.0.1', each))
             return port
+
+
+def admin_address(process):
+    """Where a process tells its metrics."""
+    with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:
+        return re.search(r'--admin-listen=([^\0]+)', file.read())[1]
 
 
 def alive(pid):

@@ -9,7 +9,8 @@ import re
 import resource
 import socket
 
-from harness import Cluster, check, check_equal, main, metric, random_bytes, run, wait_until
+from harness import (Cluster, admin_address, check, check_equal, main, metric, random_bytes, run,
+                     wait_until)
 
 
 def png(size, seed):
@@ -128,8 +129,7 @@ def test_metrics_count_what_happened():
     """The counters of the admin port agree with what was done."""
     with Cluster(disks=1) as cluster:
         cluster.up()
-        with open(f'/proc/{cluster.process("gateway-1")["pid"]}/cmdline', encoding='utf-8') as file:
-            admin = re.search(r'--admin-listen=([^\0]+)', file.read())[1]
+        admin = admin_address(cluster.process('gateway-1'))
         body = png(1000, 1)
         stored = cluster.upload(body)
         for _ in range(3):

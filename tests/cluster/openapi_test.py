@@ -186,6 +186,12 @@ def provoke_uploads(call):
     call.ask(411, 'POST', '/v1/files')
     call.ask(413, 'POST', '/v1/files', {'Content-Length': 999_999_999})
     call.ask(415, 'POST', '/v1/files', {'Content-Encoding': 'gzip'}, BODY)
+    form = {'Content-Type': 'multipart/form-data; boundary=b'}
+    part = b'--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n'
+    call.ask(201, 'POST', '/v1/files', form, part + b'\r\nimage\r\n--b--')
+    call.ask(400, 'POST', '/v1/files', form, part + b'\r\nimage\r\n' + part + b'\r\nhalf')
+    call.ask(431, 'POST', '/v1/files', form, part + b'X: ' + bytes(b'x' * 9000) + b'\r\n\r\n')
+    call.ask(415, 'POST', '/v1/files', {'Content-Type': 'multipart/mixed; boundary=b'}, BODY)
     call.ask(408, 'POST', '/v1/files', {'Content-Length': 5}, b'x', chunked=True, shut=False)
     return stored
 

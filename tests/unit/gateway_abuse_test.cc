@@ -62,7 +62,7 @@ TEST_CASE("gateway: bad input gets its status, and nothing behind it is run (S02
        400},
       {"Content-Encoding", Upload("Content-Encoding: gzip\r\nContent-Length: 5\r\n") + "hello",
        415},
-      {"multipart", Upload("Content-Type: multipart/form-data\r\nContent-Length: 5\r\n") + "hello",
+      {"multipart", Upload("Content-Type: multipart/mixed\r\nContent-Length: 5\r\n") + "hello",
        415},
       {"an unknown expectation", Upload("Expect: miracles\r\nContent-Length: 5\r\n") + "hello",
        417},

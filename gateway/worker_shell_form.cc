@@ -1,0 +1,175 @@
+// Forms: POST /v1/files with multipart/form-data, one file or many.
+//
+//   BeginForm --bytes--> parser --part--> BeginPart, AddToPart, EndPart --put--> OnPartStored
+//                           \\--end, or fault--> EndForm --no put under way--> AnswerForm
+//
+// A part that has come is stored while the next ones are received. Each file has an outcome of its
+// own, in the order of the parts: one that is too large does not cost the others. Also when the
+// form breaks off in the middle the answer waits for the puts under way and names what is stored:
+// nothing is kept of which the client does not learn the id and the token.
+#include <algorithm>
+
+#include "client/sniff.h"
+#include "common/log.h"
+#include "gateway/answers.h"
+#include "gateway/worker_shell.h"
+
+namespace hayloft {
+
+namespace {
+
+// Of one form, and then no more is read from its socket. What one read has brought already may hold
+// further ones: the budget of memory bounds those.
+constexpr size_t kPutsUnderWayMax = 16;
+
+std::string FormJson(const HttpFault& fault, const std::vector<std::string>& files) {
+  std::string json = "{";
+  if (fault.status != 0) {
+    json = ErrorJson(StatusCodeName(fault.status), fault.reason);
+    json.resize(json.rfind('}'));
+    json.push_back(',');
+  }
+  json.append("\"files\":[");
+  for (size_t i = 0; i < files.size(); ++i) json.append(i == 0 ? "" : ",").append(files[i]);
+  return json.append("]}\n");
+}
+
+std::string FailedJson(const FormState::File& file) {
+  std::string json = file.err != Err::kOk
+                         ? ErrorJson(ErrName(file.err), ErrMeaning(file.err))
+                         : ErrorJson(StatusCodeName(file.fault.status), file.fault.reason);
+  json.pop_back();  // the newline
+  return json;
+}
+
+}  // namespace
+
+void GatewayWorker::BeginForm(HttpConnection* connection, std::string_view boundary) {
+  ASSERT(connection->exchange.form == nullptr);
+  connection->exchange.form = std::make_unique<FormState>(boundary);
+  connection->ReadBody();
+}
+
+void GatewayWorker::OnFormBytes(HttpConnection* connection, Bytes piece) {
+  FormState& form = *connection->exchange.form;
+  std::string_view input = AsText(piece);
+  std::string_view data;
+  while (true) {
+    switch (form.parser.Next(&input, &data)) {
+      case MultipartParser::Step::kPart:
+        BeginPart(connection);
+        break;
+      case MultipartParser::Step::kData:
+        if (form.in_file) AddToPart(connection, AsBytes(data));
+        break;
+      case MultipartParser::Step::kPartEnd:
+        if (form.in_file) EndPart(connection);
+        break;
+      case MultipartParser::Step::kMore:
+        if (form.storing >= kPutsUnderWayMax) connection->PauseBody();
+        return;
+      case MultipartParser::Step::kError:
+        connection->AbandonBody();
+        return EndForm(connection, form.parser.fault());
+    }
+  }
+}
+
+// A part without a file name is a field of the form; those mean nothing here.
+void GatewayWorker::BeginPart(HttpConnection* connection) {
+  FormState& form = *connection->exchange.form;
+  const FormPart& part = form.parser.part();
+  ASSERT(!form.in_file);
+  if (!part.is_file) return;
+  form.in_file = true;
+  form.may_be_absent = part.unnamed;
+  FormState::File& file = form.files.emplace_back();
+  if (HasControlByte(part.content_type)) {
+    file.fault = {400, "The Content-Type holds a control byte."};
+    return;
+  }
+  TakeSpareUpload(connection, shared_->options.upload_bytes_max);
+  connection->exchange.upload->file.content_type = part.content_type;
+}
+
+void GatewayWorker::AddToPart(HttpConnection* connection, Bytes piece) {
+  FormState::File& file = connection->exchange.form->files.back();
+  if (file.fault.status != 0) return;  // the rest of it is dropped
+  file.fault = AddToUpload(connection->exchange.upload.get(), piece);
+  if (file.fault.status != 0) EndUpload(connection);
+}
+
+void GatewayWorker::EndPart(HttpConnection* connection) {
+  FormState& form = *connection->exchange.form;
+  FormState::File& file = form.files.back();
+  form.in_file = false;
+  if (file.fault.status != 0) return;
+  if (connection->exchange.upload->file.size == 0) {
+    EndUpload(connection);
+    if (form.may_be_absent) return form.files.pop_back();
+    file.fault = {400, "The file is empty."};
+    return;
+  }
+  file.err = StoreUpload(connection);
+  if (file.err == Err::kOk) {
+    file.stored = connection->exchange.upload->file;
+    ++form.storing;
+  }
+  EndUpload(connection);
+}
+
+void GatewayWorker::OnPartStored(HttpConnection* connection, size_t part, const PutDone& done) {
+  FormState& form = *connection->exchange.form;
+  ASSERT(part < form.files.size());
+  ASSERT(form.storing > 0);
+  FormState::File& file = form.files[part];
+  file.err = done.err;
+  file.address = done.address;
+  NoteStored(connection, done, file.stored.size);
+  if (ErrHttpStatus(done.err) >= 500) {
+    LOG_WARN("request_failed", "err=%s action=tell_in_form_answer", ErrName(done.err).data());
+  }
+  --form.storing;
+  if (!form.ended && form.storing == kPutsUnderWayMax / 2) connection->ResumeBody();
+  AnswerForm(connection);
+}
+
+// Nothing more of it comes. A file that is not whole is no file.
+void GatewayWorker::EndForm(HttpConnection* connection, const HttpFault& fault) {
+  FormState& form = *connection->exchange.form;
+  ASSERT(!form.ended);
+  form.ended = true;
+  form.fault = fault;
+  if (form.in_file) {
+    form.files.pop_back();
+    EndUpload(connection);
+  }
+  if (form.files.empty() && fault.status == 0) form.fault = {400, "The form holds no file."};
+  AnswerForm(connection);
+}
+
+// 201 when all are stored, else the worst status of all; each file's own stands in the body.
+void GatewayWorker::AnswerForm(HttpConnection* connection) {
+  const FormState& form = *connection->exchange.form;
+  if (!form.ended || form.storing > 0) return;
+  ASSERT(connection->answering());
+  int status = form.fault.status;
+  std::vector<std::string> files;
+  for (const FormState::File& file : form.files) {
+    const bool failed = file.err != Err::kOk || file.fault.status != 0;
+    if (failed && form.fault.status == 0) status = std::max(status, file.status());
+    files.push_back(failed ? FailedJson(file) : StoredJson(file.address, file.stored));
+  }
+  if (status == 0) status = 201;
+  const std::string json = FormJson(form.fault, files);
+  connection->exchange.form.reset();
+  ResponseHead head = connection->Head(status);
+  head.Add("Content-Type", "application/json").Add("Content-Length", json.size());
+  head.Add("Cache-Control", "no-store");
+  if (status == 503) head.Add("Retry-After", kRetryAfterSeconds);
+  head.End();
+  connection->out()->append(json);
+  connection->SendAll();
+}
+
+}  // namespace hayloft
