@@ -31,9 +31,10 @@ bool IsRequestId(std::string_view text) {
 
 }  // namespace
 
-HttpConnection::HttpConnection(Shared* shared, UniqueFd fd)
+HttpConnection::HttpConnection(Shared* shared, UniqueFd fd, std::unique_ptr<TlsStream> tls)
     : shared_(shared),
       fd_(std::move(fd)),
+      tls_(std::move(tls)),
       state_since_ms_(shared->loop->now().mono_ms),
       unsent_(shared->unsent_memory) {
   ASSERT(fd_.valid());
@@ -53,12 +54,57 @@ size_t HttpConnection::ReadBytesMax() const {
   return static_cast<size_t>(std::min<uint64_t>(all, body_wire_bytes_left_ + room));
 }
 
+// As recv has it. What is thrown away need not be decrypted.
+ssize_t HttpConnection::Receive(MutableBytes into) {
+  if (tls_ == nullptr || state_ == State::kLingering) {
+    return ::recv(fd_.get(), into.data(), into.size(), 0);
+  }
+  const ssize_t got = tls_->Read(into);
+  const int error = errno;
+  if (!greeted_ && tls_->handshake_done()) NoteHandshake();
+  errno = error;
+  return got;
+}
+
+void HttpConnection::NoteHandshake() {
+  greeted_ = true;
+  state_since_ms_ = shared_->loop->now().mono_ms;
+  shared_->metrics->tls_handshakes_total.Add();
+  if (tls_->resumed()) shared_->metrics->tls_resumed_total.Add();
+}
+
+// The handshake's own bytes found the socket full.
+void HttpConnection::WatchHandshake() {
+  if (!tls_->wants_write() || writable_ != nullptr) return;
+  writable_ = shared_->loop->OnWritable(fd_.get(), [this] {
+    writable_.reset();
+    OnReadable();
+  });
+}
+
+// Also when the client's bytes end without close_notify: then somebody may have cut them off.
+void HttpConnection::TlsFailed() {
+  if (greeted_) return Close();
+  shared_->metrics->tls_failures_total.Add();
+  if (!tls_->spoke_http()) return Close();
+  shared_->metrics->tls_plain_http_total.Add();
+  tls_.reset();
+  Refuse(400, "This port speaks HTTPS only.");
+}
+
 void HttpConnection::OnReadable() {
-  for (int round = 0; round < kReadsPerTurnMax; ++round) {
+  // What a record held is read to its end: the socket would not say that there is more.
+  const auto has_record = [this] {
+    return tls_ != nullptr && state_ != State::kLingering && tls_->pending() > 0;
+  };
+  for (int round = 0; round < kReadsPerTurnMax || has_record(); ++round) {
     const MutableBytes scratch = shared_->scratch.first(ReadBytesMax());
-    const ssize_t got = ::recv(fd_.get(), scratch.data(), scratch.size(), 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (got < 0) return Close();
+    const ssize_t got = Receive(scratch);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+      if (tls_ != nullptr) WatchHandshake();
+      return;
+    }
+    if (got < 0) return tls_ != nullptr ? TlsFailed() : Close();
     if (got == 0) return OnEof();
     const auto count = static_cast<size_t>(got);
     shared_->metrics->received_bytes_total.Add(count);
@@ -68,7 +114,8 @@ void HttpConnection::OnReadable() {
     } else {
       Take(AsText(scratch.first(count)));
     }
-    if (closed() || reading_paused_ || count < scratch.size()) return;
+    if (closed() || reading_paused_) return;
+    if (tls_ == nullptr && count < scratch.size()) return;
   }
 }
 
@@ -76,7 +123,7 @@ void HttpConnection::OnEof() {
   peer_closed_ = true;
   PauseReading();
   // A client may shut its side and still wait for the answers to what it asked.
-  if (state_ != State::kAnswering && state_ != State::kSending) Close();
+  if (state_ != State::kAnswering && state_ != State::kSending) CloseInOrder();
 }
 
 void HttpConnection::Take(std::string_view bytes) {
@@ -171,6 +218,7 @@ void HttpConnection::LogRequest(uint64_t whole_us, bool broken) {
   record->whole_us = whole_us;
   record->first_byte_us = first_byte_us_;
   record->request_id.assign(request_id_.data(), request_id_size_);
+  if (tls_ != nullptr) record->tls_version = tls_->version();
   record->broken = broken;
   shared_->access_log->Add(*record);
 }
@@ -382,7 +430,10 @@ bool HttpConnection::SendSome() {
   msghdr message{};
   message.msg_iov = skip_out ? &parts[1] : parts;
   message.msg_iovlen = skip_out || payload_.empty() ? 1 : 2;
-  const ssize_t count = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+  const ssize_t count = tls_ == nullptr
+                            ? ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL)
+                            : tls_->Write(AsBytes(std::string_view(out_).substr(out_sent)),
+                                          payload_.bytes().subspan(payload_sent));
   if (count >= 0) {
     sent_ += static_cast<size_t>(count);
     written_bytes_ += static_cast<uint64_t>(count);
@@ -412,19 +463,22 @@ void HttpConnection::AnswerDone() {
   state_since_ms_ = shared_->loop->now().mono_ms;
   if (closes_) {
     // With nothing unread a close sends no reset.
-    if (!body_left_ && pending_.empty() && !digesting_) return Close();
+    if (!body_left_ && pending_.empty() && !digesting_) return CloseInOrder();
     return Linger();
   }
   state_ = State::kHead;
   if (digesting_) return;  // the caller goes on with what is left
   if (!pending_.empty()) DigestPending();
   if (closed()) return;
-  if (peer_closed_ && (state_ == State::kHead || state_ == State::kBody)) return Close();
+  if (peer_closed_ && (state_ == State::kHead || state_ == State::kBody)) {
+    return CloseInOrder();
+  }
   if (pending_.size() < kPendingBytesMax) ResumeReading();
 }
 
 void HttpConnection::Linger() {
-  if (peer_closed_) return Close();
+  if (peer_closed_) return CloseInOrder();
+  if (tls_ != nullptr) tls_->SendEnd();
   state_ = State::kLingering;
   (void)::shutdown(fd_.get(), SHUT_WR);  // fails only when the peer is gone: the read will tell
   if (!digesting_) pending_.clear();
@@ -445,14 +499,21 @@ void HttpConnection::Close() {
   state_ = State::kClosed;
   readable_.reset();
   writable_.reset();
+  resumed_.reset();
   fd_.Reset();
   payload_ = Buffer();
   unsent_.Clear();
   shared_->handler->OnClosed(this);
 }
 
+// Between two answers: a client that speaks TLS is told that nothing was cut off.
+void HttpConnection::CloseInOrder() {
+  if (tls_ != nullptr) tls_->SendEnd();
+  Close();
+}
+
 void HttpConnection::CloseIfIdle() {
-  if (state_ == State::kHead && pending_.empty()) Close();
+  if (state_ == State::kHead && pending_.empty()) CloseInOrder();
 }
 
 void HttpConnection::PauseReading() {
@@ -465,6 +526,13 @@ void HttpConnection::ResumeReading() {
   if (!reading_paused_ || peer_closed_) return;
   reading_paused_ = false;
   Loop::Resume(readable_);
+  // What is left of a record, no socket announces.
+  if (tls_ != nullptr && state_ != State::kLingering && tls_->pending() > 0) {
+    resumed_ = shared_->loop->After(0, [this] {
+      resumed_.reset();
+      if (!closed() && !reading_paused_) OnReadable();
+    });
+  }
 }
 
 // --- time
@@ -486,10 +554,16 @@ void HttpConnection::OnTick(uint64_t now_ms) {
   };
   switch (state_) {
     case State::kHead:
+      if (tls_ != nullptr && !greeted_) {
+        if (age_ms < options.header_timeout_ms) return;
+        shared_->metrics->tls_failures_total.Add();
+        shared_->metrics->slow_clients_total.Add();
+        return Close();
+      }
       if (pending_.empty()) {
         if (age_ms < options.idle_timeout_ms) return;
         shared_->metrics->idle_closed_total.Add();
-        return Close();
+        return CloseInOrder();
       }
       if (age_ms < options.header_timeout_ms) return;
       shared_->metrics->slow_clients_total.Add();

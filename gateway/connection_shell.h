@@ -23,6 +23,7 @@
 
 #include "common/buffer.h"
 #include "common/io/loop.h"
+#include "common/io/tls.h"
 #include "common/io/unique_fd.h"
 #include "common/metrics.h"
 #include "gateway/access_log_shell.h"
@@ -37,22 +38,26 @@
 
 namespace hayloft {
 
-#define HTTP_METRICS(X)                                                          \
-  X(Gauge, connections, "client connections now")                                \
-  X(Counter, accepted_total, "client connections accepted")                      \
-  X(Counter, refused_total, "client connections refused: too many")              \
-  X(Counter, accept_pauses_total, "times without a descriptor for a connection") \
-  X(Counter, requests_total, "requests parsed")                                  \
-  X(Counter, malformed_total, "requests refused by the parser")                  \
-  X(Counter, answers_2xx_total, "answers 200 to 299")                            \
-  X(Counter, answers_3xx_total, "answers 300 to 399")                            \
-  X(Counter, answers_4xx_total, "answers 400 to 499")                            \
-  X(Counter, answers_5xx_total, "answers 500 to 599")                            \
-  X(Counter, received_bytes_total, "bytes received from clients")                \
-  X(Counter, sent_bytes_total, "bytes sent to clients")                          \
-  X(Counter, slow_clients_total, "clients given up for slowness, 408 or reset")  \
-  X(Counter, idle_closed_total, "connections closed because no request came")    \
-  X(Counter, resets_total, "answers broken off because the rest could not be read")
+#define HTTP_METRICS(X)                                                             \
+  X(Gauge, connections, "client connections now")                                   \
+  X(Counter, accepted_total, "client connections accepted")                         \
+  X(Counter, refused_total, "client connections refused: too many")                 \
+  X(Counter, accept_pauses_total, "times without a descriptor for a connection")    \
+  X(Counter, requests_total, "requests parsed")                                     \
+  X(Counter, malformed_total, "requests refused by the parser")                     \
+  X(Counter, answers_2xx_total, "answers 200 to 299")                               \
+  X(Counter, answers_3xx_total, "answers 300 to 399")                               \
+  X(Counter, answers_4xx_total, "answers 400 to 499")                               \
+  X(Counter, answers_5xx_total, "answers 500 to 599")                               \
+  X(Counter, received_bytes_total, "bytes received from clients")                   \
+  X(Counter, sent_bytes_total, "bytes sent to clients")                             \
+  X(Counter, slow_clients_total, "clients given up for slowness, 408 or reset")     \
+  X(Counter, idle_closed_total, "connections closed because no request came")       \
+  X(Counter, resets_total, "answers broken off because the rest could not be read") \
+  X(Counter, tls_handshakes_total, "TLS handshakes done")                           \
+  X(Counter, tls_resumed_total, "those of them that resumed a session")             \
+  X(Counter, tls_failures_total, "TLS handshakes that failed, or took too long")    \
+  X(Counter, tls_plain_http_total, "plain HTTP requests on the TLS port")
 struct HttpMetrics {
   HAYLOFT_METRICS("hayloft_gateway_http_", HTTP_METRICS)
 };
@@ -91,7 +96,8 @@ class HttpConnection {
   };
   enum class Rest : uint8_t { kComplete, kMoreFollows };
 
-  HttpConnection(Shared* shared, UniqueFd fd);
+  // `tls` is null for plain HTTP.
+  HttpConnection(Shared* shared, UniqueFd fd, std::unique_ptr<TlsStream> tls);
   HttpConnection(const HttpConnection&) = delete;  // the loop holds its address
 
   // Takes the request's body; sends "100 Continue" first if the client waits for it.
@@ -141,6 +147,10 @@ class HttpConnection {
   enum class State : uint8_t { kHead, kBody, kAnswering, kSending, kLingering, kClosed };
 
   size_t ReadBytesMax() const;
+  ssize_t Receive(MutableBytes into);
+  void NoteHandshake();
+  void TlsFailed();
+  void WatchHandshake();
   void OnReadable();
   void OnEof();
   void Take(std::string_view bytes);
@@ -162,12 +172,15 @@ class HttpConnection {
   void AnswerDone();
   void Linger();
   void Close();
+  void CloseInOrder();
   void PauseReading();
   void ResumeReading();
   uint64_t AcknowledgedBytes() const;
 
   Shared* const shared_;
   UniqueFd fd_;
+  std::unique_ptr<TlsStream> tls_;  // null: plain HTTP
+  bool greeted_ = false;            // its handshake was counted
   State state_ = State::kHead;
 
   // Input. `pending_` begins where the current request does, or the next.
@@ -214,6 +227,7 @@ class HttpConnection {
 
   Loop::Handle readable_;
   Loop::Handle writable_;  // only while the socket is full
+  Loop::Handle resumed_;   // TLS: reads what is left of a record
 };
 
 // An error answer: {"error": code, "message": message}.

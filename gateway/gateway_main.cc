@@ -19,6 +19,7 @@ namespace hayloft {
 namespace {
 
 constexpr uint64_t kStopPatienceMs = 5'000;
+constexpr uint64_t kDayMs = 86'400'000;
 
 int Refuse(const std::string& why) {
   LOG_ERROR("not_started", "cause=\"%s\"", LogText(why).c_str());
@@ -63,7 +64,10 @@ int Main(int argc, const char* const* argv) {
   const Loop::Handle on_hup = loop.OnSignal(SIGHUP, [&server] {
     ReopenLog();
     server.Reload();
+    server.WarnOfExpiry(SystemWallMs());
   });
+  server.WarnOfExpiry(SystemWallMs());
+  const Loop::Handle daily = loop.Every(kDayMs, [&] { server.WarnOfExpiry(SystemWallMs()); });
   LOG_INFO("started", "version=%s address=%s", kVersion, server.address().c_str());
   loop.Run();
   server.Stop(kStopPatienceMs);

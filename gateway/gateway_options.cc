@@ -9,6 +9,7 @@ std::string GatewayOptions::Fault() const {
   if (upload_memory_bytes < 2 * upload_bytes_max) {
     return "upload_memory_bytes: less than two copies of upload_bytes_max";
   }
+  if (tls_certificate.empty() != tls_key.empty()) return "tls_certificate, tls_key: both or none";
   if (access_log_format != "combined" && access_log_format != "json") {
     return "access_log_format: combined or json";
   }

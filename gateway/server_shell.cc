@@ -13,6 +13,8 @@ namespace {
 
 constexpr size_t kKeyBytesMin = 32;
 constexpr uint64_t kLoopStallMs = 3'000;
+constexpr int64_t kDayS = 86'400;
+constexpr int64_t kExpiryWarningS = 14 * kDayS;
 
 // With SO_REUSEPORT a second gateway on the same port would quietly take half of the clients. So
 // the port is tried without it first.
@@ -47,6 +49,10 @@ Err GatewayServer::Start(std::string* why) {
       *why = "access_log: cannot append to " + config_.options.access_log;
       return Err::kConfig;
     }
+  }
+  if (!config_.options.tls_certificate.empty()) {
+    shared_.tls = std::make_unique<TlsContext>();
+    TRY(LoadTls(why));
   }
   const Result<SocketAddress> wanted = ParseSocketAddress(config_.options.listen);
   if (!wanted.ok()) {
@@ -86,10 +92,39 @@ void GatewayServer::PrintMetrics(MetricsText* out) const {
   shared_.http_metrics.Print(out);
   shared_.metrics.Print(out);
   shared_.times.Print(out);
+  if (shared_.tls != nullptr) {
+    out->AddGauge({"hayloft_gateway_", "tls_certificate_expires_s",
+                   "when the TLS certificate ends, in seconds since 1970"},
+                  shared_.tls->expires_s());
+  }
   shared_.rpc_metrics.Print(out);
 }
 
+Err GatewayServer::LoadTls(std::string* why) {
+  return shared_.tls->Load(
+      {.certificate = config_.options.tls_certificate, .key = config_.options.tls_key}, why);
+}
+
+void GatewayServer::WarnOfExpiry(uint64_t wall_ms) const {
+  if (shared_.tls == nullptr) return;
+  const int64_t left_s = shared_.tls->expires_s() - static_cast<int64_t>(wall_ms / 1'000);
+  if (left_s >= kExpiryWarningS) return;
+  LOG_WARN("tls_certificate_expires", "days_left=%lld expired=%s",
+           static_cast<long long>(left_s / kDayS), left_s < 0 ? "yes" : "no");
+}
+
+void GatewayServer::ReloadTls() {
+  std::string why;
+  if (LoadTls(&why) == Err::kOk) {
+    LOG_INFO("tls_certificate_loaded", "expires_s=%lld",
+             static_cast<long long>(shared_.tls->expires_s()));
+  } else {
+    LOG_ERROR("tls_certificate_not_loaded", "cause=\"%s\" action=keep_old", LogText(why).c_str());
+  }
+}
+
 void GatewayServer::Reload() {
+  if (shared_.tls != nullptr) ReloadTls();
   if (shared_.access_writer != nullptr) shared_.access_writer->Reopen();
 }
 

@@ -26,6 +26,8 @@ class GatewayServer {
   Err Start(std::string* why);
   // The address that it listens on, with the real port.
   const std::string& address() const { return address_; }
+  // Says so in the log when the TLS certificate has expired, or will within two weeks.
+  void WarnOfExpiry(uint64_t wall_ms) const;
   // Takes files up again that may have changed: the access log goes on in a new file. Everything
   // that SIGHUP is for stands here. Never fails: what cannot be read stays as it was, with an error
   // in the log.
@@ -39,6 +41,9 @@ class GatewayServer {
   const GatewayShared& shared() const { return shared_; }
 
  private:
+  Err LoadTls(std::string* why);
+  void ReloadTls();
+
   GatewayConfig config_;
   GatewayShared shared_;
   std::string address_;

@@ -162,7 +162,13 @@ void GatewayWorker::Accept(UniqueFd fd) {
   const bool counted = shared_->connections.TryEnter(peer, shared_->options);
   if (!counted) {
     metrics.refused_total.Add();
-    if (!shared_->connections.TryRefuse()) return;
+    // A 503 is not worth a handshake.
+    if (shared_->tls != nullptr || !shared_->connections.TryRefuse()) return;
+  }
+  std::unique_ptr<TlsStream> tls;
+  if (shared_->tls != nullptr) {
+    tls = shared_->tls->Accept(fd.get());
+    if (tls == nullptr) return shared_->connections.Leave(peer);  // no memory
   }
   TuneSocket(fd.get());
   if (free_slots_.empty()) {
@@ -172,7 +178,8 @@ void GatewayWorker::Accept(UniqueFd fd) {
   const uint32_t index = free_slots_.back();
   free_slots_.pop_back();
   Slot& slot = slots_[index];
-  slot.connection = std::make_unique<HttpConnection>(&connection_shared_, std::move(fd));
+  slot.connection =
+      std::make_unique<HttpConnection>(&connection_shared_, std::move(fd), std::move(tls));
   HttpConnection* connection = slot.connection.get();
   connection->id = uint64_t{++slot.generation} << 32 | index;
   connection->peer = peer;

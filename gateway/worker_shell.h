@@ -87,6 +87,7 @@ struct GatewayShared {
   RequestTimes times;
   std::unique_ptr<LineWriter> access_writer;  // null: no access log
   RpcClientMetrics rpc_metrics;
+  std::unique_ptr<TlsContext> tls;  // null: plain HTTP
   MemoryBudget upload_memory;
   MemoryBudget download_memory;
   ConnectionCount connections;

@@ -96,7 +96,7 @@ int Starter::Run() {
   // Waiting changes nothing, so that a `down` need not wait with us.
   if (!WaitUntilReady()) return kExitFailed;
   SayWhatIsUp();
-  if (!options_.samples) return kExitFine;
+  if (!options_.samples || state_.set.contains("gateway.tls_certificate")) return kExitFine;
   const Result<FileLock> lock = FileLock::Take(lock_path);  // two of us would upload them twice
   return lock.ok() && UploadSamples(session_->loop(), state_) ? kExitFine : kExitFailed;
 }
@@ -351,7 +351,8 @@ bool Starter::Ready(std::string* waiting_for) {
   if (!writable || up + retired_.size() < dsps) return false;
   for (const PlannedProcess& process : plan_) {
     *waiting_for = process.name;
-    const HttpCallRequest request{.address = process.listen, .path = "/readyz"};
+    // Its own port may speak HTTPS.
+    const HttpCallRequest request{.address = process.admin, .path = "/readyz"};
     if (process.role != "gateway") continue;
     // Where there can be no uploads a gateway says so, and serves reads.
     const int code = AwaitHttp(session_->loop(), request).status;
@@ -383,8 +384,9 @@ void Starter::SayWhatIsUp() {
     return;
   }
   for (const std::string& line : state_.Remarks()) std::printf("%s\n", line.c_str());
-  std::printf("up: %u dataservers of %u disks, gateway on http://127.0.0.1:%u/, in %s\n",
-              state_.dataservers, state_.disks, state_.port, state_.dir.c_str());
+  const char* scheme = state_.set.contains("gateway.tls_certificate") ? "https" : "http";
+  std::printf("up: %u dataservers of %u disks, gateway on %s://127.0.0.1:%u/, in %s\n",
+              state_.dataservers, state_.disks, scheme, state_.port, state_.dir.c_str());
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "common/io/files.h"
 #include "common/io/rpc_handshake.h"
@@ -31,6 +32,13 @@ uint64_t OpenFilesMax() {
   return getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 1024;
 }
 
+bool IsOpenToOthers(const std::string& path, mode_t mode) {
+  const char* credentials = std::getenv("CREDENTIALS_DIRECTORY");
+  const bool is_credential =
+      credentials != nullptr && path.starts_with(std::string(credentials) + "/");
+  return (mode & (is_credential ? 037 : 077)) != 0;
+}
+
 Result<std::string> ReadClusterKey(const std::string& path, std::string* why) {
   if (path.empty()) return std::string();
   struct stat info {};
@@ -38,7 +46,7 @@ Result<std::string> ReadClusterKey(const std::string& path, std::string* why) {
     *why = "cluster_key_file: cannot read " + path;
     return Err::kConfig;
   }
-  if ((info.st_mode & 077) != 0) {
+  if (IsOpenToOthers(path, info.st_mode)) {
     *why = "cluster_key_file: " + path + " is open to other users; chmod 600";
     return Err::kConfig;
   }

@@ -1,6 +1,8 @@
 // What every server does first, before it touches anything.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "common/result.h"
@@ -13,6 +15,11 @@ void PrepareProcess();
 
 // How many descriptors this process may have at once.
 uint64_t OpenFilesMax();
+
+// Whether others than its owner may do something with a file that holds a secret. What systemd's
+// LoadCredential hands to a service shows the mask of an access list in place of the group's
+// rights.
+bool IsOpenToOthers(const std::string& path, mode_t mode);
 
 // The secret in a cluster key file, without the newline at its end. kConfig with one line of cause
 // in `why`: unreadable, open to other users, or shorter than 32 bytes. An empty path is an empty
