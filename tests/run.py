@@ -52,6 +52,7 @@ TEST = [
     cluster_test('dataserver'),
     cluster_test('commands'),
     cluster_test('http'),
+    cluster_test('tls'),
     cluster_test('upload'),
     cluster_test('fronts'),
     cluster_test('clients'),
