@@ -513,7 +513,9 @@ void HttpConnection::CloseInOrder() {
 }
 
 void HttpConnection::CloseIfIdle() {
-  if (state_ == State::kHead && pending_.empty()) CloseInOrder();
+  const auto idle = [this] { return state_ == State::kHead && pending_.empty(); };
+  if (idle()) OnReadable();  // a request that is here already gets its answer
+  if (idle()) CloseInOrder();
 }
 
 void HttpConnection::PauseReading() {

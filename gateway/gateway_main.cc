@@ -1,10 +1,12 @@
 // hayloft-gateway: HTTP for users and CDNs. Keeps nothing of its own.
 //
-// SIGTERM and SIGINT: no new connections, running requests are finished. SIGHUP: log
+// SIGTERM and SIGINT: drains; a second one ends it at once. SIGHUP: log
 // files were moved away. The public port is --listen; the admin port has /metrics and /version
 // besides.
 
 #include <signal.h>
+
+#include <utility>
 
 #include "common/io/admin_http.h"
 #include "common/io/log_sink.h"
@@ -18,7 +20,6 @@
 namespace hayloft {
 namespace {
 
-constexpr uint64_t kStopPatienceMs = 5'000;
 constexpr uint64_t kDayMs = 86'400'000;
 
 int Refuse(const std::string& why) {
@@ -59,8 +60,15 @@ int Main(int argc, const char* const* argv) {
   admin.OnMetrics([&](MetricsText* out) { server.PrintMetrics(out); });
   if (!admin_listen.empty() && admin.Listen(&why) != Err::kOk) return Refuse(why);
   if (server.Start(&why) != Err::kOk) return Refuse(why);
-  const Loop::Handle on_term = loop.OnSignal(SIGTERM, [&loop] { loop.Stop(); });
-  const Loop::Handle on_int = loop.OnSignal(SIGINT, [&loop] { loop.Stop(); });
+  bool draining = false;
+  const auto drain = [&] {
+    if (std::exchange(draining, true)) return loop.Stop();  // a second signal: at once
+    LOG_INFO("draining", "delay_ms=%u patience_ms=%u", server.shared().options.drain_delay_ms,
+             server.shared().options.drain_ms);
+    server.BeginStop([&loop] { loop.Stop(); });
+  };
+  const Loop::Handle on_term = loop.OnSignal(SIGTERM, drain);
+  const Loop::Handle on_int = loop.OnSignal(SIGINT, drain);
   const Loop::Handle on_hup = loop.OnSignal(SIGHUP, [&server] {
     ReopenLog();
     server.Reload();
@@ -70,7 +78,7 @@ int Main(int argc, const char* const* argv) {
   const Loop::Handle daily = loop.Every(kDayMs, [&] { server.WarnOfExpiry(SystemWallMs()); });
   LOG_INFO("started", "version=%s address=%s", kVersion, server.address().c_str());
   loop.Run();
-  server.Stop(kStopPatienceMs);
+  server.Stop(0);
   LOG_INFO("stopped", "code=0");
   StopLog();
   return 0;

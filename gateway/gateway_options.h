@@ -36,6 +36,9 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
   X(uint32_t, stale_if_error_s, 0, 0, kCacheSecondsMax,                                            \
     "how long it may while nothing answers; 0: not said")                                          \
   X(uint32_t, not_found_max_age_s, 0, 0, 3'600, "how long 404 and 410 may be kept; 0: not at all") \
+  X(uint32_t, drain_ms, 30'000, 0, 600'000, "on SIGTERM: for requests in progress to end")         \
+  X(uint32_t, drain_delay_ms, 0, 0, 600'000,                                                       \
+    "on SIGTERM: still accepts for so long, while balancers see that /readyz is 503")              \
   X(std::string, tls_certificate, "", 0, 4096, "PEM file with the chain; `listen` speaks HTTPS")   \
   X(std::string, tls_key, "", 0, 4096, "PEM file with its key, closed to other users")             \
   X(std::string, access_log, "", 0, 4096, "file that gets a line for each request; empty: none")   \

@@ -128,9 +128,16 @@ void GatewayServer::Reload() {
   if (shared_.access_writer != nullptr) shared_.access_writer->Reopen();
 }
 
+void GatewayServer::BeginStop(std::function<void()> on_stopped) {
+  shared_.on_stopped = std::move(on_stopped);
+  shared_.stopping.store(true);
+  const GatewayOptions& options = shared_.options;
+  for (const auto& worker : workers_) worker->BeginStop(options.drain_delay_ms, options.drain_ms);
+}
+
 void GatewayServer::Stop(uint64_t patience_ms) {
   shared_.stopping.store(true);
-  for (const auto& worker : workers_) worker->BeginStop(patience_ms);
+  for (const auto& worker : workers_) worker->BeginStop(0, patience_ms);
   for (const auto& worker : workers_) worker->Join();
   workers_.clear();
 }

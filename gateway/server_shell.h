@@ -3,6 +3,7 @@
 // Threads: its owner's. Ownership: borrows nothing.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,9 @@ class GatewayServer {
   // that SIGHUP is for stands here. Never fails: what cannot be read stays as it was, with an error
   // in the log.
   void Reload();
+  // Drains, by the options drain_delay_ms and drain_ms: it is not ready from now on, each answer is
+  // its connection's last. Calls `on_stopped` from another thread when all loops have ended.
+  void BeginStop(std::function<void()> on_stopped);
   // No new connections; running requests are finished, for at most `patience_ms`.
   void Stop(uint64_t patience_ms);
 

@@ -123,6 +123,7 @@ GatewayWorker::~GatewayWorker() {
 }
 
 void GatewayWorker::Start() {
+  ++shared_->loops_running;
   thread_ = std::thread([this] {
     if (probes_) {
       ProbeCluster();
@@ -135,18 +136,28 @@ void GatewayWorker::Start() {
     acceptor_.reset();
     for (Slot& slot : slots_) slot.connection.reset();
     closed_.clear();
+    if (shared_->loops_running.fetch_sub(1) == 1 && shared_->on_stopped) shared_->on_stopped();
   });
 }
 
-void GatewayWorker::BeginStop(uint64_t patience_ms) {
-  loop_.Post([this, patience_ms] {
-    acceptor_.reset();
-    stop_deadline_ms_ = loop_.now().mono_ms + patience_ms;
-    for (const Slot& slot : slots_) {
-      if (slot.connection != nullptr) slot.connection->CloseIfIdle();
-    }
+void GatewayWorker::BeginStop(uint64_t delay_ms, uint64_t patience_ms) {
+  loop_.Post([this, delay_ms, patience_ms] {
+    listen_until_ms_ = loop_.now().mono_ms + delay_ms;
+    stop_deadline_ms_ = listen_until_ms_ + patience_ms;
     Tick();
   });
+}
+
+// Again and again: a connection whose last answer began before the stop was not told of it.
+void GatewayWorker::CloseIdle() {
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].connection != nullptr) slots_[i].connection->CloseIfIdle();
+  }
+}
+
+void GatewayWorker::StopListening() {
+  acceptor_->AcceptWaiting();
+  acceptor_.reset();
 }
 
 void GatewayWorker::Join() {
@@ -226,7 +237,10 @@ void GatewayWorker::Tick() {
       static_cast<int64_t>(shared_->upload_memory.used_bytes()));
   shared_->metrics.download_memory_bytes.Set(
       static_cast<int64_t>(shared_->download_memory.used_bytes()));
-  if (stop_deadline_ms_ > 0 && (open_connections_ == 0 || now_ms >= stop_deadline_ms_)) {
+  if (stop_deadline_ms_ > 0 && acceptor_ != nullptr && now_ms >= listen_until_ms_) StopListening();
+  if (acceptor_ == nullptr) CloseIdle();
+  if (stop_deadline_ms_ > 0 && acceptor_ == nullptr &&
+      (open_connections_ == 0 || now_ms >= stop_deadline_ms_)) {
     loop_.Stop();
   }
 }

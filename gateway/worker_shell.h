@@ -94,6 +94,8 @@ struct GatewayShared {
   std::atomic<bool> was_writable{false};     // an upload would have found a block at least once
   std::atomic<uint64_t> last_success_ms{0};  // of anything that needed another process
   std::atomic<bool> stopping{false};
+  std::atomic<uint32_t> loops_running{0};
+  std::function<void()> on_stopped;  // called by the last loop that ends, on its thread
   // Why it cannot serve, or null. At first an upload must find a block; from then on anything of
   // the cluster must answer: reads go on without a writable block and without a nameserver.
   const char* NotReady(uint64_t now_ms) const;
@@ -105,8 +107,9 @@ class GatewayWorker : private HttpConnection::Handler {
   GatewayWorker(GatewayShared* shared, UniqueFd listener, bool probes);
   ~GatewayWorker() override;
   void Start();
-  // No new connections; running requests are finished, for at most `patience_ms`. Then Join.
-  void BeginStop(uint64_t patience_ms);
+  // After `delay_ms` no new connections; running requests are finished, for at most `patience_ms`
+  // more. Then Join.
+  void BeginStop(uint64_t delay_ms, uint64_t patience_ms);
   void Join();
   // When its loop last ran its timer, on the monotonic clock; any thread may ask.
   uint64_t last_tick_ms() const { return last_tick_ms_.load(std::memory_order_relaxed); }
@@ -128,6 +131,8 @@ class GatewayWorker : private HttpConnection::Handler {
   void Accept(UniqueFd fd);
   HttpConnection* Find(uint64_t connection_id);
   void Tick();
+  void StopListening();
+  void CloseIdle();
   void ProbeCluster();
   void AnswerReady(HttpConnection* connection);
   void AnswerNoRoute(HttpConnection* connection, const Route& route);
@@ -198,6 +203,7 @@ class GatewayWorker : private HttpConnection::Handler {
   Loop::Handle tick_;
   Loop::Handle probe_;
   std::unique_ptr<Acceptor> acceptor_;
+  uint64_t listen_until_ms_ = 0;   // while stopping
   uint64_t stop_deadline_ms_ = 0;  // 0: not stopping
   std::atomic<uint64_t> last_tick_ms_;
   std::thread thread_;

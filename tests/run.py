@@ -53,6 +53,7 @@ TEST = [
     cluster_test('commands'),
     cluster_test('http'),
     cluster_test('tls'),
+    cluster_test('drain'),
     cluster_test('upload'),
     cluster_test('fronts'),
     cluster_test('clients'),

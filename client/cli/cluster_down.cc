@@ -21,6 +21,7 @@ using Entries = std::vector<ProcessEntry>;
 // A dataserver gives its dsps 10 s; the rest has that long itself. Together below 30 s.
 constexpr uint64_t kDataserverMs = 12'000;
 constexpr uint64_t kOthersMs = 10'000;
+constexpr uint64_t kNoMoreMs = 3'000;  // of it, after a gateway was told twice
 constexpr uint64_t kKilledMs = 3'000;  // a killed process may still have to leave the kernel
 constexpr timespec kPollPause{.tv_sec = 0, .tv_nsec = 10'000'000};
 
@@ -42,7 +43,11 @@ bool WaitUntilGone(const Entries& entries, uint64_t patience_ms) {
 // may hang, so that it is not woken before its time is over.
 bool End(const Entries& entries, uint64_t patience_ms) {
   for (const ProcessEntry& entry : entries) (void)Signal(entry.id, SIGTERM);  // gone is fine
-  if (WaitUntilGone(entries, patience_ms)) return true;
+  if (WaitUntilGone(entries, patience_ms - kNoMoreMs)) return true;
+  for (const ProcessEntry& entry : entries) {  // drains no longer
+    if (entry.role == "gateway") (void)Signal(entry.id, SIGTERM);
+  }
+  if (WaitUntilGone(entries, kNoMoreMs)) return true;
   for (const ProcessEntry& entry : entries) {
     if (!IsRunning(entry.id)) continue;
     std::fprintf(stderr, "hayloft: %s did not stop in %d s and is killed\n", entry.name.c_str(),

@@ -16,6 +16,8 @@ class Acceptor {
   using OnAccept = std::function<void(UniqueFd)>;
   // `fd` listens and does not block. `pauses`, borrowed, counts how often it ran dry.
   Acceptor(Loop* loop, UniqueFd fd, Counter* pauses, OnAccept on_accept);
+  // Takes what waits, before the socket is closed: the system would reset it.
+  void AcceptWaiting() { OnReadable(); }
   int fd() const { return fd_.get(); }
 
  private:
