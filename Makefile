@@ -216,7 +216,8 @@ $(SDK_A): $(SDK_O) $(LIB)
 PREFIX ?= /usr/local
 TO = $(DESTDIR)$(PREFIX)
 install: all sdk
-	install -d $(TO)/bin $(TO)/share/doc/hayloft $(TO)/include/hayloft $(TO)/lib/pkgconfig $(TO)/lib/cmake/hayloft
+	install -d $(TO)/bin $(TO)/share/doc/hayloft $(TO)/include/hayloft $(TO)/lib/pkgconfig $(TO)/lib/cmake/hayloft \
+	  $(TO)/lib/systemd/system
 	install -m 755 bin/* $(TO)/bin
 	install -d $(TO)/share/doc/hayloft/fronts/trafficserver
 	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/openapi.json $(TO)/share/doc/hayloft
@@ -227,6 +228,8 @@ install: all sdk
 	install -m 755 $(SDK_SO) $(TO)/lib
 	ln -sf $(notdir $(SDK_SO)) $(TO)/lib/$(SDK_SONAME)
 	ln -sf $(SDK_SONAME) $(TO)/lib/libhayloft.so
+	for unit in packaging/systemd/*.service.in; do sed 's|@BINDIR@|$(PREFIX)/bin|' $$unit \
+	  > $(TO)/lib/systemd/system/$$(basename $$unit .in) || exit 1; done
 	sed 's/@VERSION@/$(SDK_VERSION)/; s/@PRIVATE@/$(SDK_LIBS)/' client/packaging/hayloft.pc.in > $(TO)/lib/pkgconfig/hayloft.pc
 	install -m 644 client/packaging/hayloftConfig.cmake $(TO)/lib/cmake/hayloft
 	sed 's/@VERSION@/$(SDK_VERSION)/' client/packaging/hayloftConfigVersion.cmake.in \
