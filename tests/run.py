@@ -54,6 +54,7 @@ TEST = [
     cluster_test('http'),
     cluster_test('tls'),
     cluster_test('drain'),
+    cluster_test('access_log'),
     cluster_test('systemd'),
     cluster_test('upload'),
     cluster_test('fronts'),
