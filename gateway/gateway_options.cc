@@ -1,5 +1,7 @@
 #include "gateway/gateway_options.h"
 
+#include "gateway/browser_guard.h"
+
 namespace hayloft {
 
 std::string GatewayOptions::Fault() const {
@@ -12,6 +14,10 @@ std::string GatewayOptions::Fault() const {
   if (tls_certificate.empty() != tls_key.empty()) return "tls_certificate, tls_key: both or none";
   if (access_log_format != "combined" && access_log_format != "json") {
     return "access_log_format: combined or json";
+  }
+  if (const std::string fault = HostsFault(hosts); !fault.empty()) return "hosts: " + fault;
+  if (const std::string fault = OriginsFault(cors_origins); !fault.empty()) {
+    return "cors_origins: " + fault;
   }
   return {};
 }

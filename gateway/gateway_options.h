@@ -43,7 +43,12 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
   X(std::string, tls_key, "", 0, 4096, "PEM file with its key, closed to other users")             \
   X(std::string, access_log, "", 0, 4096, "file that gets a line for each request; empty: none")   \
   X(std::string, access_log_format, "combined", 4, 8, "combined or json")                          \
-  X(bool, server_timing, false, 0, 1, "answers say how long the store took: Server-Timing")
+  X(bool, server_timing, false, 0, 1, "answers say how long the store took: Server-Timing")        \
+  X(std::string, hosts, "", 0, 4096,                                                               \
+    "names by which browsers reach its pages, with commas between; IP addresses and localhost "    \
+    "always do")                                                                                   \
+  X(std::string, cors_origins, "", 0, 4096,                                                        \
+    "origins (https://www.example) whose pages may upload and delete, with commas between")
 
 struct GatewayOptions {
   HAYLOFT_SERVER_ROLE_OPTIONS(GATEWAY_OPTIONS)

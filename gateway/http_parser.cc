@@ -81,6 +81,7 @@ HttpField FieldOf(std::string_view name) {
     case 5:
       return FieldIf(name, "range", HttpField::kRange);
     case 6:
+      if (EqualsNoCase(name, "origin")) return HttpField::kOrigin;
       return FieldIf(name, "expect", HttpField::kExpect);
     case 8:
       if (EqualsNoCase(name, "if-match")) return HttpField::kIfMatch;
@@ -93,6 +94,7 @@ HttpField FieldOf(std::string_view name) {
     case 13:
       return FieldIf(name, "if-none-match", HttpField::kIfNoneMatch);
     case 14:
+      if (EqualsNoCase(name, "sec-fetch-site")) return HttpField::kSecFetchSite;
       return FieldIf(name, "content-length", HttpField::kContentLength);
     case 16:
       return FieldIf(name, "content-encoding", HttpField::kContentEncoding);

@@ -45,6 +45,8 @@ enum class HttpField : uint8_t {
   kRange,
   kDeleteToken,  // Hayloft-Delete-Token
   kRequestId,    // X-Request-Id
+  kOrigin,
+  kSecFetchSite,
   kCount,
 };
 

@@ -36,6 +36,7 @@ constexpr StatusRow kStatusRows[] = {
     {415, "Unsupported Media Type", "unsupported_media_type"},
     {416, "Range Not Satisfiable", "range_not_satisfiable"},
     {417, "Expectation Failed", "expectation_failed"},
+    {421, "Misdirected Request", "misdirected_request"},
     {429, "Too Many Requests", "too_many_requests"},
     {431, "Request Header Fields Too Large", "headers_too_large"},
     {500, "Internal Server Error", "internal"},

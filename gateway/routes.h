@@ -24,6 +24,10 @@ struct Route {
   std::string_view allow{};  // methods, a constant
   FileAddress address{};
   std::string_view id{};  // the address as it stands in the path: 18 characters
+  // Whether it changes something if it is carried out.
+  bool writes() const {
+    return kind == Kind::kUpload || kind == Kind::kDelete || kind == Kind::kUndelete;
+  }
 };
 
 Route RouteOf(HttpMethod method, std::string_view path);

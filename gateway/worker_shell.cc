@@ -258,6 +258,8 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
     exchange.etag.front() = exchange.etag.back() = '"';
     route.id.copy(&exchange.etag[1], kAddressTextLength);
   }
+  if (route.writes() && !PassesGuard(connection, shared_->browser_guard.CheckWrite(request)))
+    return;
   switch (route.kind) {
     case Route::Kind::kRead:
       return BeginDownload(connection, request);
@@ -286,6 +288,26 @@ void GatewayWorker::AnswerNoRoute(HttpConnection* connection, const Route& route
   ErrorAnswer answer{.status = route.status, .message = message};
   if (route.status == 405) answer.field = {"Allow", route.allow};
   AnswerError(connection, answer);
+}
+
+// False when it was refused and answered.
+bool GatewayWorker::PassesGuard(HttpConnection* connection, BrowserVerdict verdict) {
+  if (verdict == BrowserVerdict::kAllowed) return true;
+  shared_->metrics.foreign_total.Add();
+  ErrorAnswer answer{.status = 403,
+                     .code = "foreign_page",
+                     .message =
+                         "Pages of another site may not do this here: their origin is not "
+                         "among the gateway's cors_origins."};
+  if (verdict == BrowserVerdict::kWrongHost) {
+    answer = {.status = 421,
+              .code = "wrong_host",
+              .message =
+                  "The gateway is not known to browsers by this name: it is not among its "
+                  "hosts. An IP address or localhost will do."};
+  }
+  AnswerError(connection, answer);
+  return false;
 }
 
 void GatewayWorker::AnswerErr(HttpConnection* connection, Err err) {

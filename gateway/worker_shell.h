@@ -25,6 +25,7 @@
 #include "common/io/acceptor.h"
 #include "common/io/loop.h"
 #include "common/io/system_random.h"
+#include "gateway/browser_guard.h"
 #include "gateway/cache_control.h"
 #include "gateway/connection_shell.h"
 #include "gateway/gateway_options.h"
@@ -33,20 +34,21 @@
 
 namespace hayloft {
 
-#define GATEWAY_METRICS(X)                                                                  \
-  X(Counter, uploads_total, "files stored")                                                 \
-  X(Counter, upload_bytes_total, "their bytes")                                             \
-  X(Counter, upload_failures_total, "uploads answered with 5xx")                            \
-  X(Counter, upload_memory_refused_total, "uploads refused: the memory for them was taken") \
-  X(Counter, reads_total, "files or parts of files answered with 200 or 206")               \
-  X(Counter, read_bytes_total, "their bytes")                                               \
-  X(Counter, read_failures_total, "reads answered with 5xx")                                \
-  X(Counter, revalidated_total, "reads answered with 304")                                  \
-  X(Counter, deletes_total, "deletes done")                                                 \
-  X(Counter, undeletes_total, "undeletes done")                                             \
-  X(Counter, denied_total, "requests with a wrong delete token or none")                    \
-  X(Gauge, upload_memory_bytes, "memory charged for uploads")                               \
-  X(Gauge, download_memory_bytes, "memory held for slow readers")                           \
+#define GATEWAY_METRICS(X)                                                                     \
+  X(Counter, uploads_total, "files stored")                                                    \
+  X(Counter, upload_bytes_total, "their bytes")                                                \
+  X(Counter, upload_failures_total, "uploads answered with 5xx")                               \
+  X(Counter, upload_memory_refused_total, "uploads refused: the memory for them was taken")    \
+  X(Counter, reads_total, "files or parts of files answered with 200 or 206")                  \
+  X(Counter, read_bytes_total, "their bytes")                                                  \
+  X(Counter, read_failures_total, "reads answered with 5xx")                                   \
+  X(Counter, revalidated_total, "reads answered with 304")                                     \
+  X(Counter, deletes_total, "deletes done")                                                    \
+  X(Counter, undeletes_total, "undeletes done")                                                \
+  X(Counter, denied_total, "requests with a wrong delete token or none")                       \
+  X(Counter, foreign_total, "requests refused as another site's: its page, or a strange Host") \
+  X(Gauge, upload_memory_bytes, "memory charged for uploads")                                  \
+  X(Gauge, download_memory_bytes, "memory held for slow readers")                              \
   X(Counter, access_log_lost_total, "lines of the access log that could not be written")
 struct GatewayMetrics {
   HAYLOFT_METRICS("hayloft_gateway_", GATEWAY_METRICS)
@@ -73,11 +75,13 @@ class ConnectionCount {
 struct GatewayShared {
   explicit GatewayShared(const GatewayOptions& gateway_options)
       : options(gateway_options),
+        browser_guard(options.hosts, options.cors_origins),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options)),
         upload_memory(options.upload_memory_bytes),
         download_memory(options.download_memory_bytes) {}
   const GatewayOptions options;
+  const BrowserGuard browser_guard;
   const std::string cache_control;            // of a file
   const std::string not_found_cache_control;  // of 404 and 410 of a file
   AsyncClientOptions client_options;
@@ -136,6 +140,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void ProbeCluster();
   void AnswerReady(HttpConnection* connection);
   void AnswerNoRoute(HttpConnection* connection, const Route& route);
+  bool PassesGuard(HttpConnection* connection, BrowserVerdict verdict);
   void AnswerErr(HttpConnection* connection, Err err);
   void AnswerText(HttpConnection* connection, int status, std::string_view text);
   void AnswerJson(HttpConnection* connection, int status, std::string_view json);

@@ -25,6 +25,9 @@ METHODS = ('get', 'head', 'post', 'put', 'delete', 'options', 'patch')
 EVERY = 'x-every-request'
 UNKNOWN = 'A' * 18
 BODY = random_bytes(5000, 1)
+# What a browser sends for another site's page, and for one whose name was rebound to the gateway.
+FOREIGN = {'Host': '127.0.0.1', 'Origin': 'http://evil.example'}
+REBOUND = {'Host': 'evil.example', 'Origin': 'http://evil.example'}
 # After the trash time, of which an hour is the least: tests/unit/gateway_test.cc has it.
 NOT_PROVOKED = {('undelete', '410')}
 
@@ -153,8 +156,9 @@ class Caller:
         self.seen.add((EVERY, answer.status))
 
     def ask(self, status, method, path, headers=None, body=None, chunked=False, shut=True):
-        lines = [f'{method} {path} HTTP/1.1', 'Host: h', 'Connection: close',
-                 *[f'{name}: {value}' for name, value in (headers or {}).items()]]
+        fields = {'Host': 'h', 'Connection': 'close', **(headers or {})}
+        lines = [f'{method} {path} HTTP/1.1',
+                 *[f'{name}: {value}' for name, value in fields.items()]]
         if body is not None and not chunked:
             lines.append(f'Content-Length: {len(body)}')
         text = '\r\n'.join(lines + ['', '']).encode() + (body or b'')
@@ -193,6 +197,8 @@ def provoke_uploads(call):
     call.ask(431, 'POST', '/v1/files', form, part + b'X: ' + bytes(b'x' * 9000) + b'\r\n\r\n')
     call.ask(415, 'POST', '/v1/files', {'Content-Type': 'multipart/mixed; boundary=b'}, BODY)
     call.ask(408, 'POST', '/v1/files', {'Content-Length': 5}, b'x', chunked=True, shut=False)
+    call.ask(403, 'POST', '/v1/files', FOREIGN, BODY)
+    call.ask(421, 'POST', '/v1/files', REBOUND, BODY)
     return stored
 
 
@@ -220,6 +226,8 @@ def provoke_deletes(call, stored):
         call.ask(400, method, '/v1/files/nonsense' + of, token)
         call.ask(401, method, path + of)
         call.ask(403, method, path + of, {'Hayloft-Delete-Token': 'x'})
+        call.ask(403, method, path + of, {**FOREIGN, **token})
+        call.ask(421, method, path + of, {**REBOUND, **token})
     call.ask(204, 'DELETE', path, token)
     call.ask(204, 'DELETE', path, token)
     call.both(410, '/' + stored['id'])
