@@ -111,29 +111,31 @@ mutants: $(OUT)/sim_test
 
 # --- benchmarks -------------------------------------------------------------------------------------
 # make bench [BENCH=rpc]: each bench/NAME_bench.cc says what it isolates and in which unit. Then
-# `cluster`: what an image costs the processes of a cluster, about six minutes.
+# each bench/NAME_bench.py: what images cost the processes of whole clusters, some minutes each.
 BENCH ?=
 BENCHES := $(patsubst %.cc,$(OUT)/%,$(wildcard bench/$(BENCH)*_bench.cc))
-CLUSTER_BENCH := $(if $(filter $(BENCH)%,cluster),bench/cluster_bench.py)
-CLUSTER_BENCH_NEEDS := $(if $(CLUSTER_BENCH),binaries $(OUT)/bench/cluster_load)
+SCRIPT_BENCHES := $(wildcard bench/$(BENCH)*_bench.py)
+SCRIPT_BENCHES_NEED := $(if $(SCRIPT_BENCHES),binaries $(OUT)/bench/cluster_load $(OUT)/bench/bare_http)
 .PHONY: bench bench-long bench-smoke
-bench: $(BENCHES) $(CLUSTER_BENCH_NEEDS)
-	@for each in $(BENCHES) $(CLUSTER_BENCH); do $$each || exit 1; done
+bench: $(BENCHES) $(SCRIPT_BENCHES_NEED)
+	@for each in $(BENCHES) $(SCRIPT_BENCHES); do $$each || exit 1; done
 # For figures to be published: each ten times for 2 s, then median and spread.
 bench-long: $(BENCHES)
 	@for each in $(BENCHES); do $$each --benchmark_min_time=2 --benchmark_repetitions=10 \
 	  --benchmark_report_aggregates_only || exit 1; done
 # Each benchmark once and small, so that none rots.
-bench-smoke: $(BENCHES) $(CLUSTER_BENCH_NEEDS)
+bench-smoke: $(BENCHES) $(SCRIPT_BENCHES_NEED)
 	@for each in $(BENCHES); do $$each --benchmark_min_time=0 > $$each.log || exit 1; done
-	@for each in $(CLUSTER_BENCH); do $$each --smoke > $(OUT)/bench/cluster.log || exit 1; done
+	@for each in $(SCRIPT_BENCHES); do $$each --smoke > $(OUT)/$$each.log || exit 1; done
 $(OUT)/bench/%_bench: $(OUT)/bench/%_bench.o $(SIM_O) $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(LIBS)
 # A disk full of images without their bytes, for measuring starts and memory.
 $(OUT)/bench/make_disk: $(OUT)/bench/make_disk.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# Load on a running cluster, which bench/cluster_bench.py drives.
+$(OUT)/bench/bare_http: $(OUT)/bench/bare_http.o
+	$(CXX) $(LDFLAGS) -o $@ $^
+# Load on a running cluster, which the scripts drive.
 $(OUT)/bench/cluster_load: $(OUT)/bench/cluster_load.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -9,6 +9,9 @@
 //   sdk_get SIZE N SECONDS     N gets in flight of what was put last
 //   http_put SIZE N SECONDS    N connections to the gateway, one upload at a time on each
 //   http_get SIZE N SECONDS    likewise
+//   ids SIZE                   prints the ids of what was put last, a line of JSON
+//   target IP:PORT             http_get asks this server from now on; it has files named by those
+//   ids
 //
 // Images begin as a PNG does, so that nobody tries to compress them. Every byte that is read is
 // compared. Times in microseconds; cpu_us is this process's: an SDK's hashing and sockets, or the
@@ -64,6 +67,20 @@ struct Sample {
 class Load {
  public:
   Load(Client* client, std::string gateway) : client_(client), gateway_(std::move(gateway)) {}
+
+  void Target(std::string address) {
+    lanes_.clear();
+    gateway_ = std::move(address);
+  }
+  void PrintIds(size_t size) {
+    const char* between = "[";
+    for (const std::string& id : all_ids_[size]) {
+      std::printf("%s\"%s\"", between, id.c_str());
+      between = ",";
+    }
+    std::printf("%s]\n", all_ids_[size].empty() ? "[" : "");
+    std::fflush(stdout);
+  }
 
   // False when there is no such kind of sample, or nothing to read.
   bool Run(const Sample& sample) {
@@ -222,7 +239,7 @@ class Load {
   }
 
   Client* client_;
-  const std::string gateway_;
+  std::string gateway_;
   const Sample* sample_ = nullptr;
   std::map<size_t, std::string> images_;
   std::map<size_t, std::deque<std::string>> all_ids_;
@@ -254,9 +271,19 @@ int Main(int argc, char** argv) {
   }
   Load load(client.get(), argv[3]);
   Sample sample;
-  while (std::cin >> sample.kind >> sample.size >> sample.at_a_time >> sample.seconds) {
-    const bool sane = sample.size >= 8 && sample.size <= kFileBytesMax && sample.at_a_time >= 1 &&
-                      sample.at_a_time <= kUploadersMax;
+  while (std::cin >> sample.kind) {
+    if (std::string address; sample.kind == "target" && std::cin >> address) {
+      load.Target(address);
+      continue;
+    }
+    std::cin >> sample.size;
+    if (sample.kind == "ids") {
+      load.PrintIds(sample.size);
+      continue;
+    }
+    std::cin >> sample.at_a_time >> sample.seconds;
+    const bool sane = !std::cin.fail() && sample.size >= 8 && sample.size <= kFileBytesMax &&
+                      sample.at_a_time >= 1 && sample.at_a_time <= kUploadersMax;
     if (sane && load.Run(sample)) continue;
     std::fprintf(stderr, "no such sample: %s\n", sample.kind.c_str());
     return 2;

@@ -51,6 +51,7 @@ int Main(int argc, const char* const* argv) {
   config.client.core.nameservers = SplitList(options.nameservers);
   config.client.rpc.role = "gateway";
   config.client.rpc.cluster_key = *key;
+  config.client.rpc.unix_sockets = options.unix_sockets;
   const std::string admin_listen = options.admin_listen;
 
   Loop loop;

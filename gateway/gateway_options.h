@@ -48,7 +48,8 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
     "names by which browsers reach its pages, with commas between; IP addresses and localhost "    \
     "always do")                                                                                   \
   X(std::string, cors_origins, "", 0, 4096,                                                        \
-    "origins (https://www.example) whose pages may upload and delete, with commas between")
+    "origins (https://www.example) whose pages may upload and delete, with commas between")        \
+  X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")
 
 struct GatewayOptions {
   HAYLOFT_SERVER_ROLE_OPTIONS(GATEWAY_OPTIONS)
