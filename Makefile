@@ -132,6 +132,9 @@ $(OUT)/bench/%_bench: $(OUT)/bench/%_bench.o $(SIM_O) $(LIB)
 # A disk full of images without their bytes, for measuring starts and memory.
 $(OUT)/bench/make_disk: $(OUT)/bench/make_disk.o $(LIB)
 	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+# Where the needles of such a disk lie.
+$(OUT)/bench/needle_places: $(OUT)/bench/needle_places.o $(LIB)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(OUT)/bench/bare_http: $(OUT)/bench/bare_http.o
 	$(CXX) $(LDFLAGS) -o $@ $^

@@ -9,6 +9,9 @@
 //   sdk_get SIZE N SECONDS     N gets in flight of what was put last
 //   http_put SIZE N SECONDS    N connections to the gateway, one upload at a time on each
 //   http_get SIZE N SECONDS    likewise
+//   fill MEAN N COUNT          puts COUNT images of log-normal sizes by the SDK, N in flight
+//   cold ROUND N SECONDS       N connections to the gateway read each of those once, in an order
+//                              of chance that ROUND decides; SECONDS says nothing
 //   ids SIZE                   prints the ids of what was put last, a line of JSON
 //   target IP:PORT             http_get asks this server from now on; it has files named by those
 //   ids
@@ -22,6 +25,7 @@
 #include <atomic>
 #include <chrono>
 #include <cinttypes>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -43,6 +47,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kIdsMax = 1'000;  // of one size: what is read lies in the page cache
 constexpr size_t kUploadersMax = 20'000;
+constexpr size_t kPiecesBytes = 64 << 20;
 
 double CpuUs() {
   rusage usage{};
@@ -90,6 +95,7 @@ class Load {
     ids_ = &all_ids_[sample.size];
     latencies_us_.clear();
     failed_ = 0;
+    bytes_ = 0;
     const double cpu_us = CpuUs();
     start_ = Clock::now();
     end_ = start_ + std::chrono::microseconds(static_cast<int64_t>(sample.seconds * 1e6));
@@ -120,6 +126,10 @@ class Load {
       Pipeline(&Load::BeginGet);
     } else if (kind == "http_put" || kind == "http_get") {
       RunConnections(kind == "http_get");
+    } else if (kind == "fill") {
+      Fill();
+    } else if (kind == "cold" && !filled_.empty()) {
+      ReadFilled();
     } else {
       return false;
     }
@@ -131,10 +141,10 @@ class Load {
     std::sort(latencies.begin(), latencies.end());
     const size_t calls = latencies.size();
     const uint64_t images = calls * (sample_->kind == "sdk_batch" ? sample_->at_a_time : 1);
-    std::printf("{\"images\":%" PRIu64
+    std::printf("{\"images\":%" PRIu64 ",\"bytes\":%" PRIu64
                 ",\"seconds\":%.4f,\"cpu_us\":%.0f,\"p50_us\":%.0f,"
                 "\"p99_us\":%.0f,\"failed\":%" PRIu64 "}\n",
-                images, took_us / 1e6, cpu_us, calls == 0 ? 0 : latencies[calls / 2],
+                images, bytes_, took_us / 1e6, cpu_us, calls == 0 ? 0 : latencies[calls / 2],
                 calls == 0 ? 0 : latencies[calls * 99 / 100], failed_);
     std::fflush(stdout);
   }
@@ -201,8 +211,56 @@ class Load {
                       });
   }
 
+  // --- many images of different sizes, each a piece of one buffer
+  struct Filled {
+    std::string id;
+    uint32_t begin = 0;
+    uint32_t size = 0;
+  };
+  std::string_view BytesOf(const Filled& file) const {
+    return std::string_view(pieces_).substr(file.begin, file.size);
+  }
+  void Fill() {
+    if (pieces_.empty()) pieces_ = MakeImage(kPiecesBytes);
+    fill_left_ = static_cast<uint64_t>(sample_->seconds);
+    constexpr double kSigma = 0.9;
+    sizes_ = std::lognormal_distribution<double>(
+        std::log(static_cast<double>(sample_->size)) - kSigma * kSigma / 2, kSigma);
+    end_ = Clock::time_point::max();
+    Pipeline(&Load::BeginFill);
+  }
+  void BeginFill() {
+    if (fill_left_ == 0) {
+      --under_way_;
+      return;
+    }
+    --fill_left_;
+    Filled file;
+    file.size = static_cast<uint32_t>(std::clamp(sizes_(random_), 64.0, 1048576.0));
+    file.begin = static_cast<uint32_t>(random_() % (kPiecesBytes - file.size));
+    const std::string_view bytes = BytesOf(file);
+    PutOptions options;
+    options.content_type = "image/png";
+    client_->PutAsync(bytes, options,
+                      [this, file, begun = Clock::now()](const Status& status, Stored&& s) mutable {
+                        Count(status, begun);
+                        bytes_ += file.size;
+                        file.id = std::move(s.id);
+                        if (status.ok()) filled_.push_back(std::move(file));
+                        BeginFill();
+                      });
+  }
+  void ReadFilled() {
+    std::mt19937_64 order(sample_->size);
+    std::shuffle(filled_.begin(), filled_.end(), order);
+    next_filled_ = 0;
+    end_ = Clock::time_point::max();
+    RunConnections(/*reads=*/true);
+  }
+
   // --- HTTP
   struct Lane {
+    const Filled* file = nullptr;  // what it reads of those
     std::unique_ptr<LoadConnection> connection;
     Clock::time_point begun;
   };
@@ -220,12 +278,19 @@ class Load {
   }
   void Send(Lane* lane) {
     lane->begun = Clock::now();
+    if (sample_->kind == "cold") {
+      lane->file = &filled_[next_filled_++];
+      return lane->connection->Send("/" + lane->file->id, {});
+    }
     if (reads_) return lane->connection->Send("/" + NextId(), {});
     lane->connection->Send("/v1/files", AsBytes(*image_));
   }
   void OnAnswer(Lane* lane, const LoadAnswer& answer) {
+    const bool cold = sample_->kind == "cold";
     if (reads_) {
-      Ended(answer.status == 200 && answer.body == *image_, lane->begun);
+      const std::string_view wanted = cold ? BytesOf(*lane->file) : std::string_view(*image_);
+      Ended(answer.status == 200 && answer.body == wanted, lane->begun);
+      bytes_ += answer.body.size();
     } else {
       Ended(answer.status == 201, lane->begun);
       constexpr std::string_view kId = "\"id\":\"";
@@ -234,7 +299,7 @@ class Load {
         Keep(std::string(answer.body.substr(at + kId.size(), kAddressTextLength)));
       }
     }
-    if (!over()) return Send(lane);
+    if (cold ? next_filled_ < filled_.size() : !over()) return Send(lane);
     if (--busy_ == 0) loop_.Stop();
   }
 
@@ -248,6 +313,13 @@ class Load {
   Clock::time_point start_, end_;
   std::vector<double> latencies_us_;  // of each call
   uint64_t failed_ = 0;
+  uint64_t bytes_ = 0;  // of what was filled or read
+  std::string pieces_;
+  std::vector<Filled> filled_;
+  size_t next_filled_ = 0;
+  uint64_t fill_left_ = 0;
+  std::lognormal_distribution<double> sizes_;
+  std::mt19937_64 random_{1};
   uint64_t number_ = 0;
   std::atomic<size_t> under_way_{0};
   Loop loop_;
