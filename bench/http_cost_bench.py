@@ -98,7 +98,8 @@ class Bench:
         self.cluster.__exit__(*error)
 
     def start(self, command):
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   text=True)
         self.started.append(process)
         return process
 
@@ -171,7 +172,8 @@ def main():
                 for server in bench.servers:
                     samples.setdefault((server, size), []).append(
                         bench.sample(server, size, options.seconds))
-    print(f'{"us of CPU a GET (a second)":28}' + ''.join(f'{size // KIB:>10} KiB' for size in SIZES))
+    print(f'{"us of CPU a GET (a second)":28}' +
+          ''.join(f'{size // KIB:>10} KiB' for size in SIZES))
     medians = {key: [statistics.median(column) for column in zip(*rows)]
                for key, rows in samples.items()}
     for server in dict.fromkeys(server for server, _ in medians):

@@ -148,8 +148,8 @@ def cold_reads():
         finally:
             load.stdin.close()
             load.wait()
-    return [at_least('bytes/s of cold GETs, of what fio reads, best of three', round(max(ratios), 3),
-                     0.85),
+    return [at_least('bytes/s of cold GETs, of what fio reads, best of three',
+                     round(max(ratios), 3), 0.85),
             at_most('disk reads an image, least of three', round(min(reads), 3), 1.0),
             at_most('us of CPU an image, gateway and dsp, least of three', round(min(cpu), 1), 35)]
 
@@ -386,5 +386,5 @@ def build():
             at_most(f's for a release build on {os.cpu_count()} cores', seconds, 240)]
 
 
-PARTS = {part.__name__: part for part in (one_read, cold_reads, index, quick_start, group_commit, mixed,
-                                          connections, benchmarks, build)}
+PARTS = {part.__name__: part for part in (one_read, cold_reads, index, quick_start, group_commit,
+                                          mixed, connections, benchmarks, build)}
