@@ -195,6 +195,7 @@ void HttpConnection::BeginRequest() {
   stored_ = false;
   kind_ = RequestKind::kOther;
   status_ = 0;
+  more_lines_ = {};
   began_us_ = asked_us_ = shared_->loop->now_us();
   first_byte_us_ = 0;
   answer_begin_bytes_ = written_bytes_;
@@ -386,6 +387,7 @@ ResponseHead HttpConnection::Head(int status) {
   ResponseHead head(&out_, status);
   head.Add("Date", {shared_->date.data(), shared_->date.size()});
   head.Add("X-Request-Id", {request_id_.data(), request_id_size_});
+  out_.append("X-Content-Type-Options: nosniff\r\n").append(more_lines_);
   if (closes_) head.Add("Connection", "close");
   if (shared_->options->server_timing && status < 400) AddServerTiming(&head);
   return head;

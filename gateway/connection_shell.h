@@ -129,6 +129,10 @@ class HttpConnection {
   bool answering() const { return state_ == State::kAnswering; }
   bool is_head() const { return is_head_; }  // the request is HEAD: no body in the answer
 
+  // Header lines, each with its CRLF, that any answer to the current request has besides. They must
+  // live as long as this.
+  void AddToAnswer(std::string_view lines) { more_lines_ = lines; }
+
   // For the access log, Server-Timing and the histograms.
   void NoteKind(RequestKind kind) { kind_ = kind; }
   // The store has answered, `dsp` in its name. `cache` is a constant as in X-Cache, or empty.
@@ -212,6 +216,7 @@ class HttpConnection {
   uint64_t store_us_ = 0;                 // from then on until the store answered
   uint64_t first_byte_us_ = 0;            // since began_us_
   std::unique_ptr<AccessRecord> access_;  // only when a log is kept
+  std::string_view more_lines_;           // of the answer's head
   uint8_t request_id_size_ = 0;
   std::array<char, 64> request_id_;
 

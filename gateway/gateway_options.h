@@ -49,6 +49,7 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
     "always do")                                                                                   \
   X(std::string, cors_origins, "", 0, 4096,                                                        \
     "origins (https://www.example) whose pages may upload and delete, with commas between")        \
+  X(bool, cors_reads, true, 0, 1, "pages of any origin may read files, without credentials")       \
   X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")
 
 struct GatewayOptions {

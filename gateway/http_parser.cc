@@ -96,6 +96,8 @@ HttpField FieldOf(std::string_view name) {
     case 14:
       if (EqualsNoCase(name, "sec-fetch-site")) return HttpField::kSecFetchSite;
       return FieldIf(name, "content-length", HttpField::kContentLength);
+    case 15:
+      return FieldIf(name, "accept-encoding", HttpField::kAcceptEncoding);
     case 16:
       return FieldIf(name, "content-encoding", HttpField::kContentEncoding);
     case 17:
@@ -103,6 +105,10 @@ HttpField FieldOf(std::string_view name) {
       return FieldIf(name, "transfer-encoding", HttpField::kTransferEncoding);
     case 19:
       return FieldIf(name, "if-unmodified-since", HttpField::kIfUnmodifiedSince);
+    case 29:
+      return FieldIf(name, "access-control-request-method", HttpField::kAccessMethod);
+    case 30:
+      return FieldIf(name, "access-control-request-headers", HttpField::kAccessFields);
     case 20:
       return FieldIf(name, "hayloft-delete-token", HttpField::kDeleteToken);
     default:

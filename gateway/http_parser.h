@@ -47,6 +47,9 @@ enum class HttpField : uint8_t {
   kRequestId,    // X-Request-Id
   kOrigin,
   kSecFetchSite,
+  kAcceptEncoding,
+  kAccessMethod,  // Access-Control-Request-Method
+  kAccessFields,  // Access-Control-Request-Headers
   kCount,
 };
 

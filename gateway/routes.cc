@@ -10,7 +10,9 @@ constexpr std::string_view kFiles = "/v1/files";
 constexpr std::string_view kUndelete = "/undelete";
 constexpr size_t kExtensionMax = 8;
 
-constexpr std::string_view kReadMethods = "GET, HEAD";
+constexpr std::string_view kReadMethods = "GET, HEAD, OPTIONS";
+
+constexpr std::string_view kAllMethods = "GET, HEAD, POST, DELETE, OPTIONS";
 
 bool IsRead(HttpMethod method) { return method == HttpMethod::kGet || method == HttpMethod::kHead; }
 
@@ -45,18 +47,28 @@ Route FileRoute(HttpMethod method, std::string_view rest) {
   const Route file = FoundFile(Route::Kind::kDescribe, id);
   if (file.kind == Route::Kind::kError) return file;
   if (action == kUndelete) {
-    return method == HttpMethod::kPost ? FoundFile(Route::Kind::kUndelete, id) : Error(405, "POST");
+    return method == HttpMethod::kPost ? FoundFile(Route::Kind::kUndelete, id)
+                                       : Error(405, "POST, OPTIONS");
   }
   if (method == HttpMethod::kDelete) return FoundFile(Route::Kind::kDelete, id);
-  return IsRead(method) ? file : Error(405, "GET, HEAD, DELETE");
+  return IsRead(method) ? file : Error(405, "GET, HEAD, DELETE, OPTIONS");
+}
+
+Route OptionsRoute(std::string_view path) {
+  Route route = path == "*" ? Error(405, kAllMethods) : RouteOf(HttpMethod::kPatch, path);
+  // No resource has PATCH, so that those that exist say here what they have.
+  if (route.status == 405)
+    route = {.kind = Route::Kind::kOptions, .status = 204, .allow = route.allow};
+  return route;
 }
 
 }  // namespace
 
 Route RouteOf(HttpMethod method, std::string_view path) {
   if (method == HttpMethod::kUnknown) return Error(501);
+  if (method == HttpMethod::kOptions) return OptionsRoute(path);
   if (path == kFiles) {
-    return method == HttpMethod::kPost ? Found(Route::Kind::kUpload) : Error(405, "POST");
+    return method == HttpMethod::kPost ? Found(Route::Kind::kUpload) : Error(405, "POST, OPTIONS");
   }
   if (path.starts_with(kFiles) && path[kFiles.size()] == '/') {
     return FileRoute(method, path.substr(kFiles.size() + 1));

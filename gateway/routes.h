@@ -18,16 +18,18 @@ struct Route {
     kUndelete,  // POST /v1/files/<id>/undelete
     kHealth,    // GET, HEAD /healthz
     kReady,     // GET, HEAD /readyz
+    kOptions,   // OPTIONS of any of these, and of *: `allow` has its methods
   };
   Kind kind = Kind::kError;
   int status = 404;          // 400 malformed id, 404, 405, 501
-  std::string_view allow{};  // methods, a constant
+  std::string_view allow{};  // methods with commas between, a constant
   FileAddress address{};
   std::string_view id{};  // the address as it stands in the path: 18 characters
   // Whether it changes something if it is carried out.
   bool writes() const {
     return kind == Kind::kUpload || kind == Kind::kDelete || kind == Kind::kUndelete;
   }
+  bool reads_file() const { return kind == Kind::kRead || kind == Kind::kDescribe; }
 };
 
 Route RouteOf(HttpMethod method, std::string_view path);

@@ -258,6 +258,7 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
     exchange.etag.front() = exchange.etag.back() = '"';
     route.id.copy(&exchange.etag[1], kAddressTextLength);
   }
+  SetCors(connection, request, route);
   if (route.writes() && !PassesGuard(connection, shared_->browser_guard.CheckWrite(request)))
     return;
   switch (route.kind) {
@@ -275,9 +276,35 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
       return AnswerText(connection, 200, "ok\n");
     case Route::Kind::kReady:
       return AnswerReady(connection);
+    case Route::Kind::kOptions:
+      return AnswerOptions(connection, request, route);
     case Route::Kind::kError:
       return AnswerNoRoute(connection, route);
   }
+}
+
+// What is read is the same for every page; what changes something says so to its own page only.
+void GatewayWorker::SetCors(HttpConnection* connection, const HttpRequest& request,
+                            const Route& route) {
+  if (route.reads_file()) {
+    connection->AddToAnswer(shared_->cors.ReadLines());
+  } else if (route.writes() && request.Count(HttpField::kOrigin) == 1) {
+    connection->AddToAnswer(shared_->cors.WriteLines(request.Value(HttpField::kOrigin)));
+  }
+}
+
+void GatewayWorker::AnswerOptions(HttpConnection* connection, const HttpRequest& request,
+                                  const Route& route) {
+  const std::string lines =
+      shared_->cors.PreflightLines({.allow = route.allow,
+                                    .origin = request.Value(HttpField::kOrigin),
+                                    .method = request.Value(HttpField::kAccessMethod),
+                                    .fields = request.Value(HttpField::kAccessFields)});
+  ResponseHead head = connection->Head(204);
+  head.Add("Allow", route.allow).Add("Cache-Control", "no-store");
+  connection->out()->append(lines);
+  head.End();
+  connection->SendAll();
 }
 
 void GatewayWorker::AnswerNoRoute(HttpConnection* connection, const Route& route) {

@@ -28,6 +28,7 @@
 #include "gateway/browser_guard.h"
 #include "gateway/cache_control.h"
 #include "gateway/connection_shell.h"
+#include "gateway/cors.h"
 #include "gateway/gateway_options.h"
 #include "gateway/memory_budget.h"
 #include "gateway/routes.h"
@@ -76,12 +77,14 @@ struct GatewayShared {
   explicit GatewayShared(const GatewayOptions& gateway_options)
       : options(gateway_options),
         browser_guard(options.hosts, options.cors_origins),
+        cors(options.cors_origins, options.cors_reads),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options)),
         upload_memory(options.upload_memory_bytes),
         download_memory(options.download_memory_bytes) {}
   const GatewayOptions options;
   const BrowserGuard browser_guard;
+  const CorsPolicy cors;
   const std::string cache_control;            // of a file
   const std::string not_found_cache_control;  // of 404 and 410 of a file
   AsyncClientOptions client_options;
@@ -138,6 +141,8 @@ class GatewayWorker : private HttpConnection::Handler {
   void StopListening();
   void CloseIdle();
   void ProbeCluster();
+  void SetCors(HttpConnection* connection, const HttpRequest& request, const Route& route);
+  void AnswerOptions(HttpConnection* connection, const HttpRequest& request, const Route& route);
   void AnswerReady(HttpConnection* connection);
   void AnswerNoRoute(HttpConnection* connection, const Route& route);
   bool PassesGuard(HttpConnection* connection, BrowserVerdict verdict);

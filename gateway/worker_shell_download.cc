@@ -255,7 +255,6 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
   out.Add("ETag", connection->exchange.etag_text())
       .Add("Last-Modified", {modified.data(), modified.size()})
       .Add("Accept-Ranges", "bytes")
-      .Add("X-Content-Type-Options", "nosniff")
       .Add("X-Cache", "miss");
   AddCacheControl(*connection, &out);
   if (IsActiveType(type)) out.Add("Content-Security-Policy", kSandbox);

@@ -259,11 +259,13 @@ def provoke_refusals(call):
     for template, item in API['paths'].items():
         path = template.replace('{id}', UNKNOWN)
         allowed = [method.upper() for method in METHODS if method in item]
-        for method in METHODS:
-            if method in item or method == 'options':
-                continue
-            answer = call.ask(405, method.upper(), path)
-            told = [each for each in answer.headers['Allow'].split(', ') if each != 'OPTIONS']
+        page = {'Origin': 'https://x.example', 'Access-Control-Request-Method': 'GET'}
+        answers = [call.ask(204, 'OPTIONS', path), call.ask(204, 'OPTIONS', path, page)]
+        if '{id}' in template:
+            call.ask(400, 'OPTIONS', template.replace('{id}', 'nonsense'))
+        answers += [call.ask(405, method.upper(), path) for method in METHODS if method not in item]
+        for answer in answers:
+            told = answer.headers['Allow'].split(', ')
             check_equal(sorted(told), sorted(allowed), f'Allow of {path}')
 
 

@@ -103,8 +103,8 @@ TEST_CASE("gateway: wrong paths and methods keep the connection") {
   CHECK_EQ(ask("BREW /").status, 501);
   const RawAnswer wrong = ask("PUT /v1/files");
   CHECK_EQ(wrong.status, 405);
-  CHECK_EQ(wrong["allow"], "POST");
-  CHECK_EQ(ask("DELETE /AAAAAAAAAAAAAAAAAA")["allow"], "GET, HEAD");
+  CHECK_EQ(wrong["allow"], "POST, OPTIONS");
+  CHECK_EQ(ask("DELETE /AAAAAAAAAAAAAAAAAA")["allow"], "GET, HEAD, OPTIONS");
   CHECK_EQ(ask("HEAD /AAAAAAAAAAAAAAAAAA").status, 404);
   CHECK_EQ(ask("GET /AAAAAAAAAAAAAAAAAA").status, 404);
 }

@@ -37,3 +37,42 @@ TEST_CASE("gateway_reads: how long an answer may be kept follows the options, er
   CHECK_GE(failed.status, 500);
   CHECK_EQ(failed["cache-control"], "no-store");
 }
+
+TEST_CASE("gateway_reads: pages of any origin may read; those that are listed may upload") {
+  GatewayFixture gateway(
+      [](GatewayConfig* config) { config->options.cors_origins = "https://a.example"; });
+  const std::string id = gateway.UploadId(NoiseBytes(1000));
+  RawHttp client = gateway.Connect();
+  const std::string foreign = "Origin: https://x.example\r\n";
+  for (const std::string& headers : {foreign, std::string(), std::string("If-None-Match: *\r\n"),
+                                     std::string("Range: bytes=1000-\r\n")}) {
+    const RawAnswer answer = client.Ask(GatewayFixture::Get("/" + id, headers));
+    CHECK_EQ(answer["access-control-allow-origin"], "*");
+    CHECK_EQ(answer["access-control-allow-credentials"], "");
+    CHECK_EQ(answer["vary"], "");
+  }
+  CHECK_EQ(client.Ask(GatewayFixture::Get(kUnknownFile))["access-control-allow-origin"], "*");
+  CHECK_EQ(client.Ask(GatewayFixture::Get("/healthz"))["access-control-allow-origin"], "");
+  const auto options = [&](const std::string& path, const std::string& headers) {
+    return client.Ask("OPTIONS " + path + " HTTP/1.1\r\nHost: h\r\n" + headers + "\r\n");
+  };
+  const RawAnswer plain = options("/" + id, "");
+  CHECK_EQ(plain.status, 204);
+  CHECK_EQ(plain["allow"], "GET, HEAD, OPTIONS");
+  CHECK_EQ(plain["access-control-allow-origin"], "");
+  CHECK_EQ(options("*", "")["allow"], "GET, HEAD, POST, DELETE, OPTIONS");
+  CHECK_EQ(options("/x", "").status, 400);
+  const std::string wants = "Access-Control-Request-Method: POST\r\n";
+  CHECK_EQ(options("/" + id, foreign + wants)["access-control-allow-methods"], "GET, HEAD");
+  CHECK_EQ(options("/v1/files", foreign + wants)["access-control-allow-origin"], "");
+  const std::string listed = "Origin: https://a.example\r\n";
+  CHECK_EQ(options("/v1/files", listed + wants)["access-control-allow-origin"],
+           "https://a.example");
+  const RawAnswer stored = client.Ask(GatewayFixture::Post("hello", listed));
+  CHECK_EQ(stored.status, 201);
+  CHECK_EQ(stored["access-control-allow-origin"], "https://a.example");
+  CHECK_EQ(stored["vary"], "Origin");
+  const RawAnswer refused = gateway.Connect().Ask(GatewayFixture::Post("hello", foreign));
+  CHECK_EQ(refused.status, 421);  // "h" could be anyone's name
+  CHECK_EQ(refused["access-control-allow-origin"], "");
+}

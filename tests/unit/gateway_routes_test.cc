@@ -30,14 +30,29 @@ TEST_CASE("routes: each resource is found under its methods") {
 }
 
 TEST_CASE("routes: a wrong method is 405 with what is allowed, an unknown one 501") {
-  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files").allow, "POST");
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files").allow, "POST, OPTIONS");
   CHECK_EQ(StatusOf(HttpMethod::kGet, "/v1/files"), 405);
-  CHECK_EQ(RouteOf(HttpMethod::kDelete, "/" + kId).allow, "GET, HEAD");
+  CHECK_EQ(RouteOf(HttpMethod::kDelete, "/" + kId).allow, "GET, HEAD, OPTIONS");
   CHECK_EQ(StatusOf(HttpMethod::kPut, "/" + kId), 405);
-  CHECK_EQ(RouteOf(HttpMethod::kPost, "/v1/files/" + kId).allow, "GET, HEAD, DELETE");
-  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files/" + kId + "/undelete").allow, "POST");
-  CHECK_EQ(RouteOf(HttpMethod::kPost, "/healthz").allow, "GET, HEAD");
+  CHECK_EQ(RouteOf(HttpMethod::kPost, "/v1/files/" + kId).allow, "GET, HEAD, DELETE, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files/" + kId + "/undelete").allow, "POST, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kPost, "/healthz").allow, "GET, HEAD, OPTIONS");
   CHECK_EQ(StatusOf(HttpMethod::kUnknown, "/v1/files"), 501);
+}
+
+TEST_CASE("routes: OPTIONS says what a resource has, and of the server what all have together") {
+  const auto allow = [](const std::string& path) {
+    const Route route = RouteOf(HttpMethod::kOptions, path);
+    return route.kind == Kind::kOptions ? std::string(route.allow) : std::to_string(route.status);
+  };
+  CHECK_EQ(allow("*"), "GET, HEAD, POST, DELETE, OPTIONS");
+  CHECK_EQ(allow("/v1/files"), "POST, OPTIONS");
+  CHECK_EQ(allow("/" + kId + ".jpg"), "GET, HEAD, OPTIONS");
+  CHECK_EQ(allow("/v1/files/" + kId), "GET, HEAD, DELETE, OPTIONS");
+  CHECK_EQ(allow("/v1/files/" + kId + "/undelete"), "POST, OPTIONS");
+  CHECK_EQ(allow("/healthz"), "GET, HEAD, OPTIONS");
+  CHECK_EQ(allow("/nonsense"), "400");
+  CHECK_EQ(allow("/a/b"), "404");
 }
 
 TEST_CASE("routes: malformed ids are 400, the all-A id is well-formed, other paths 404 (S08)") {
