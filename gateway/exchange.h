@@ -13,6 +13,7 @@
 #include "common/delete_token.h"
 #include "common/file_address.h"
 #include "common/result.h"
+#include "gateway/byteranges.h"
 #include "gateway/conditions.h"
 #include "gateway/memory_budget.h"
 #include "gateway/multipart.h"
@@ -59,18 +60,22 @@ struct FormState {
 struct DownloadState {
   enum class Step : uint8_t {
     kFirstRun,     // head and bytes in one read
-    kHeadFirst,    // the range cannot be asked for before the file's size or date is known
+    kHeadFirst,    // what is to be sent, if anything, depends on the head
     kHeadForSize,  // the range was refused: 416 names the size
     kNextRun,
   };
   Step step = Step::kFirstRun;
-  bool head_only = false;  // HEAD, or the client has the bytes already
-  Conditions conditions;
-  RangeSpec range;
-  uint64_t run_bytes = 0;    // at most so many were asked for
-  uint64_t next_offset = 0;  // of the file
+  bool head_only = false;     // HEAD
+  bool prefers_zstd = false;  // where the file is stored so
+  bool as_zstd = false;       // it is sent so: sizes, offsets, tag and conditions are of that form
+  bool doubtful = false;      // it comes from a replica that may not know of a delete
+  Conditions conditions;      // for the bytes as they are
+  Conditions zstd_conditions;
+  std::vector<RangeSpec> ranges;            // as asked for; empty: all of it
+  std::unique_ptr<ByterangesBody> parts{};  // when several of them are sent
+  ByteRange run;                            // that was asked for; `length` at most
+  uint64_t next_offset = 0;                 // without parts: of what is sent
   uint64_t end_offset = 0;
-  bool doubtful = false;  // it comes from a replica that may not know of a delete
 };
 
 struct Exchange {
@@ -83,6 +88,8 @@ struct Exchange {
   std::unique_ptr<FormState> form;
   std::string_view id() const { return {&etag[1], kAddressTextLength}; }
   std::string_view etag_text() const { return {etag.data(), etag.size()}; }
+  // Of the file as zstd: other bytes have another tag.
+  std::string zstd_etag() const { return "\"" + std::string(id()) + "-zstd\""; }
 };
 
 }  // namespace hayloft

@@ -1,21 +1,28 @@
 // Downloads: GET and HEAD /<id>.
 //
 //   BeginDownload --first run: head and up to 1 MiB--> AnswerFile --> SendFile -- more? --> SendRun
-//        \-- what is asked depends on the size or the date: head first --> ReadRange --^
+//        \-- what is sent depends on the head: that first --> ReadFirstRun --^
 //
-// A file's tag is known from its address, so a client that has the bytes costs no payload: the dsp
-// is only asked whether the file still exists. A long file is read in runs, the next one when the
-// client has taken the last: what one reader holds is bounded. A run that fails breaks the
-// connection off: a short body must not look whole.
+// A file's tags are known from its address, so a client that has the bytes costs no payload: the
+// dsp is only asked whether the file still exists, and in which form. A long file is read in runs,
+// the next one when the client has taken the last: what one reader holds is bounded. A run that
+// fails breaks the connection off: a short body must not look whole. A file that is stored encoded
+// comes in one run and is decoded, unless the client takes it as it lies on the disk.
 #include <algorithm>
 
 #include "client/sniff.h"
 #include "common/log.h"
+#include "gateway/content_coding.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
 
 namespace {
+
+// Checked when it was stored; a header must not be forged by a block that was tampered with.
+std::string_view TypeOf(const Metadata& metadata) {
+  return IsValidType(metadata.content_type) ? metadata.content_type : kUnknownType;
+}
 
 constexpr std::string_view kSandbox = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
@@ -23,62 +30,80 @@ bool IsZstd(const NeedleHead& head) {
   return head.header.encoding == static_cast<uint8_t>(Encoding::kZstd);
 }
 
-// The raw bytes [offset, offset + length) out of a reply's payload, which holds at least them; a
-// file that is stored encoded comes whole.
-Result<Buffer> CutPayload(const NeedleHead& head, GetDone&& done, uint64_t offset,
-                          uint64_t length) {
-  if (IsZstd(head)) {
+// Of the file in the form that is sent.
+uint64_t SentSize(const DownloadState& download, const NeedleHead& head) {
+  return download.as_zstd ? head.header.stored_size : head.header.raw_size;
+}
+
+// Bytes of the file, in the form that is sent, out of a reply's payload. A file that is stored
+// encoded comes whole, and `range` is then any part of it; else the payload holds at least that.
+Result<Buffer> CutPayload(const NeedleHead& head, GetDone&& done, const ByteRange& range,
+                          bool as_zstd) {
+  if (IsZstd(head) && !as_zstd) {
     TRY_ASSIGN(Buffer raw, Decompress(done.payload.bytes(), head.header.raw_size));
-    raw.Narrow(offset, length);
+    raw.Narrow(range.offset, range.length);
     return raw;
   }
-  if (done.offset > offset || offset - done.offset > done.payload.size()) return Err::kCorrupt;
-  const uint64_t skip = offset - done.offset;
-  if (length > done.payload.size() - skip) return Err::kCorrupt;
-  done.payload.Narrow(skip, length);
+  const uint64_t begin = done.offset;
+  if (begin > range.offset || range.offset - begin > done.payload.size()) return Err::kCorrupt;
+  const uint64_t skip = range.offset - begin;
+  if (range.length > done.payload.size() - skip) return Err::kCorrupt;
+  done.payload.Narrow(skip, range.length);
   return std::move(done.payload);
 }
 
-Buffer CopyOf(Bytes bytes) {
-  Buffer copy(bytes.size());
-  std::copy(bytes.begin(), bytes.end(), copy.mutable_bytes().begin());
-  return copy;
-}
-
-Result<Buffer> CutRun(GetDone&& done, uint64_t offset, uint64_t length) {
+Result<Buffer> CutRun(GetDone&& done, const ByteRange& run) {
   if (done.err != Err::kOk) return done.err;
   const std::string head_bytes = std::move(done.head);
   TRY_ASSIGN(const NeedleHead head, ParseNeedleHead(AsBytes(head_bytes)));
-  return CutPayload(head, std::move(done), offset, length);
+  return CutPayload(head, std::move(done), run, /*as_zstd=*/false);
 }
 
-// A range whose answer takes nothing but the range itself to ask for.
+// Whether the client may have the bytes already, or not want them, in one of these forms.
+bool MayNeedNoBytes(const Conditions& conditions) {
+  return conditions.if_none_match == Conditions::Tag::kMatches ||
+         conditions.if_match == Conditions::Tag::kDiffers;
+}
+
+bool RangeIsOff(const Conditions& conditions) {
+  return conditions.if_range == Conditions::Tag::kDiffers && !conditions.if_range_date;
+}
+
+// What is sent takes nothing but the request to know: one range, whose condition can be judged for
+// any form of the file, in words that a dsp understands.
 bool CanAskAtOnce(const DownloadState& download) {
-  if (download.conditions.if_range_date) return false;
-  return download.range.kind != RangeSpec::Kind::kSuffix || download.range.suffix <= kRunBytes;
+  if (download.ranges.empty()) return true;
+  const Conditions& conditions = download.conditions;
+  if (download.ranges.size() > 1 || conditions.if_range_date) return false;
+  if (download.prefers_zstd && conditions.if_range != download.zstd_conditions.if_range) {
+    return false;
+  }
+  const RangeSpec& range = download.ranges.front();
+  return range.kind != RangeSpec::Kind::kSuffix || range.suffix <= kRunBytes;
 }
 
 }  // namespace
 
 void GatewayWorker::BeginDownload(HttpConnection* connection, const HttpRequest& request) {
   if (!shared_->download_memory.HasRoom(1)) return AnswerErr(connection, Err::kBusy);
-  DownloadState& download = connection->exchange.download;
+  Exchange& exchange = connection->exchange;
+  DownloadState& download = exchange.download;
   download = DownloadState();
-  download.conditions = ParseConditions(request, connection->exchange.etag_text());
   download.head_only = connection->is_head();
-  if (request.method == HttpMethod::kGet) download.range = ParseRange(request);
-  using Tag = Conditions::Tag;
-  const Conditions& conditions = download.conditions;
-  if (conditions.if_range == Tag::kDiffers && !conditions.if_range_date) download.range = {};
-  const bool ranged = download.range.kind != RangeSpec::Kind::kWhole;
-  if (download.head_only || conditions.if_none_match == Tag::kMatches ||
-      conditions.if_match == Tag::kDiffers) {
-    download.head_only = true;
-    return ReadHead(connection, DownloadState::Step::kFirstRun);
+  download.conditions = ParseConditions(request, exchange.etag_text());
+  download.prefers_zstd = PrefersZstd(request);
+  bool need_head = download.head_only || MayNeedNoBytes(download.conditions);
+  bool range_is_off = RangeIsOff(download.conditions);
+  if (download.prefers_zstd) {
+    download.zstd_conditions = ParseConditions(request, exchange.zstd_etag());
+    need_head |= MayNeedNoBytes(download.zstd_conditions);
+    range_is_off &= RangeIsOff(download.zstd_conditions);
   }
-  if (ranged && !CanAskAtOnce(download))
+  if (request.method == HttpMethod::kGet && !range_is_off) download.ranges = ParseRanges(request);
+  if (need_head || !CanAskAtOnce(download)) {
     return ReadHead(connection, DownloadState::Step::kHeadFirst);
-  ReadRange(connection);
+  }
+  ReadFirstRun(connection);
 }
 
 void GatewayWorker::ReadHead(HttpConnection* connection, DownloadState::Step step) {
@@ -97,26 +122,30 @@ uint64_t GatewayWorker::RunBytes() const {
 }
 
 // The first run of what was asked, before the size is known.
-void GatewayWorker::ReadRange(HttpConnection* connection) {
+void GatewayWorker::ReadFirstRun(HttpConnection* connection) {
   DownloadState& download = connection->exchange.download;
   download.step = DownloadState::Step::kFirstRun;
+  download.run = {.offset = 0, .length = RunBytes()};
   GetRequest request;
   request.address = connection->exchange.address;
-  download.run_bytes = RunBytes();
-  request.length = download.run_bytes;
-  const RangeSpec& range = download.range;
-  if (range.kind == RangeSpec::Kind::kSuffix) {
-    if (range.suffix == 0) return ReadHead(connection, DownloadState::Step::kHeadForSize);
-    ASSERT(range.suffix <= kRunBytes);
-    download.run_bytes = kRunBytes;
-    request.length = 0;
-    request.suffix = range.suffix;
-  } else if (range.kind != RangeSpec::Kind::kWhole) {
-    request.offset = range.first;
+  if (download.parts != nullptr) {
+    download.run = download.parts->NextRead(download.run.length);
+  } else if (!download.ranges.empty()) {
+    const RangeSpec& range = download.ranges.front();
+    if (range.kind == RangeSpec::Kind::kSuffix) {
+      if (range.suffix == 0) return ReadHead(connection, DownloadState::Step::kHeadForSize);
+      ASSERT(range.suffix <= kRunBytes);
+      download.run.length = kRunBytes;
+      request.suffix = range.suffix;
+      return Get(connection, std::move(request));
+    }
+    download.run.offset = range.first;
     if (range.kind == RangeSpec::Kind::kFromTo) {
-      request.length = std::min(range.last - range.first, download.run_bytes - 1) + 1;
+      download.run.length = std::min(range.last - range.first, download.run.length - 1) + 1;
     }
   }
+  request.offset = download.run.offset;
+  request.length = download.run.length;
   Get(connection, std::move(request));
 }
 
@@ -153,55 +182,86 @@ void GatewayWorker::OnGetFailed(HttpConnection* connection, Err err) {
 }
 
 void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
+  using Step = DownloadState::Step;
   DownloadState& download = connection->exchange.download;
   download.doubtful |= done.doubtful;
   const std::string head_bytes = std::move(done.head);
   const Result<NeedleHead> head = ParseNeedleHead(AsBytes(head_bytes));
   if (!head.ok()) return OnGetFailed(connection, head.err());
-  const uint64_t size = head->header.raw_size;
+  download.as_zstd = download.prefers_zstd && IsZstd(*head);
+  const Conditions& conditions = download.as_zstd ? download.zstd_conditions : download.conditions;
   const uint64_t modified_s = head->header.created_ms / 1'000;
-  switch (Evaluate(download.conditions, modified_s)) {
+  switch (Evaluate(conditions, modified_s)) {
     case Verdict::kFailed:
       return AnswerError(connection,
                          {.status = 412, .message = "A condition of the request does not hold."});
     case Verdict::kNotModified:
-      return SendNotModified(connection);
+      return SendNotModified(connection, *head);
     case Verdict::kProceed:
       break;
   }
-  if (!RangeAllowed(download.conditions, modified_s)) download.range = {};
-  const bool partial = download.range.kind != RangeSpec::Kind::kWhole;
-  ByteRange range{.satisfiable = true, .offset = 0, .length = size};
-  if (partial) range = ResolveRange(download.range, size);
-  if (!range.satisfiable) return AnswerUnsatisfiable(connection, size);
-  if (download.step == DownloadState::Step::kHeadForSize)
-    return OnGetFailed(connection, Err::kCorrupt);
-  if (download.step == DownloadState::Step::kHeadFirst) {
+  if (!RangeAllowed(conditions, modified_s)) download.ranges.clear();
+  const uint64_t size = SentSize(download, *head);
+  if (download.parts == nullptr && !SettleRanges(connection, *head)) {
+    return AnswerUnsatisfiable(connection, size);
+  }
+  if (download.step == Step::kHeadForSize) return OnGetFailed(connection, Err::kCorrupt);
+  if (download.step == Step::kHeadFirst && !download.head_only) {
     // Now it is known what to ask for, in words that need no size.
-    download.conditions.if_range = Conditions::Tag::kAbsent;
-    download.conditions.if_range_date.reset();
-    if (partial) {
-      download.range = {.kind = RangeSpec::Kind::kFromTo,
-                        .first = range.offset,
-                        .last = range.offset + range.length - 1};
+    if (!download.ranges.empty()) {
+      download.ranges = {{.kind = RangeSpec::Kind::kFromTo,
+                          .first = download.next_offset,
+                          .last = download.end_offset - 1}};
     }
-    return ReadRange(connection);
+    return ReadFirstRun(connection);
   }
-  download.next_offset = range.offset;
-  download.end_offset = range.offset + range.length;
-  Buffer payload;
-  if (!download.head_only) {
-    // Many may have begun since it was asked for: what this one does not take is not kept for it.
-    const uint64_t run_max = std::min(download.run_bytes, RunBytes());
-    const uint64_t bytes = IsZstd(*head) ? size : std::min(range.length, run_max);
-    if (!shared_->download_memory.HasRoom(bytes)) return OnGetFailed(connection, Err::kBusy);
-    const uint64_t run = IsZstd(*head) ? range.length : bytes;
-    Result<Buffer> cut = CutPayload(*head, std::move(done), range.offset, run);
-    if (!cut.ok()) return OnGetFailed(connection, cut.err());
-    payload = std::move(*cut);
-    if (run_max < download.run_bytes) payload = CopyOf(payload.bytes());
+  Result<Buffer> payload = Buffer();
+  if (!download.head_only) payload = FirstPayload(connection, *head, std::move(done));
+  if (!payload.ok()) return OnGetFailed(connection, payload.err());
+  SendFile(connection, *head, std::move(*payload));
+}
+
+// What is sent, now that the file's size is known. False: nothing of what was asked for exists.
+bool GatewayWorker::SettleRanges(HttpConnection* connection, const NeedleHead& head) {
+  DownloadState& download = connection->exchange.download;
+  const uint64_t size = SentSize(download, head);
+  // The parts of a multipart body cannot say that they are encoded, and the body itself is not.
+  if (download.as_zstd && download.ranges.size() > 1) download.ranges.clear();
+  download.next_offset = 0;
+  download.end_offset = size;
+  if (download.ranges.empty()) return true;
+  std::vector<ByteRange> ranges = ResolveRanges(download.ranges, size);
+  if (ranges.empty()) return false;
+  download.next_offset = ranges.front().offset;
+  download.end_offset = ranges.front().end();
+  if (ranges.size() == 1) return true;
+  const Result<Metadata> metadata = ParseMetadata(head.metadata);
+  const std::string_view type = metadata.ok() ? TypeOf(*metadata) : kUnknownType;
+  download.parts = std::make_unique<ByterangesBody>(
+      ByterangesFile{.id = connection->exchange.id(), .type = type, .size = size},
+      std::move(ranges));
+  return true;
+}
+
+// kBusy when there is no memory for it, kCorrupt when the reply holds something else.
+Result<Buffer> GatewayWorker::FirstPayload(HttpConnection* connection, const NeedleHead& head,
+                                           GetDone&& done) {
+  DownloadState& download = connection->exchange.download;
+  const uint64_t size = SentSize(download, head);
+  // Many may have begun since it was asked for: what this one does not take is not kept for it.
+  const uint64_t run_max = std::min(download.run.length, RunBytes());
+  ByteRange cut{.offset = download.next_offset,
+                .length = download.end_offset - download.next_offset};
+  if (download.parts != nullptr) {
+    cut = IsZstd(head) ? ByteRange{.offset = 0, .length = size} : download.run;
+  } else if (!IsZstd(head)) {
+    cut.length = std::min(cut.length, run_max);
   }
-  SendFile(connection, *head, std::move(payload), partial);
+  if (!shared_->download_memory.HasRoom(IsZstd(head) ? size : cut.length)) return Err::kBusy;
+  TRY_ASSIGN(Buffer payload, CutPayload(head, std::move(done), cut, download.as_zstd));
+  if (download.parts != nullptr) return download.parts->Take(cut, payload.bytes());
+  if (run_max < download.run.length) payload = Buffer::CopyOf(payload.bytes());
+  return payload;
 }
 
 void GatewayWorker::AddCacheControl(const HttpConnection& connection, ResponseHead* out) const {
@@ -215,10 +275,22 @@ void GatewayWorker::AddCacheControl(const HttpConnection& connection, ResponseHe
   }
 }
 
-void GatewayWorker::SendNotModified(HttpConnection* connection) {
+// What the client's form of the file is called, and that another client may get another one.
+void GatewayWorker::AddForm(const Exchange& exchange, const NeedleHead& head, ResponseHead* out) {
+  if (!IsZstd(head)) {
+    out->Add("ETag", exchange.etag_text());
+    return;
+  }
+  const bool as_zstd = exchange.download.as_zstd;
+  out->Add("ETag", as_zstd ? exchange.zstd_etag() : exchange.etag_text());
+  out->Add("Vary", "Accept-Encoding");
+}
+
+void GatewayWorker::SendNotModified(HttpConnection* connection, const NeedleHead& head) {
   shared_->metrics.revalidated_total.Add();
   ResponseHead out = connection->Head(304);
-  out.Add("ETag", connection->exchange.etag_text()).Add("X-Cache", "miss");
+  AddForm(connection->exchange, head, &out);
+  out.Add("X-Cache", "miss");
   AddCacheControl(*connection, &out);
   out.End();
   connection->SendAll();
@@ -231,29 +303,31 @@ void GatewayWorker::AnswerUnsatisfiable(HttpConnection* connection, uint64_t siz
                            .field = {"Content-Range", range}});
 }
 
-void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head, Buffer payload,
-                             bool partial) {
+void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head, Buffer payload) {
   const DownloadState& download = connection->exchange.download;
   const Result<Metadata> metadata = ParseMetadata(head.metadata);
   if (!metadata.ok()) return OnGetFailed(connection, metadata.err());
-  // Checked when it was stored; a header must not be forged by a block that was tampered with.
-  const std::string_view type =
-      IsValidType(metadata->content_type) ? metadata->content_type : kUnknownType;
+  const std::string_view type = TypeOf(*metadata);
   const auto modified = FormatHttpDate(head.header.created_ms / 1'000);
-  const uint64_t length = download.end_offset - download.next_offset;
-  GatewayMetrics& metrics = shared_->metrics;
-  metrics.reads_total.Add();
-  ResponseHead out = connection->Head(partial ? 206 : 200);
-  out.Add("Content-Type", type).Add("Content-Length", length);
-  if (partial) {
-    std::string range = "bytes ";
-    AppendDecimal(download.next_offset, &range);
-    AppendDecimal(download.end_offset - 1, &range.append("-"));
-    AppendDecimal(head.header.raw_size, &range.append("/"));
-    out.Add("Content-Range", range);
+  shared_->metrics.reads_total.Add();
+  ResponseHead out = connection->Head(download.ranges.empty() ? 200 : 206);
+  if (download.parts != nullptr) {
+    out.Add("Content-Type", download.parts->ContentType());
+    out.Add("Content-Length", download.parts->Length());
+  } else {
+    out.Add("Content-Type", type);
+    out.Add("Content-Length", download.end_offset - download.next_offset);
+    if (!download.ranges.empty()) {
+      std::string range;
+      AppendContentRange(
+          {.offset = download.next_offset, .length = download.end_offset - download.next_offset},
+          SentSize(download, head), &range);
+      out.Add("Content-Range", range);
+    }
   }
-  out.Add("ETag", connection->exchange.etag_text())
-      .Add("Last-Modified", {modified.data(), modified.size()})
+  if (download.as_zstd) out.Add("Content-Encoding", "zstd");
+  AddForm(connection->exchange, head, &out);
+  out.Add("Last-Modified", {modified.data(), modified.size()})
       .Add("Accept-Ranges", "bytes")
       .Add("X-Cache", "miss");
   AddCacheControl(*connection, &out);
@@ -265,10 +339,15 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
 
 void GatewayWorker::SendPayload(HttpConnection* connection, Buffer payload) {
   DownloadState& download = connection->exchange.download;
-  download.next_offset += payload.size();
-  ASSERT(download.next_offset <= download.end_offset);
   shared_->metrics.read_bytes_total.Add(payload.size());
-  const bool more = download.next_offset < download.end_offset;
+  bool more = false;
+  if (download.parts != nullptr) {
+    more = !download.parts->done();
+  } else {
+    download.next_offset += payload.size();
+    ASSERT(download.next_offset <= download.end_offset);
+    more = download.next_offset < download.end_offset;
+  }
   connection->Send(std::move(payload),
                    more ? HttpConnection::Rest::kMoreFollows : HttpConnection::Rest::kComplete);
 }
@@ -280,29 +359,34 @@ void GatewayWorker::OnSent(HttpConnection* connection) {
 
 void GatewayWorker::ReadNextRun(HttpConnection* connection) {
   DownloadState& download = connection->exchange.download;
-  const uint64_t left = download.end_offset - download.next_offset;
-  ASSERT(left > 0);
-  download.run_bytes = std::min(left, RunBytes());
-  if (!connection->ReserveUnsent(download.run_bytes)) {
+  if (download.parts != nullptr) {
+    download.run = download.parts->NextRead(RunBytes());
+  } else {
+    ASSERT(download.next_offset < download.end_offset);
+    download.run = {.offset = download.next_offset,
+                    .length = std::min(download.end_offset - download.next_offset, RunBytes())};
+  }
+  if (!connection->ReserveUnsent(download.run.length)) {
     return starved_.push_back(connection->id);
   }
   GetRequest request;
   request.address = connection->exchange.address;
-  request.offset = download.next_offset;
-  request.length = download.run_bytes;
+  request.offset = download.run.offset;
+  request.length = download.run.length;
   Get(connection, std::move(request));
 }
 
 void GatewayWorker::SendRun(HttpConnection* connection, GetDone&& done) {
-  const DownloadState& download = connection->exchange.download;
-  Result<Buffer> cut = CutRun(std::move(done), download.next_offset, download.run_bytes);
+  DownloadState& download = connection->exchange.download;
+  Result<Buffer> cut = CutRun(std::move(done), download.run);
   if (!cut.ok()) {
     shared_->metrics.read_failures_total.Add();
     LOG_WARN("read_broken_off", "err=%s file=%s offset=%llu action=reset",
              ErrName(cut.err()).data(), LogText(connection->exchange.id()).c_str(),
-             static_cast<unsigned long long>(download.next_offset));
+             static_cast<unsigned long long>(download.run.offset));
     return connection->Reset();
   }
+  if (download.parts != nullptr) *cut = download.parts->Take(download.run, cut->bytes());
   SendPayload(connection, std::move(*cut));
 }
 

@@ -200,7 +200,7 @@ TEST_CASE("gateway: conditions give 304 and 412, and a deleted file is never 'no
 TEST_CASE("gateway: ranges of small and long files, and of files stored compressed") {
   GatewayFixture gateway;
   std::string words;
-  for (int i = 0; words.size() < 3'000'000; ++i) words += "word " + std::to_string(i) + "\n";
+  for (int i = 0; words.size() < 900'000; ++i) words += "word " + std::to_string(i) + "\n";
   for (const std::string& body : {Png(1000), Png((3 << 20) + 12'345), words}) {
     const std::string id = gateway.UploadId(body);
     const uint64_t size = body.size();
@@ -232,8 +232,7 @@ TEST_CASE("gateway: ranges of small and long files, and of files stored compress
       CHECK_EQ(answer["content-range"], "bytes */" + std::to_string(size));
     }
     for (const char* headers :
-         {"Range: bytes=0-1,3-4\r\n", "Range: lines=1-2\r\n",
-          "Range: bytes=0-1\r\nIf-Range: \"x\"\r\n",
+         {"Range: lines=1-2\r\n", "Range: bytes=0-1\r\nIf-Range: \"x\"\r\n",
           "Range: bytes=0-1\r\nIf-Range: Tue, 14 Nov 2023 22:13:19 GMT\r\n"}) {
       CAPTURE(headers);
       const RawAnswer answer = client.Ask(GatewayFixture::Get("/" + id, headers));

@@ -1,11 +1,10 @@
 #include "gateway/http_semantics.h"
 #include "gateway/conditions.h"
 #include "gateway/http_date.h"
-#include "gateway/ranges.h"
 
 #include <doctest/doctest.h>
 
-#include <memory>
+#include "tests/unit/parsed_get.h"
 
 using namespace hayloft;
 
@@ -14,23 +13,8 @@ namespace {
 constexpr std::string_view kTag = "\"AAAAAAAAAAAAAAAAAB\"";
 constexpr uint64_t kModified = 784'111'777;  // Sun, 06 Nov 1994 08:49:37 GMT
 
-// A GET with these header lines, each ended by CRLF. Its bytes live as long as it does.
-struct ParsedGet {
-  explicit ParsedGet(const std::string& headers)
-      : bytes("GET /x HTTP/1.1\r\nHost: h\r\n" + headers + "\r\n"),
-        request(std::make_unique<HttpRequest>()) {
-    REQUIRE_EQ(ParseHttpRequest(bytes, 0, request.get()).kind, HttpParsed::Kind::kRequest);
-  }
-  std::string bytes;
-  std::unique_ptr<HttpRequest> request;
-};
-
 Verdict Evaluate(const std::string& headers) {
   return Evaluate(ParseConditions(*ParsedGet(headers).request, kTag), kModified);
-}
-
-RangeSpec Range(const std::string& value) {
-  return ParseRange(*ParsedGet("Range: " + value + "\r\n").request);
 }
 
 std::string Date(uint64_t seconds) {
@@ -108,44 +92,6 @@ TEST_CASE("http_semantics: If-Match compares strongly") {
   CHECK_EQ(Evaluate("If-Match: \"a\", " + tag + "\r\n"), Verdict::kProceed);
   CHECK_EQ(Evaluate("If-Match: W/" + tag + "\r\n"), Verdict::kFailed);
   CHECK_EQ(Evaluate("If-Match: \"a\"\r\n"), Verdict::kFailed);
-}
-
-TEST_CASE("http_semantics: one range is read, anything else is the whole file (S06)") {
-  using Kind = RangeSpec::Kind;
-  CHECK_EQ(Range("bytes=0-0").kind, Kind::kFromTo);
-  CHECK_EQ(Range("BYTES=5-9").last, 9);
-  CHECK_EQ(Range("bytes=5-").kind, Kind::kFrom);
-  CHECK_EQ(Range("bytes=-5").kind, Kind::kSuffix);
-  CHECK_EQ(Range("bytes=-5").suffix, 5);
-  CHECK_EQ(Range("bytes=0-99999999999999999999999").last, UINT64_MAX);
-  for (const char* text :
-       {"bytes=", "bytes=-", "bytes=5", "bytes=9-5", "bytes=a-b", "bytes=0-1,3-4", "bytes= 0-1",
-        "bytes=+0-1", "pages=1-2", "bytes 0-1", "bytes=--1"}) {
-    CAPTURE(text);
-    CHECK_EQ(Range(text).kind, Kind::kWhole);
-  }
-  CHECK_EQ(ParseRange(*ParsedGet("Range: bytes=0-1\r\nRange: bytes=2-3\r\n").request).kind,
-           Kind::kWhole);
-}
-
-TEST_CASE("http_semantics: a range is cut to the file, or cannot be satisfied") {
-  const auto resolve = [](const char* text, uint64_t size) {
-    const ByteRange range = ResolveRange(Range(text), size);
-    return range.satisfiable ? std::to_string(range.offset) + "+" + std::to_string(range.length)
-                             : std::string("416");
-  };
-  CHECK_EQ(resolve("bytes=0-0", 10), "0+1");
-  CHECK_EQ(resolve("bytes=3-5", 10), "3+3");
-  CHECK_EQ(resolve("bytes=3-9", 10), "3+7");
-  CHECK_EQ(resolve("bytes=3-10", 10), "3+7");
-  CHECK_EQ(resolve("bytes=0-18446744073709551615", 10), "0+10");
-  CHECK_EQ(resolve("bytes=9-", 10), "9+1");
-  CHECK_EQ(resolve("bytes=10-", 10), "416");
-  CHECK_EQ(resolve("bytes=10-20", 10), "416");
-  CHECK_EQ(resolve("bytes=-1", 10), "9+1");
-  CHECK_EQ(resolve("bytes=-10", 10), "0+10");
-  CHECK_EQ(resolve("bytes=-99", 10), "0+10");
-  CHECK_EQ(resolve("bytes=-0", 10), "416");
 }
 
 TEST_CASE("http_semantics: If-Range needs the same strong tag or the same date") {
