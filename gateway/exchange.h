@@ -69,7 +69,8 @@ struct DownloadState {
   bool prefers_zstd = false;  // where the file is stored so
   bool as_zstd = false;       // it is sent so: sizes, offsets, tag and conditions are of that form
   bool doubtful = false;      // it comes from a replica that may not know of a delete
-  Conditions conditions;      // for the bytes as they are
+  std::optional<std::string> save_as{};  // ?download; empty: a name of our own
+  Conditions conditions;                 // for the bytes as they are
   Conditions zstd_conditions;
   std::vector<RangeSpec> ranges;            // as asked for; empty: all of it
   std::unique_ptr<ByterangesBody> parts{};  // when several of them are sent

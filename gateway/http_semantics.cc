@@ -54,8 +54,8 @@ const StatusRow& RowOf(int status) {
   return kStatusRows[0];
 }
 
-// The length of the UTF-8 sequence at the front of `text`; 0 when it is none (RFC 3629: no
-// overlong form, no surrogate, nothing above U+10FFFF).
+}  // namespace
+
 size_t Utf8Length(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = byte(0);
@@ -70,8 +70,6 @@ size_t Utf8Length(std::string_view text) {
   if ((lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) return 0;
   return length;
 }
-
-}  // namespace
 
 std::string_view StatusText(int status) { return RowOf(status).text; }
 std::string_view StatusCodeName(int status) { return RowOf(status).code; }

@@ -23,6 +23,9 @@ class ResponseHead {
   std::string* out_;
 };
 
+// The length of the UTF-8 sequence at the front of `text`, which is not empty; 0 when it is none
+// (RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF).
+size_t Utf8Length(std::string_view text);
 void AppendDecimal(uint64_t value, std::string* out);
 // A JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD, so the result is always
 // valid JSON.

@@ -179,6 +179,7 @@ class GatewayWorker : private HttpConnection::Handler {
 
   // worker_shell_download.cc
   void BeginDownload(HttpConnection* connection, const HttpRequest& request);
+  bool NoteSaveName(HttpConnection* connection, std::string_view query);
   void ReadHead(HttpConnection* connection, DownloadState::Step step);
   uint64_t RunBytes() const;
   void ReadFirstRun(HttpConnection* connection);

@@ -13,6 +13,8 @@
 #include "client/sniff.h"
 #include "common/log.h"
 #include "gateway/content_coding.h"
+#include "gateway/content_disposition.h"
+#include "gateway/query.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
@@ -90,6 +92,7 @@ void GatewayWorker::BeginDownload(HttpConnection* connection, const HttpRequest&
   DownloadState& download = exchange.download;
   download = DownloadState();
   download.head_only = connection->is_head();
+  if (!request.query.empty() && !NoteSaveName(connection, request.query)) return;
   download.conditions = ParseConditions(request, exchange.etag_text());
   download.prefers_zstd = PrefersZstd(request);
   bool need_head = download.head_only || MayNeedNoBytes(download.conditions);
@@ -104,6 +107,19 @@ void GatewayWorker::BeginDownload(HttpConnection* connection, const HttpRequest&
     return ReadHead(connection, DownloadState::Step::kHeadFirst);
   }
   ReadFirstRun(connection);
+}
+
+// False: the name that the file shall be saved under is none, and that was answered.
+bool GatewayWorker::NoteSaveName(HttpConnection* connection, std::string_view query) {
+  const std::optional<std::string_view> value = QueryValue(query, "download");
+  if (!value) return true;
+  std::optional<std::string>& save_as = connection->exchange.download.save_as;
+  save_as = DecodeQueryValue(*value, kSaveNameBytesMax);
+  if (save_as && (save_as->empty() || IsSaveName(*save_as))) return true;
+  AnswerError(
+      connection,
+      {.status = 400, .message = "download: not a file's name in UTF-8 of at most 255 bytes."});
+  return false;
 }
 
 void GatewayWorker::ReadHead(HttpConnection* connection, DownloadState::Step step) {
@@ -331,6 +347,11 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
       .Add("Accept-Ranges", "bytes")
       .Add("X-Cache", "miss");
   AddCacheControl(*connection, &out);
+  if (download.save_as) {
+    const std::string own = std::string(connection->exchange.id()).append(ExtensionOf(type));
+    out.Add("Content-Disposition",
+            AttachmentNamed(download.save_as->empty() ? own : *download.save_as));
+  }
   if (IsActiveType(type)) out.Add("Content-Security-Policy", kSandbox);
   out.End();
   if (download.head_only) return connection->SendAll();

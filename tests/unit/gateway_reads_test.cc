@@ -296,3 +296,43 @@ TEST_CASE("gateway_reads: an image does not vary, and costs one read whatever th
                                      zstd + "Range: bytes=0-9\r\nIf-Range: " + tag + "\r\n"))
             .body == file);
 }
+
+TEST_CASE("gateway_reads: ?download names the file to be saved; no parameter changes what it is") {
+  GatewayFixture gateway;
+  const std::string file = "\x89PNG\r\n\x1a\n" + NoiseBytes(1000);
+  const std::string id = gateway.UploadId(file);
+  RawHttp client = gateway.Connect();
+  const RawAnswer plain = client.Ask(GatewayFixture::Get("/" + id));
+  const auto disposition = [&](const std::string& query) {
+    const RawAnswer answer = client.Ask(GatewayFixture::Get("/" + id + query));
+    CHECK_EQ(answer.status, 200);
+    CHECK(answer.body == file);
+    CHECK_EQ(answer["content-type"], "image/png");
+    CHECK_EQ(answer["etag"], plain["etag"]);
+    return answer["content-disposition"];
+  };
+  CHECK_EQ(disposition("?download"), "attachment; filename=\"" + id + ".png\"");
+  CHECK_EQ(disposition("?download="), "attachment; filename=\"" + id + ".png\"");
+  CHECK_EQ(disposition(".html?download=my+cat.png"), "attachment; filename=\"my cat.png\"");
+  CHECK_EQ(disposition("?x=1&download=%C3%A4.png&download=b"),
+           "attachment; filename=\"_.png\"; filename*=UTF-8''%C3%A4.png");
+  for (const char* query : {"", "?", "?%", "?x=%zz", "?response-content-type=text/html",
+                            "?content-type=text/html&type=text/html", "?DOWNLOAD=x"}) {
+    CAPTURE(query);
+    CHECK_EQ(disposition(query), "");
+  }
+  for (const char* name :
+       {"..", "a%2fb", "a%5cb", "a%0d%0aSet-Cookie:x", "%", "%ff", "a%00", "%E2%80%AEgpj.exe"}) {
+    CAPTURE(name);
+    const RawAnswer answer =
+        client.Ask(GatewayFixture::Get("/" + id + "?download=" + std::string(name)));
+    CHECK_EQ(answer.status, 400);
+    CHECK_EQ(answer["content-disposition"], "");
+    CHECK_EQ(answer["set-cookie"], "");
+  }
+  CHECK_EQ(client.Ask(Head("/" + id + "?download=a"), true)["content-disposition"],
+           "attachment; filename=\"a\"");
+  const RawAnswer part =
+      client.Ask(GatewayFixture::Get("/" + id + "?download=a", "Range: bytes=0-9\r\n"));
+  CHECK_EQ(part["content-disposition"], "attachment; filename=\"a\"");
+}
