@@ -22,7 +22,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'tests', 'cluster'))
-from harness import MODE, TOP, Cluster, check, metric, wait_until  # noqa: E402
+from harness import MODE, TOP, Cluster, check, cpu_us, metric, wait_until  # noqa: E402
 
 LOAD = os.path.join(TOP, 'out', MODE, 'bench', 'cluster_load')
 REPORT = os.path.join(TOP, 'out', 'bench', 'cluster.json')
@@ -50,11 +50,6 @@ def cells():
 
 def name_of(kind, size, at_a_time, copies):
     return f'{kind} {size // KIB} KiB x{at_a_time} copies={copies}'
-
-
-def cpu_us(pid):
-    """User and system time of a process and all of its threads: its CPU clock, in us."""
-    return time.clock_gettime((~pid << 3) | 2) * 1e6
 
 
 class Side:

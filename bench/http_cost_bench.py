@@ -19,7 +19,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'tests', 'cluster'))
-from harness import MODE, TOP, Cluster, check, free_port, wait_until  # noqa: E402
+from harness import MODE, TOP, Cluster, check, cpu_us, free_port, wait_until  # noqa: E402
 
 OUT = os.path.join(TOP, 'out', MODE, 'bench')
 REPORT = os.path.join(TOP, 'out', 'bench', 'http_cost.json')
@@ -44,10 +44,6 @@ http {{
 def pin(pid, processor):
     for task in os.listdir(f'/proc/{pid}/task'):
         os.sched_setaffinity(int(task), {processor})
-
-
-def cpu_us(pids):
-    return sum(time.clock_gettime((~pid << 3) | 2) * 1e6 for pid in pids)
 
 
 def children(pid):
@@ -150,9 +146,9 @@ class Bench:
         address, pids = self.servers[server]
         self.load.stdin.write(f'target {address}\n')
         self.ask(f'http_get {size} {CONNECTIONS} {seconds / 10}')  # connections, page cache
-        before = cpu_us(pids)
+        before = sum(map(cpu_us, pids))
         got = self.ask(f'http_get {size} {CONNECTIONS} {seconds}')
-        used = cpu_us(pids) - before
+        used = sum(map(cpu_us, pids)) - before
         check(got['failed'] == 0 and got['images'] > 0, f'{server}: all were right: {got}')
         return used / got['images'], got['images'] / got['seconds']
 

@@ -23,25 +23,7 @@ bool IsPlainName(std::string_view name) {
 }
 
 std::string_view MethodName(HttpMethod method) {
-  switch (method) {
-    case HttpMethod::kGet:
-      return "GET";
-    case HttpMethod::kHead:
-      return "HEAD";
-    case HttpMethod::kPost:
-      return "POST";
-    case HttpMethod::kPut:
-      return "PUT";
-    case HttpMethod::kDelete:
-      return "DELETE";
-    case HttpMethod::kOptions:
-      return "OPTIONS";
-    case HttpMethod::kPatch:
-      return "PATCH";
-    case HttpMethod::kUnknown:
-      return "OTHER";
-  }
-  return "OTHER";
+  return method == HttpMethod::kUnknown ? "OTHER" : HttpMethodName(method);
 }
 
 std::string Cut(std::string text, size_t bytes_max) {

@@ -6,25 +6,20 @@ namespace hayloft {
 
 namespace {
 
-std::string_view SkipBlanks(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  return first == std::string_view::npos ? std::string_view() : text.substr(first);
-}
-
 // Whether one field value, a list of entity tags or "*", holds `etag`. With `weak` a W/ is ignored
 // (RFC 9110 section 8.8.3.2). A list is read up to its first fault.
 bool TagListHolds(std::string_view list, std::string_view etag, bool weak) {
   if (list == "*") return true;
   while (true) {
-    list = SkipBlanks(list);
-    while (list.starts_with(',')) list = SkipBlanks(list.substr(1));
+    list = TrimHttpBlanks(list);
+    while (list.starts_with(',')) list = TrimHttpBlanks(list.substr(1));
     const bool is_weak = list.starts_with("W/");
     if (is_weak) list.remove_prefix(2);
     if (!list.starts_with('"')) return false;
     const size_t close = list.find('"', 1);
     if (close == std::string_view::npos) return false;
     if (list.substr(0, close + 1) == etag && (weak || !is_weak)) return true;
-    list = SkipBlanks(list.substr(close + 1));
+    list = TrimHttpBlanks(list.substr(close + 1));
     if (!list.starts_with(',')) return false;
   }
 }

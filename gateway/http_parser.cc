@@ -58,15 +58,15 @@ const char* SkipText(const char* begin, const char* end) {
   return begin;
 }
 
+// In the order of HttpMethod.
+constexpr std::string_view kMethodNames[] = {"GET",    "HEAD",    "POST", "PUT",
+                                             "DELETE", "OPTIONS", "PATCH"};
+static_assert(std::size(kMethodNames) == static_cast<size_t>(HttpMethod::kUnknown));
+
 HttpMethod MethodOf(std::string_view name) {
-  if (name == "GET") return HttpMethod::kGet;
-  if (name == "HEAD") return HttpMethod::kHead;
-  if (name == "POST") return HttpMethod::kPost;
-  if (name == "PUT") return HttpMethod::kPut;
-  if (name == "DELETE") return HttpMethod::kDelete;
-  if (name == "OPTIONS") return HttpMethod::kOptions;
-  if (name == "PATCH") return HttpMethod::kPatch;
-  return HttpMethod::kUnknown;
+  size_t method = 0;
+  while (method < std::size(kMethodNames) && kMethodNames[method] != name) ++method;
+  return static_cast<HttpMethod>(method);
 }
 
 HttpField FieldIf(std::string_view name, std::string_view lower, HttpField field) {
@@ -497,6 +497,10 @@ ChunkedDecoder::Step ChunkedDecoder::OnTrailerByte(char c) {
       ASSERT(!"the decoder is in a state that takes single bytes");
       return Step::kError;
   }
+}
+
+std::string_view HttpMethodName(HttpMethod method) {
+  return method == HttpMethod::kUnknown ? "" : kMethodNames[static_cast<size_t>(method)];
 }
 
 bool IsHttpToken(std::string_view text) {

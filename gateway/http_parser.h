@@ -143,6 +143,8 @@ class ChunkedDecoder {
   HttpFault fault_;
 };
 
+// "GET"; empty for kUnknown.
+std::string_view HttpMethodName(HttpMethod method);
 // True when the comma-separated list `value` holds `token` (lower case), compared without case.
 bool HttpListHasToken(std::string_view value, std::string_view token);
 // token of RFC 9110 section 5.6.2: what a header's name is made of. Not empty.

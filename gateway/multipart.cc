@@ -20,11 +20,6 @@ constexpr std::string_view kFormData = "form-data";
 
 bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 
-std::string_view SkipBlanks(std::string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  return text;
-}
-
 // bchars of RFC 2046 section 5.1.1, not ending in a space.
 bool IsBoundary(std::string_view text) {
   if (text.empty() || text.size() > kBoundaryBytesMax || text.back() == ' ') return false;
@@ -44,11 +39,11 @@ class Parameters {
 
   // False at the end, or when the rest is malformed.
   bool Next() {
-    rest_ = SkipBlanks(rest_);
+    rest_ = TrimHttpBlanks(rest_);
     if (rest_.empty()) return false;
     malformed = true;  // until the parameter has been read
     if (!rest_.starts_with(';')) return false;
-    rest_ = SkipBlanks(rest_.substr(1));
+    rest_ = TrimHttpBlanks(rest_.substr(1));
     if (rest_.empty()) return malformed = false;  // a last semicolon
     const size_t equals = rest_.find('=');
     if (equals == std::string_view::npos) return false;

@@ -74,6 +74,11 @@ def free_port():
             return port
 
 
+def cpu_us(pid):
+    """User and system time of a process and all of its threads: its CPU clock, in us."""
+    return time.clock_gettime((~pid << 3) | 2) * 1e6
+
+
 def admin_address(process):
     """Where a process tells its metrics."""
     with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:

@@ -10,8 +10,8 @@ import tempfile
 import threading
 import time
 
-from harness import (BIN, TOP, Cluster, alive, check, check_equal, metric, random_bytes, run,
-                     wait_until)
+from harness import (BIN, TOP, Cluster, alive, check, check_equal, cpu_us, metric, random_bytes,
+                     run, wait_until)
 from soak_promises import figure, make, manifest_ids
 
 MILLION = 1_000_000
@@ -79,11 +79,6 @@ def one_read():
 COLD_IMAGES, COLD_MEAN_BYTES, COLD_AT_ONCE = 200_000, 27_000, 64
 
 
-def cpu_us(process):
-    """User and system time of a process and all of its threads."""
-    return time.clock_gettime((~process['pid'] << 3) | 2) * 1e6
-
-
 def fio_bytes_per_s(places, folder, seed):
     """Buffered reads of all needles in an order of chance, by as many threads as the dsp has."""
     jobs = 32
@@ -132,7 +127,8 @@ def cold_reads():
             listed = run(f'{tool}/needle_places', folder, timeout=600).stdout.splitlines()
             places = [(os.path.join(folder, name), int(offset), int(size))
                       for name, offset, size in map(str.split, listed)]
-            servers = cluster.processes('gateway') + cluster.processes('dsp')
+            servers = [process['pid'] for role in ('gateway', 'dsp')
+                       for process in cluster.processes(role)]
             stat, ratios, reads, cpu = disk_stat_of(cluster.dir), [], [], []
             for round_ in range(3):
                 fio = fio_bytes_per_s(places, cluster.dir, round_)

@@ -147,28 +147,6 @@ inline OurMessage ParseByUs(std::string_view bytes) {
   return message;
 }
 
-inline std::string_view MethodName(HttpMethod method) {
-  switch (method) {
-    case HttpMethod::kGet:
-      return "GET";
-    case HttpMethod::kHead:
-      return "HEAD";
-    case HttpMethod::kPost:
-      return "POST";
-    case HttpMethod::kPut:
-      return "PUT";
-    case HttpMethod::kDelete:
-      return "DELETE";
-    case HttpMethod::kOptions:
-      return "OPTIONS";
-    case HttpMethod::kPatch:
-      return "PATCH";
-    case HttpMethod::kUnknown:
-      return "";
-  }
-  return "";
-}
-
 // RFC 9110 section 5.5: the blanks around a value are no part of it; the other one keeps those
 // behind it.
 inline std::string_view WithoutBlanks(std::string_view text) {
@@ -203,9 +181,9 @@ inline const char* HeadDifference(const HttpRequest& ours, const OtherMessage& o
     for (const HttpMethod known :
          {HttpMethod::kGet, HttpMethod::kHead, HttpMethod::kPost, HttpMethod::kPut,
           HttpMethod::kDelete, HttpMethod::kOptions, HttpMethod::kPatch}) {
-      if (MethodName(known) == method) return "a method that we should know";
+      if (HttpMethodName(known) == method) return "a method that we should know";
     }
-  } else if (MethodName(ours.method) != method) {
+  } else if (HttpMethodName(ours.method) != method) {
     return "the method";
   }
   if (!IsTargetSame(ours, other)) return "the target";
