@@ -92,6 +92,7 @@ HttpField FieldOf(std::string_view name) {
       if (EqualsNoCase(name, "content-type")) return HttpField::kContentType;
       return FieldIf(name, "x-request-id", HttpField::kRequestId);
     case 13:
+      if (EqualsNoCase(name, "authorization")) return HttpField::kAuthorization;
       return FieldIf(name, "if-none-match", HttpField::kIfNoneMatch);
     case 14:
       if (EqualsNoCase(name, "sec-fetch-site")) return HttpField::kSecFetchSite;
@@ -316,6 +317,8 @@ class HeadParser {
         return count == 1 || BadRequest("More than one Content-Type header.");
       case HttpField::kDeleteToken:
         return count == 1 || BadRequest("More than one Hayloft-Delete-Token header.");
+      case HttpField::kAuthorization:
+        return count == 1 || BadRequest("More than one Authorization header.");
       default:
         return true;
     }

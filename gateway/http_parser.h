@@ -50,6 +50,7 @@ enum class HttpField : uint8_t {
   kAcceptEncoding,
   kAccessMethod,  // Access-Control-Request-Method
   kAccessFields,  // Access-Control-Request-Headers
+  kAuthorization,
   kCount,
 };
 

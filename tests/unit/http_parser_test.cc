@@ -72,6 +72,7 @@ const Case kCases[] = {
     {"expects 100-continue", Post("Expect: 100-Continue\r\nContent-Length: 1\r\n"), 0},
     {"expects something else", Post("Expect: 200-maybe\r\nContent-Length: 1\r\n"), 417},
     {"Content-Type twice", Post("Content-Type: a/b\r\nContent-Type: c/d\r\n"), 400},
+    {"Authorization twice", Post("Authorization: Bearer a\r\nauthorization: Bearer b\r\n"), 400},
 
     {"obs-fold", kGet + "X: a\r\n b\r\n\r\n", 400},
     {"obs-fold with a tab", kGet + "X: a\r\n\tb\r\n\r\n", 400},

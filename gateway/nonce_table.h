@@ -1,0 +1,34 @@
+// Which URLs that are for once have been used: their nonces, until the URLs have expired by
+// themselves.
+//
+// A nonce that still counts is never forgotten to make room for another one: then a URL could be
+// used twice by whoever uses many others in between. A full table refuses new ones instead. Pure.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+
+namespace hayloft {
+
+class NonceTable {
+ public:
+  enum class Outcome : uint8_t { kFresh, kSpent, kFull };
+  static constexpr size_t kEntriesMax = 65'536;  // some 16 MiB at the most
+
+  explicit NonceTable(size_t entries_max = kEntriesMax) : entries_max_(entries_max) {}
+  // Spends it: only the first call for a key and its nonce is kFresh, while `now_s` is below
+  // `until_s`. REQUIRES: it is.
+  Outcome Spend(std::string_view key_id, std::string_view nonce, uint64_t until_s, uint64_t now_s);
+  size_t size() const { return spent_.size(); }
+
+ private:
+  const size_t entries_max_;
+  std::unordered_set<std::string> spent_;
+  std::set<std::pair<uint64_t, const std::string*>> by_end_;  // of spent_
+};
+
+}  // namespace hayloft
