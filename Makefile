@@ -89,6 +89,9 @@ $(OUT)/%.o: %.cc | $(GEN_H)
 	@mkdir -p $(@D)
 	$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(WARN) -MMD -MP -c $< -o $@
 
+# What is compiled into them besides code.
+$(OUT)/gateway/pages.o: $(wildcard gateway/pages/*)
+
 clean:
 	rm -rf out bin
 

@@ -1,6 +1,7 @@
 #include "gateway/gateway_options.h"
 
 #include "gateway/browser_guard.h"
+#include "gateway/pages.h"
 
 namespace hayloft {
 
@@ -15,6 +16,7 @@ std::string GatewayOptions::Fault() const {
   if (access_log_format != "combined" && access_log_format != "json") {
     return "access_log_format: combined or json";
   }
+  if (const std::string fault = PagesFault(pages); !fault.empty()) return "pages: " + fault;
   if (const std::string fault = HostsFault(hosts); !fault.empty()) return "hosts: " + fault;
   if (const std::string fault = OriginsFault(cors_origins); !fault.empty()) {
     return "cors_origins: " + fault;

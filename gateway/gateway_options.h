@@ -44,6 +44,7 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
   X(std::string, access_log, "", 0, 4096, "file that gets a line for each request; empty: none")   \
   X(std::string, access_log_format, "combined", 4, 8, "combined or json")                          \
   X(bool, server_timing, false, 0, 1, "answers say how long the store took: Server-Timing")        \
+  X(std::string, pages, "none", 3, 6, "for people, at / and /status: none, upload or all")         \
   X(std::string, hosts, "", 0, 4096,                                                               \
     "names by which browsers reach its pages, with commas between; IP addresses and localhost "    \
     "always do")                                                                                   \

@@ -21,6 +21,7 @@ bool NeedsRights(Route::Kind kind) {
     case Route::Kind::kError:
     case Route::Kind::kHealth:
     case Route::Kind::kReady:
+    case Route::Kind::kPage:  // it shows nothing that its reader has no right to
     case Route::Kind::kOptions:
       return false;
   }

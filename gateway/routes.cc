@@ -54,8 +54,13 @@ Route FileRoute(HttpMethod method, std::string_view rest) {
   return IsRead(method) ? file : Error(405, "GET, HEAD, DELETE, OPTIONS");
 }
 
-Route OptionsRoute(std::string_view path) {
-  Route route = path == "*" ? Error(405, kAllMethods) : RouteOf(HttpMethod::kPatch, path);
+Route PageRoute(HttpMethod method, const Page* page) {
+  if (!IsRead(method)) return Error(405, kReadMethods);
+  return {.kind = Route::Kind::kPage, .status = 200, .page = page};
+}
+
+Route OptionsRoute(std::string_view path, const PageTable& pages) {
+  Route route = path == "*" ? Error(405, kAllMethods) : RouteOf(HttpMethod::kPatch, path, pages);
   // No resource has PATCH, so that those that exist say here what they have.
   if (route.status == 405)
     route = {.kind = Route::Kind::kOptions, .status = 204, .allow = route.allow};
@@ -64,9 +69,9 @@ Route OptionsRoute(std::string_view path) {
 
 }  // namespace
 
-Route RouteOf(HttpMethod method, std::string_view path) {
+Route RouteOf(HttpMethod method, std::string_view path, const PageTable& pages) {
   if (method == HttpMethod::kUnknown) return Error(501);
-  if (method == HttpMethod::kOptions) return OptionsRoute(path);
+  if (method == HttpMethod::kOptions) return OptionsRoute(path, pages);
   if (path == kFiles) {
     return method == HttpMethod::kPost ? Found(Route::Kind::kUpload) : Error(405, "POST, OPTIONS");
   }
@@ -77,6 +82,8 @@ Route RouteOf(HttpMethod method, std::string_view path) {
     if (!IsRead(method)) return Error(405, kReadMethods);
     return Found(path == "/healthz" ? Route::Kind::kHealth : Route::Kind::kReady);
   }
+  if (const Page* page = pages.Find(path)) return PageRoute(method, page);
+  if (!pages.empty() && path.starts_with("/pages/")) return Error(404);
   // Browsers and crawlers ask for these by themselves; they are names of no file, not wrong ids.
   if (path == "/favicon.ico" || path == "/robots.txt") return Error(404);
   const std::string_view name = path.substr(std::min<size_t>(1, path.size()));

@@ -5,6 +5,7 @@
 
 #include "common/file_address.h"
 #include "gateway/http_parser.h"
+#include "gateway/pages.h"
 
 namespace hayloft {
 
@@ -18,13 +19,15 @@ struct Route {
     kUndelete,  // POST /v1/files/<id>/undelete
     kHealth,    // GET, HEAD /healthz
     kReady,     // GET, HEAD /readyz
+    kPage,      // GET, HEAD /, /pages/<name>
     kOptions,   // OPTIONS of any of these, and of *: `allow` has its methods
   };
   Kind kind = Kind::kError;
   int status = 404;          // 400 malformed id, 404, 405, 501
   std::string_view allow{};  // methods with commas between, a constant
   FileAddress address{};
-  std::string_view id{};  // the address as it stands in the path: 18 characters
+  const Page* page = nullptr;  // one of those that are served
+  std::string_view id{};       // the address as it stands in the path: 18 characters
   // Whether it changes something if it is carried out.
   bool writes() const {
     return kind == Kind::kUpload || kind == Kind::kDelete || kind == Kind::kUndelete;
@@ -32,6 +35,7 @@ struct Route {
   bool reads_file() const { return kind == Kind::kRead || kind == Kind::kDescribe; }
 };
 
-Route RouteOf(HttpMethod method, std::string_view path);
+// `pages`: those that are served.
+Route RouteOf(HttpMethod method, std::string_view path, const PageTable& pages);
 
 }  // namespace hayloft

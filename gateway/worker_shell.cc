@@ -249,7 +249,7 @@ void GatewayWorker::Tick() {
 // -------------------------------------------------------------------------------------
 
 void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& request) {
-  const Route route = RouteOf(request.method, request.path);
+  const Route route = RouteOf(request.method, request.path, shared_->pages);
   connection->NoteKind(KindOf(route.kind));
   Exchange& exchange = connection->exchange;
   exchange.address = route.address;
@@ -276,6 +276,8 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
       return AnswerText(connection, 200, "ok\n");
     case Route::Kind::kReady:
       return AnswerReady(connection);
+    case Route::Kind::kPage:
+      return AnswerPage(connection, request, *route.page);
     case Route::Kind::kOptions:
       return AnswerOptions(connection, request, route);
     case Route::Kind::kError:

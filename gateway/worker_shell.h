@@ -31,6 +31,7 @@
 #include "gateway/cors.h"
 #include "gateway/gateway_options.h"
 #include "gateway/memory_budget.h"
+#include "gateway/pages.h"
 #include "gateway/routes.h"
 
 namespace hayloft {
@@ -78,6 +79,7 @@ struct GatewayShared {
       : options(gateway_options),
         browser_guard(options.hosts, options.cors_origins),
         cors(options.cors_origins, options.cors_reads),
+        pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options)),
         upload_memory(options.upload_memory_bytes),
@@ -85,6 +87,7 @@ struct GatewayShared {
   const GatewayOptions options;
   const BrowserGuard browser_guard;
   const CorsPolicy cors;
+  const PageTable pages;
   const std::string cache_control;            // of a file
   const std::string not_found_cache_control;  // of 404 and 410 of a file
   AsyncClientOptions client_options;
@@ -154,6 +157,9 @@ class GatewayWorker : private HttpConnection::Handler {
   void SetDelete(HttpConnection* connection, const HttpRequest& request, bool undelete);
   void OnSetDelete(HttpConnection* connection, bool undelete, const SetDeleteDone& done);
   void NoteSuccess();
+
+  // worker_shell_pages.cc
+  void AnswerPage(HttpConnection* connection, const HttpRequest& request, const Page& page);
 
   // worker_shell_upload.cc
   void BeginUpload(HttpConnection* connection, const HttpRequest& request);

@@ -61,6 +61,7 @@ TEST = [
     cluster_test('clients'),
     cluster_test('attack'),
     cluster_test('openapi'),
+    cluster_test('browser'),
     cluster_test('restart'),
     cluster_test('disk'),
     cluster_test('copies'),

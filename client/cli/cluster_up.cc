@@ -226,6 +226,9 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
                                    "--cluster-key-file=" + state_.Path("secret"),
                                    "--log-file=" + state_.LogPath(process.name),
                                    "--config=" + config};
+  if (process.role == "gateway" && !state_.set.contains("gateway.pages")) {
+    argv.push_back("--pages=all");  // it listens on this machine only
+  }
   if (process.role == "dsp") argv.push_back("--cluster-id=" + state_.cluster_id);
   if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
   if (process.role == "dataserver") {

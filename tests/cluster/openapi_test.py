@@ -28,6 +28,8 @@ BODY = random_bytes(5000, 1)
 # What a browser sends for another site's page, and for one whose name was rebound to the gateway.
 FOREIGN = {'Host': '127.0.0.1', 'Origin': 'http://evil.example'}
 REBOUND = {'Host': 'evil.example', 'Origin': 'http://evil.example'}
+OWN = {'Host': 'localhost'}  # a name that no other site can point to us
+PARTS = {'{id}': UNKNOWN, '{name}': 'page.css'}
 # After the trash time, of which an hour is the least: tests/unit/gateway_test.cc has it.
 NOT_PROVOKED = {('undelete', '410')}
 
@@ -219,6 +221,15 @@ def provoke_reads(call, stored):
     call.both(200, '/v1/files' + path)
 
 
+def provoke_pages(call):
+    for path in ('/', '/pages/page.css', '/pages/upload.js', '/pages/icon.svg'):
+        call.both(200, path, OWN)
+        call.both(304, path, {**OWN, 'If-None-Match': '*'})
+        call.both(412, path, {**OWN, 'If-Match': '"x"'})
+        call.both(421, path, {'Host': 'evil.example'})
+    call.both(404, '/pages/nothing.js', OWN)
+
+
 def provoke_deletes(call, stored):
     path = '/v1/files/' + stored['id']
     token = {'Hayloft-Delete-Token': stored['delete_token']}
@@ -257,7 +268,7 @@ def provoke_refusals(call):
     call.every(505, b'GET / HTTP/2.0\r\n' + host + b'\r\n')
     call.every(404, b'GET /a/b/c HTTP/1.1\r\nConnection: close\r\n' + host + b'\r\n')
     for template, item in API['paths'].items():
-        path = template.replace('{id}', UNKNOWN)
+        path = re.sub(r'{\w+}', lambda part: PARTS[part[0]], template)
         allowed = [method.upper() for method in METHODS if method in item]
         page = {'Origin': 'https://x.example', 'Access-Control-Request-Method': 'GET'}
         answers = [call.ask(204, 'OPTIONS', path), call.ask(204, 'OPTIONS', path, page)]
@@ -359,6 +370,7 @@ def test_every_status_is_as_described():
         call.both(200, '/readyz')
         stored = provoke_uploads(call)
         provoke_reads(call, stored)
+        provoke_pages(call)
         provoke_deletes(call, stored)
         unknown = '/v1/files/' + UNKNOWN
         for status, token in ((403, stored['delete_token']),
@@ -383,15 +395,15 @@ def test_every_status_is_as_described():
 def test_every_route_is_described():
     """The comments of Route::Kind name methods and path of each route."""
     with open(os.path.join(TOP, 'gateway', 'routes.h'), encoding='utf-8') as file:
-        routes = re.findall(r'^ +k\w+, +// ([A-Z, ]+) (/\S*)', file.read(), re.M)
+        routes = re.findall(r'^ +k\w+, +// ([A-Z, ]+) (/[^\s,]*(?:, /[^\s,]*)*)', file.read(), re.M)
     check(len(routes) >= 7, f'routes of routes.h: {routes}')
-    for methods, path in routes:
-        path = path.replace('[.ext]', '').replace('<', '{').replace('>', '}')
-        for method in methods.split(', '):
-            check(method.lower() in API['paths'].get(path, {}), f'{method} {path} is described')
-    for path in API['paths']:
-        check(any(path == each.replace('[.ext]', '').replace('<', '{').replace('>', '}')
-                  for _, each in routes), f'{path} is a route')
+    described = set()
+    for methods, paths in routes:
+        for path in paths.replace('[.ext]', '').replace('<', '{').replace('>', '}').split(', '):
+            described.add(path)
+            for method in methods.split(', '):
+                check(method.lower() in API['paths'].get(path, {}), f'{method} {path}')
+    check_equal(sorted(API['paths']), sorted(described), 'what is described are the routes')
 
 
 if __name__ == '__main__':

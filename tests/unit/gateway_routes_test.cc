@@ -8,12 +8,16 @@ using Kind = Route::Kind;
 namespace {
 const std::string kId = ToText({.block_id = 7, .file_id = FileId::Of(3, 99)});
 
-int StatusOf(HttpMethod method, const std::string& path) { return RouteOf(method, path).status; }
+const PageTable kNoPages("none");
+
+int StatusOf(HttpMethod method, const std::string& path) {
+  return RouteOf(method, path, kNoPages).status;
+}
 }  // namespace
 
 TEST_CASE("routes: each resource is found under its methods") {
   const auto kind = [](HttpMethod method, const std::string& path) {
-    return RouteOf(method, path).kind;
+    return RouteOf(method, path, kNoPages).kind;
   };
   CHECK_EQ(kind(HttpMethod::kPost, "/v1/files"), Kind::kUpload);
   CHECK_EQ(kind(HttpMethod::kGet, "/" + kId), Kind::kRead);
@@ -24,25 +28,27 @@ TEST_CASE("routes: each resource is found under its methods") {
   CHECK_EQ(kind(HttpMethod::kGet, "/healthz"), Kind::kHealth);
   CHECK_EQ(kind(HttpMethod::kHead, "/readyz"), Kind::kReady);
   const std::string path = "/" + kId + ".png";
-  const Route route = RouteOf(HttpMethod::kGet, path);
+  const Route route = RouteOf(HttpMethod::kGet, path, kNoPages);
   CHECK_EQ(route.id, kId);
   CHECK_EQ(ToText(route.address), kId);
 }
 
 TEST_CASE("routes: a wrong method is 405 with what is allowed, an unknown one 501") {
-  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files").allow, "POST, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files", kNoPages).allow, "POST, OPTIONS");
   CHECK_EQ(StatusOf(HttpMethod::kGet, "/v1/files"), 405);
-  CHECK_EQ(RouteOf(HttpMethod::kDelete, "/" + kId).allow, "GET, HEAD, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kDelete, "/" + kId, kNoPages).allow, "GET, HEAD, OPTIONS");
   CHECK_EQ(StatusOf(HttpMethod::kPut, "/" + kId), 405);
-  CHECK_EQ(RouteOf(HttpMethod::kPost, "/v1/files/" + kId).allow, "GET, HEAD, DELETE, OPTIONS");
-  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files/" + kId + "/undelete").allow, "POST, OPTIONS");
-  CHECK_EQ(RouteOf(HttpMethod::kPost, "/healthz").allow, "GET, HEAD, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kPost, "/v1/files/" + kId, kNoPages).allow,
+           "GET, HEAD, DELETE, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/files/" + kId + "/undelete", kNoPages).allow,
+           "POST, OPTIONS");
+  CHECK_EQ(RouteOf(HttpMethod::kPost, "/healthz", kNoPages).allow, "GET, HEAD, OPTIONS");
   CHECK_EQ(StatusOf(HttpMethod::kUnknown, "/v1/files"), 501);
 }
 
 TEST_CASE("routes: OPTIONS says what a resource has, and of the server what all have together") {
   const auto allow = [](const std::string& path) {
-    const Route route = RouteOf(HttpMethod::kOptions, path);
+    const Route route = RouteOf(HttpMethod::kOptions, path, kNoPages);
     return route.kind == Kind::kOptions ? std::string(route.allow) : std::to_string(route.status);
   };
   CHECK_EQ(allow("*"), "GET, HEAD, POST, DELETE, OPTIONS");
@@ -72,4 +78,24 @@ TEST_CASE("routes: malformed ids are 400, the all-A id is well-formed, other pat
     CAPTURE(path);
     CHECK_EQ(StatusOf(get, path), 404);
   }
+}
+
+TEST_CASE("routes: pages are there where they are wanted, and only read") {
+  const PageTable upload("upload"), all("all");
+  const auto get = [](const std::string& path, const PageTable& pages) {
+    return RouteOf(HttpMethod::kGet, path, pages);
+  };
+  CHECK_EQ(get("/", kNoPages).status, 404);
+  CHECK_EQ(get("/pages/upload.js", kNoPages).status, 404);
+  for (const char* path : {"/", "/pages/upload.js", "/pages/page.css", "/pages/icon.svg"}) {
+    CAPTURE(path);
+    CHECK_EQ(get(path, upload).kind, Kind::kPage);
+    CHECK_EQ(get(path, all).page->path, path);
+    CHECK_EQ(RouteOf(HttpMethod::kPost, path, all).allow, "GET, HEAD, OPTIONS");
+    CHECK_EQ(RouteOf(HttpMethod::kOptions, path, all).kind, Kind::kOptions);
+    CHECK_EQ(RouteOf(HttpMethod::kOptions, path, kNoPages).status, 404);
+  }
+  CHECK_EQ(get("/pages/upload.htm", all).status, 404);
+  CHECK_EQ(get("/pages/../page.css", all).status, 404);
+  CHECK_EQ(get("/" + kId, all).kind, Kind::kRead);
 }

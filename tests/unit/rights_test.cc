@@ -34,7 +34,7 @@ struct Ask {
 };
 
 RightsVerdict Verdict(const Rights& rights, const Ask& ask) {
-  return rights.Check({.kind = RouteOf(ask.method, ask.path).kind,
+  return rights.Check({.kind = RouteOf(ask.method, ask.path, PageTable("none")).kind,
                        .method = ask.method,
                        .path = ask.path,
                        .query = ask.query,
