@@ -47,9 +47,9 @@ ByteRange ByterangesBody::NextRead(uint64_t bytes_max) const {
   return {.offset = begin, .length = end - begin};
 }
 
-Buffer ByterangesBody::Take(const ByteRange& read, Bytes bytes) {
+Result<Buffer> ByterangesBody::Take(const ByteRange& read, Bytes bytes) {
   ASSERT(!done());
-  ASSERT(bytes.size() == read.length);
+  if (bytes.size() != read.length) return Err::kCorrupt;
   std::string out;
   while (!done()) {
     const Part& part = parts_[part_];
@@ -63,7 +63,7 @@ Buffer ByterangesBody::Take(const ByteRange& read, Bytes bytes) {
     ++part_;
     part_sent_ = 0;
   }
-  ASSERT(!out.empty());
+  if (out.empty()) return Err::kCorrupt;
   if (done()) out.append(end_);
   return Buffer::CopyOf(AsBytes(out));
 }

@@ -21,6 +21,7 @@
 
 #include "common/buffer.h"
 #include "common/le.h"
+#include "common/result.h"
 #include "gateway/ranges.h"
 
 namespace hayloft {
@@ -43,7 +44,8 @@ class ByterangesBody {
   // What to read of the file next, at most `bytes_max` (not 0). REQUIRES: !done().
   ByteRange NextRead(uint64_t bytes_max) const;
   // The next piece of the body, of `bytes`, which are `read` of the file: NextRead's, or more.
-  Buffer Take(const ByteRange& read, Bytes bytes);
+  // kCorrupt when they are fewer, or do not hold what comes next: the body cannot go on then.
+  Result<Buffer> Take(const ByteRange& read, Bytes bytes);
 
  private:
   struct Part {

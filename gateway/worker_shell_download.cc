@@ -43,6 +43,10 @@ Result<Buffer> CutPayload(const NeedleHead& head, GetDone&& done, const ByteRang
                           bool as_zstd) {
   if (IsZstd(head) && !as_zstd) {
     TRY_ASSIGN(Buffer raw, Decompress(done.payload.bytes(), head.header.raw_size));
+    // The size may be another one than that by which the range was settled.
+    if (range.offset > raw.size() || range.length > raw.size() - range.offset) {
+      return Err::kCorrupt;
+    }
     raw.Narrow(range.offset, range.length);
     return raw;
   }
@@ -400,6 +404,9 @@ void GatewayWorker::ReadNextRun(HttpConnection* connection) {
 void GatewayWorker::SendRun(HttpConnection* connection, GetDone&& done) {
   DownloadState& download = connection->exchange.download;
   Result<Buffer> cut = CutRun(std::move(done), download.run);
+  if (cut.ok() && download.parts != nullptr) {
+    cut = download.parts->Take(download.run, cut->bytes());
+  }
   if (!cut.ok()) {
     shared_->metrics.read_failures_total.Add();
     LOG_WARN("read_broken_off", "err=%s file=%s offset=%llu action=reset",
@@ -407,7 +414,6 @@ void GatewayWorker::SendRun(HttpConnection* connection, GetDone&& done) {
              static_cast<unsigned long long>(download.run.offset));
     return connection->Reset();
   }
-  if (download.parts != nullptr) *cut = download.parts->Take(download.run, cut->bytes());
   SendPayload(connection, std::move(*cut));
 }
 

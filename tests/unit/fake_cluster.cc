@@ -161,17 +161,36 @@ RpcReply FakeCluster::Append(const RpcRequest& request) {
   return ReplyTo(request, Err::kOk, reply.SerializeAsString());
 }
 
+// What a file holds, as if another id named it.
+FakeCluster::File FakeCluster::UnderId(const File& file, uint64_t file_id) {
+  const Result<NeedleHead> head = ParseNeedleHead(AsBytes(file.head));
+  NeedleHeader header = head->header;
+  header.file_id = file_id;
+  File renamed;
+  renamed.head = EncodeNeedleHead(header, PieceCrcs(file.stored.bytes()), head->metadata,
+                                  {.life = 1, .offset = 0});
+  renamed.stored = Buffer::CopyOf(file.stored.bytes());
+  return renamed;
+}
+
 RpcReply FakeCluster::Read(const RpcRequest& request) {
   if (read_err.load() != Err::kOk && reads_before_err-- <= 0) return ReplyTo(request, read_err);
   const auto read = Parse<pb::ReadRequest>(request);
+  const bool lies = !read.head_only() && reads_before_lie-- <= 0;
   const File* file = Find(read.block_id(), read.file_id());
   if (file == nullptr) return ReplyTo(request, Err::kNotFound);
   if (file->delete_counter % 2 == 1 && !read.include_deleted()) {
     return ReplyTo(request, trash_time_over ? Err::kNotFound : Err::kGone);
   }
+  File other;
+  const bool disguised = lies && bytes_of > 0;
+  if (disguised) {
+    other = UnderId(*Find(kBlockId, bytes_of), read.file_id());
+    file = &other;
+  }
   const Result<NeedleHead> head = ParseNeedleHead(AsBytes(file->head));
   const uint64_t size = head->header.raw_size;
-  if (read.suffix() == 0 && read.offset() >= size && read.offset() > 0) {
+  if (!disguised && read.suffix() == 0 && read.offset() >= size && read.offset() > 0) {
     return ReplyTo(request, Err::kRange);
   }
   pb::ReadReply reply;
@@ -190,7 +209,8 @@ RpcReply FakeCluster::Read(const RpcRequest& request) {
   reply.set_offset(begin);
   RpcReply answer = ReplyTo(request, Err::kOk, reply.SerializeAsString());
   if (!read.head_only()) {
-    answer.payload = Buffer::CopyOf(file->stored.bytes().subspan(begin, end - begin));
+    const uint64_t count = lies ? std::min<uint64_t>(end - begin, read_bytes_max) : end - begin;
+    answer.payload = Buffer::CopyOf(file->stored.bytes().subspan(begin, count));
   }
   return answer;
 }

@@ -43,7 +43,12 @@ class FakeCluster {
   std::atomic<int> reads_before_err{0};   // so many reads still succeed
   std::atomic<bool> hold_appends{false};  // keep requests without an answer
   std::atomic<bool> hold_reads{false};
-  std::atomic<bool> doubtful{false};         // reads are answered so
+  std::atomic<bool> doubtful{false};  // reads are answered so
+  // Reads of bytes lie, behind the first so many of them: `read_bytes_max` are sent; what is sent
+  // is what the file `bytes_of` holds, which is stored as zstd.
+  std::atomic<int> reads_before_lie{0};
+  std::atomic<uint64_t> read_bytes_max{UINT64_MAX};
+  std::atomic<uint64_t> bytes_of{0};
   std::atomic<bool> trash_time_over{false};  // an undelete comes too late
   std::atomic<bool> writable{true};
   std::atomic<uint64_t> appends{0};  // asked for
@@ -61,6 +66,7 @@ class FakeCluster {
   RpcReply Read(const RpcRequest& request);
   RpcReply Stat(const RpcRequest& request);
   RpcReply SetDelete(const RpcRequest& request);
+  static File UnderId(const File& file, uint64_t file_id);
   File* Find(uint64_t block_id, uint64_t file_id);
 
   Loop loop_;

@@ -42,7 +42,9 @@ Read ReadBody(ByterangesBody* body, const std::string& file, uint64_t bytes_max)
     REQUIRE_LE(next.end(), file.size());
     all.most = std::max(all.most, next.length);
     ++all.reads;
-    const Buffer piece = body->Take(next, AsBytes(file).subspan(next.offset, next.length));
+    const Result<Buffer> taken = body->Take(next, AsBytes(file).subspan(next.offset, next.length));
+    REQUIRE(taken.ok());
+    const Buffer& piece = *taken;
     REQUIRE_FALSE(piece.empty());
     all.body += AsText(piece.bytes());
   }
@@ -177,4 +179,18 @@ TEST_CASE("ranges: a body is the same however little is read at a time, near par
     // 9000-9999; 0, 100-109 and 50-59 together; 1000-7999 in seven.
     if (bytes_max == 1'000) CHECK_EQ(read.reads, 9);
   }
+}
+
+TEST_CASE("ranges: a body does not go on with bytes that are too few or others (F13)") {
+  const std::string file = NoiseBytes(1'000);
+  ByterangesBody body({.id = kId, .type = "image/png", .size = file.size()},
+                      {{.offset = 100, .length = 10}, {.offset = 500, .length = 10}});
+  const ByteRange read = body.NextRead(20);
+  CHECK_EQ(read, ByteRange{.offset = 100, .length = 10});
+  CHECK_EQ(body.Take(read, AsBytes(file).subspan(100, 9)).err(), Err::kCorrupt);
+  CHECK_EQ(body.Take(read, {}).err(), Err::kCorrupt);
+  const ByteRange elsewhere{.offset = 500, .length = 10};
+  CHECK_EQ(body.Take(elsewhere, AsBytes(file).subspan(500, 10)).err(), Err::kCorrupt);
+  CHECK_FALSE(body.done());
+  CHECK(body.Take(read, AsBytes(file).subspan(100, 10)).ok());
 }
