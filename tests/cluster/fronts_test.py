@@ -9,14 +9,13 @@ import contextlib
 import json
 import os
 import random
-import signal
 import socket
 import time
 
 from fronts import (Haproxy, Nginx, OriginReads, Relay, SAMPLES, TrafficServer, Varnish,
                     gateway_addresses)
 from harness import Cluster, check, check_equal, main, random_bytes, run, wait_until
-from load import measured
+from load import kill_for_good, measured
 
 MIB = 1 << 20
 SLICES = 9
@@ -125,17 +124,13 @@ def pieces_until(client, done):
 
 
 def kill_reading_dsp(cluster, before):
-    """Of two dsps the one that has answered more reads since; its dataserver first, so that it
-    stays dead."""
+    """Of two dsps the one that has answered more reads since; returns the other."""
     dsps = cluster.processes('dsp')
     grown = {dsp['name']: measured(cluster, dsp, 'reads_total') - before[dsp['name']]
              for dsp in dsps}
     victim = max(dsps, key=lambda dsp: grown[dsp['name']])
     check(grown[victim['name']] > 0, f'a dsp has answered reads: {grown}')
-    owner = [each for each in cluster.processes('dataserver')
-             if victim['name'].startswith(each['name'])]
-    for process in (owner or cluster.processes('dataserver')) + [victim]:
-        cluster.kill(process, signal.SIGKILL)
+    kill_for_good(cluster, victim)
     return [dsp for dsp in dsps if dsp['name'] != victim['name']][0]
 
 

@@ -275,6 +275,15 @@ def measured(cluster, dsp, name):
     return metric(text, 'hayloft_dsp_' + name)
 
 
+def kill_for_good(cluster, dsp):
+    """Its dataserver first, so that it stays dead until `cluster up`."""
+    owners = [each for each in cluster.processes('dataserver')
+              if dsp['name'].split('-')[1] == each['name'].split('-')[1]]
+    check_equal(len(owners), 1, f'dataservers of {dsp["name"]}')
+    for process in owners + [dsp]:
+        cluster.kill(process)
+
+
 def wait_sealed(cluster):
     """Whatever was closed is sealed on all its replicas, and those are equal. Returns `blocks`.
 
