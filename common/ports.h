@@ -51,7 +51,8 @@ class Device {
   virtual Result<uint64_t> Size(FileHandle file) = 0;
   // Fills all of `out`, or fails; a read across the end of the file is kCorrupt.
   virtual Err Read(FileHandle file, uint64_t offset, MutableBytes out) = 0;
-  // Like Read, but answers kBusy at once when the bytes are not in memory already.
+  // Like Read, but answers kBusy at once when the bytes are not in memory already, and has then
+  // made the disk begin with them: the Read that follows only waits.
   virtual Err ReadCached(FileHandle file, uint64_t offset, MutableBytes out) = 0;
   // Writes the parts one after the other from `offset` on. After an error any subset may be on the
   // disk.

@@ -137,7 +137,12 @@ Err PosixDevice::ReadCached(FileHandle file, uint64_t offset, MutableBytes out) 
     // A part is in memory, or the file ends here: Read finds out which.
     return static_cast<size_t>(got) == out.size() ? Err::kOk : Err::kBusy;
   }
-  if (errno == EAGAIN || errno == EINTR || errno == EOPNOTSUPP) return Err::kBusy;
+  if (errno == EAGAIN || errno == EINTR) return Err::kBusy;  // the kernel has begun to read it
+  if (errno == EOPNOTSUPP) {  // this file system cannot tell, and is asked to begin
+    (void)posix_fadvise(file.number, Offset(offset), static_cast<off_t>(out.size()),
+                        POSIX_FADV_WILLNEED);
+    return Err::kBusy;
+  }
   return ErrOf(errno);
 }
 

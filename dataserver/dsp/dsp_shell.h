@@ -3,7 +3,8 @@
 //   loop:        requests, decisions, replies, and reads that the page cache answers
 //   commit:      one thread, what somebody waits for, in order
 //   background:  one thread, sealing and filling the pool
-//   readers:     some threads, for reads that the page cache does not answer
+//   readers:     a few threads, for reads that the page cache does not answer: the loop's attempt
+//                has made the kernel begin them, so that one thread waits for many
 //
 // Threads: all members belong to the loop's thread but the device and the store, which are safe
 // for all. Ownership: owns everything but the loop.
@@ -28,26 +29,26 @@
 namespace hayloft {
 
 // X(type, name, default, min, max, help)
-#define DSP_CONFIG(X)                                                                            \
-  X(std::string, cluster_id, "", 32, 32,                                                         \
-    "the cluster's id, 32 hex digits; another one's disk is refused")                            \
-  X(bool, format, false, 0, 1, "make an empty folder a disk of this cluster, and exit")          \
-  X(uint64_t, block_bytes, kBlockBytes, kBlockBytesMin, kBlockBytesMax,                          \
-    "with --format and --rebuild-superblock: size of each block file")                           \
-  X(bool, clear_failed, false, 0, 1, "take a failed disk's mark off, and exit")                  \
-  X(bool, rebuild_superblock, false, 0, 1, "make a superblock where both are damaged, and exit") \
-  X(std::string, disk_id, "", 0, 32, "with --rebuild-superblock: its 32 hex digits")             \
-  X(bool, read_only, false, 0, 1, "serve a disk that has failed, and write nothing to it")       \
-  X(uint32_t, readers, 32, 1, 256, "threads that read what is not in the page cache")            \
-  X(uint32_t, pool_files, 2, 0, 64, "block files written beforehand")                            \
-  X(uint32_t, replica_timeout_ms, 2'000, 10, 60'000, "for a secondary's part of an append")      \
-  X(uint64_t, append_queue_bytes, 64 << 20, 1 << 20, uint64_t{1} << 40,                          \
-    "bytes of uploads waiting for the disk; beyond it they are refused as busy")                 \
-  X(uint32_t, sealed_files, 8192, 16, 1 << 20,                                                   \
-    "files of sealed blocks kept open between reads, at most half of what the system allows")    \
-  X(uint32_t, trash_hours, 168, 1, 87'600, "hours in which a deleted file can be undeleted")     \
-  X(uint32_t, reserve_percent, 1, 0, 50,                                                         \
-    "of the disk, besides two blocks: kept free for deletes and compaction")                     \
+#define DSP_CONFIG(X)                                                                             \
+  X(std::string, cluster_id, "", 32, 32,                                                          \
+    "the cluster's id, 32 hex digits; another one's disk is refused")                             \
+  X(bool, format, false, 0, 1, "make an empty folder a disk of this cluster, and exit")           \
+  X(uint64_t, block_bytes, kBlockBytes, kBlockBytesMin, kBlockBytesMax,                           \
+    "with --format and --rebuild-superblock: size of each block file")                            \
+  X(bool, clear_failed, false, 0, 1, "take a failed disk's mark off, and exit")                   \
+  X(bool, rebuild_superblock, false, 0, 1, "make a superblock where both are damaged, and exit")  \
+  X(std::string, disk_id, "", 0, 32, "with --rebuild-superblock: its 32 hex digits")              \
+  X(bool, read_only, false, 0, 1, "serve a disk that has failed, and write nothing to it")        \
+  X(uint32_t, readers, 4, 1, 256, "threads that wait for reads of what is not in the page cache") \
+  X(uint32_t, pool_files, 2, 0, 64, "block files written beforehand")                             \
+  X(uint32_t, replica_timeout_ms, 2'000, 10, 60'000, "for a secondary's part of an append")       \
+  X(uint64_t, append_queue_bytes, 64 << 20, 1 << 20, uint64_t{1} << 40,                           \
+    "bytes of uploads waiting for the disk; beyond it they are refused as busy")                  \
+  X(uint32_t, sealed_files, 8192, 16, 1 << 20,                                                    \
+    "files of sealed blocks kept open between reads, at most half of what the system allows")     \
+  X(uint32_t, trash_hours, 168, 1, 87'600, "hours in which a deleted file can be undeleted")      \
+  X(uint32_t, reserve_percent, 1, 0, 50,                                                          \
+    "of the disk, besides two blocks: kept free for deletes and compaction")                      \
   X(uint32_t, full_percent, 95, 1, 100, "of the disk in use; from here on it gets no new blocks")
 
 struct DspConfig {

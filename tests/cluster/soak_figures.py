@@ -80,7 +80,7 @@ COLD_IMAGES, COLD_MEAN_BYTES, COLD_AT_ONCE = 200_000, 27_000, 64
 
 
 def fio_bytes_per_s(places, folder, seed):
-    """Buffered reads of all needles in an order of chance, by as many threads as the dsp has."""
+    """Buffered reads of all needles in an order of chance, by 32 threads."""
     jobs = 32
     random.Random(seed).shuffle(places)
     job_file = os.path.join(folder, 'fio.ini')
