@@ -9,6 +9,8 @@
 //   sdk_get SIZE N SECONDS     N gets in flight of what was put last
 //   http_put SIZE N SECONDS    N connections to the gateway, one upload at a time on each
 //   http_get SIZE N SECONDS    likewise
+//   crowd_put, crowd_get SIZE N SECONDS      N clients that overload the gateway, crowd.h
+//   flood_put, flood_get SIZE RATE SECONDS   RATE requests a second, likewise
 //   fill MEAN N COUNT          puts COUNT images of log-normal sizes by the SDK, N in flight
 //   cold ROUND N SECONDS       N connections to the gateway read each of those once, in an order
 //                              of chance that ROUND decides; SECONDS says nothing
@@ -35,6 +37,7 @@
 #include <random>
 #include <thread>
 
+#include "bench/crowd.h"
 #include "client/cli/http_load.h"
 #include "common/file_address.h"
 #include "common/limits.h"
@@ -46,7 +49,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kIdsMax = 1'000;  // of one size: what is read lies in the page cache
-constexpr size_t kUploadersMax = 20'000;
+constexpr size_t kUploadersMax = 200'000;
 constexpr size_t kPiecesBytes = 64 << 20;
 
 double CpuUs() {
@@ -126,6 +129,8 @@ class Load {
       Pipeline(&Load::BeginGet);
     } else if (kind == "http_put" || kind == "http_get") {
       RunConnections(kind == "http_get");
+    } else if (kind.starts_with("crowd_") || kind.starts_with("flood_")) {
+      RunCrowd(kind.ends_with("_get"));
     } else if (kind == "fill") {
       Fill();
     } else if (kind == "cold" && !filled_.empty()) {
@@ -143,9 +148,15 @@ class Load {
     const uint64_t images = calls * (sample_->kind == "sdk_batch" ? sample_->at_a_time : 1);
     std::printf("{\"images\":%" PRIu64 ",\"bytes\":%" PRIu64
                 ",\"seconds\":%.4f,\"cpu_us\":%.0f,\"p50_us\":%.0f,"
-                "\"p99_us\":%.0f,\"failed\":%" PRIu64 "}\n",
+                "\"p99_us\":%.0f,\"failed\":%" PRIu64,
                 images, bytes_, took_us / 1e6, cpu_us, calls == 0 ? 0 : latencies[calls / 2],
                 calls == 0 ? 0 : latencies[calls * 99 / 100], failed_);
+    if (sample_->kind.starts_with("crowd_") || sample_->kind.starts_with("flood_")) {
+      std::printf(",\"refused\":%" PRIu64 ",\"no_retry_after\":%" PRIu64 ",\"given_up\":%" PRIu64
+                  ",\"not_sent\":%" PRIu64,
+                  crowd_.refused, crowd_.no_retry_after, crowd_.given_up, crowd_.not_sent);
+    }
+    std::printf("}\n");
     std::fflush(stdout);
   }
   void Ended(bool fine, Clock::time_point begun) {
@@ -285,6 +296,26 @@ class Load {
     if (reads_) return lane->connection->Send("/" + NextId(), {});
     lane->connection->Send("/v1/files", AsBytes(*image_));
   }
+  // `images` are those whose answer came in time.
+  void RunCrowd(bool reads) {
+    Crowd::Asks asks;
+    if (reads) {
+      asks.path = [this] { return "/" + NextId(); };
+      asks.is_right = [this](const LoadAnswer& answer) {
+        return answer.status == 200 && answer.body == *image_;
+      };
+    } else {
+      asks.path = [] { return "/v1/files"; };
+      asks.body = AsBytes(*image_);
+      asks.is_right = [](const LoadAnswer& answer) { return answer.status == 201; };
+    }
+    Crowd crowd(gateway_, std::move(asks));
+    const bool flood = sample_->kind.starts_with("flood_");
+    crowd_ = flood ? crowd.RunFlood(sample_->at_a_time, end_ - start_)
+                   : crowd.RunCrowd(sample_->at_a_time, end_ - start_);
+    latencies_us_ = std::move(crowd_.took_us);
+    failed_ = crowd_.broken;
+  }
   void OnAnswer(Lane* lane, const LoadAnswer& answer) {
     const bool cold = sample_->kind == "cold";
     if (reads_) {
@@ -326,6 +357,7 @@ class Load {
   std::deque<Lane> lanes_;
   bool reads_ = false;
   size_t busy_ = 0;
+  Crowd::Counts crowd_;  // of the last one
 };
 
 int Main(int argc, char** argv) {

@@ -1,6 +1,8 @@
 #include "gateway/connection_shell.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -548,6 +550,14 @@ uint64_t HttpConnection::AcknowledgedBytes() const {
   if (::ioctl(fd_.get(), SIOCOUTQ, &queued) != 0) queued = 0;
   const uint64_t answer = written_bytes_ - answer_begin_bytes_;
   return answer - std::min<uint64_t>(answer, static_cast<uint64_t>(queued));
+}
+
+uint64_t HttpConnection::UnreadMs() const {
+  if (written_bytes_ > 0) return 0;
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return 0;
+  return info.tcpi_last_data_recv;
 }
 
 void HttpConnection::OnTick(uint64_t now_ms) {

@@ -127,6 +127,11 @@ class HttpConnection {
 
   bool closed() const { return state_ == State::kClosed; }
   bool answering() const { return state_ == State::kAnswering; }
+  // For how long the current request has been here before anybody read it, if it is the first of
+  // its connection: that lay in the listener's backlog before. 0 for later ones.
+  uint64_t UnreadMs() const;
+  // The client has shut its side, or gone: the two look alike.
+  bool peer_closed() const { return peer_closed_; }
   bool is_head() const { return is_head_; }  // the request is HEAD: no body in the answer
 
   // Header lines, each with its CRLF, that any answer to the current request has besides. They must

@@ -79,11 +79,17 @@ struct DownloadState {
   uint64_t end_offset = 0;
 };
 
+// What a request asks of the store first, once it is let in.
+enum class Work : uint8_t { kReadHead, kReadRun, kDescribe, kStore, kDelete, kUndelete };
+
 struct Exchange {
   FileAddress address;
   std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes; NULs without one
   // The rest of the life of the URL, when that has an end: nothing may be cached for longer.
   std::optional<uint64_t> seconds_left;
+  Work work = Work::kReadHead;
+  bool refused = false;         // an upload whose body is thrown away before it is told so
+  uint64_t store_asked_ms = 0;  // when a read's last call began
   DownloadState download;
   std::unique_ptr<UploadState> upload;
   std::unique_ptr<FormState> form;

@@ -22,6 +22,8 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
   X(uint32_t, connections_max, 10'000, 1, 1'000'000, "client connections; beyond it 503")          \
   X(uint32_t, connections_per_address_max, 5'000, 1, 1'000'000,                                    \
     "client connections from one IP address; beyond it 503")                                       \
+  X(uint32_t, queue_ms, 500, 0, 60'000,                                                            \
+    "requests wait for a busy store about as long at the most, more get 503; 0: no bound")         \
   X(uint32_t, header_timeout_ms, 10'000, 100, 600'000, "a request's head must be here: 408")       \
   X(uint32_t, idle_timeout_ms, 60'000, 100, 3'600'000, "a connection without a request closes")    \
   X(uint32_t, body_bytes_per_s_min, 1'024, 1, 1 << 30, "slower uploads get 408, readers a reset")  \

@@ -92,6 +92,9 @@ GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, bool prob
     : shared_(shared),
       probes_(probes),
       client_(&loop_, shared->client_options),
+      reads_(shared->options.queue_ms),
+      writes_(shared->options.queue_ms),
+      turn_(uint64_t{shared->options.queue_ms} * 1'000 / 2),  // the answer takes a turn, too
       scratch_(kScratchBytes),
       reap_(&loop_, [this] { closed_.clear(); }),
       last_tick_ms_(loop_.now().mono_ms) {
@@ -229,6 +232,7 @@ void GatewayWorker::Tick() {
   for (const Slot& slot : slots_) {
     if (slot.connection != nullptr) slot.connection->OnTick(now_ms);
   }
+  TickAdmission(now_ms);
   for (const uint64_t id : std::exchange(starved_, {})) {
     if (HttpConnection* connection = Find(id)) ReadNextRun(connection);
   }
@@ -267,11 +271,13 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
     case Route::Kind::kUpload:
       return BeginUpload(connection, request);
     case Route::Kind::kDescribe:
-      return Describe(connection);
+      return Admit(connection, Work::kDescribe);
     case Route::Kind::kDelete:
-      return SetDelete(connection, request, /*undelete=*/false);
+      if (CheckToken(connection, request)) Admit(connection, Work::kDelete);
+      return;
     case Route::Kind::kUndelete:
-      return SetDelete(connection, request, /*undelete=*/true);
+      if (CheckToken(connection, request)) Admit(connection, Work::kUndelete);
+      return;
     case Route::Kind::kHealth:
       return AnswerText(connection, 200, "ok\n");
     case Route::Kind::kReady:
@@ -398,8 +404,10 @@ void GatewayWorker::AnswerReady(HttpConnection* connection) {
 void GatewayWorker::Describe(HttpConnection* connection) {
   StatRequest request{.address = connection->exchange.address,
                       .timeout_ms = shared_->options.read_timeout_ms};
+  connection->exchange.store_asked_ms = loop_.now().mono_ms;
   client_.Stat(std::move(request), [this, id = connection->id](StatDone&& done) {
     HttpConnection* waiting = Find(id);
+    ReadEnded(waiting);
     if (waiting == nullptr) return;
     ASSERT(waiting->answering());
     waiting->NoteStore({}, {});
@@ -428,17 +436,16 @@ bool GatewayWorker::CheckToken(HttpConnection* connection, const HttpRequest& re
   return false;
 }
 
-void GatewayWorker::SetDelete(HttpConnection* connection, const HttpRequest& request,
-                              bool undelete) {
-  if (!CheckToken(connection, request)) return;
+void GatewayWorker::SetDelete(HttpConnection* connection, bool undelete) {
   SetDeleteRequest operation{.address = connection->exchange.address,
                              .undelete = undelete,
                              .timeout_ms = shared_->options.upload_timeout_ms};
-  client_.SetDelete(std::move(operation),
-                    [this, id = connection->id, undelete](SetDeleteDone&& done) {
-                      HttpConnection* waiting = Find(id);
-                      if (waiting != nullptr) OnSetDelete(waiting, undelete, done);
-                    });
+  client_.SetDelete(std::move(operation), [this, id = connection->id, undelete,
+                                           asked_ms = loop_.now().mono_ms](SetDeleteDone&& done) {
+    WorkEnded(&writes_, asked_ms);
+    HttpConnection* waiting = Find(id);
+    if (waiting != nullptr) OnSetDelete(waiting, undelete, done);
+  });
 }
 
 void GatewayWorker::OnSetDelete(HttpConnection* connection, bool undelete,

@@ -25,6 +25,7 @@
 #include "common/io/acceptor.h"
 #include "common/io/loop.h"
 #include "common/io/system_random.h"
+#include "gateway/admission.h"
 #include "gateway/browser_guard.h"
 #include "gateway/cache_control.h"
 #include "gateway/connection_shell.h"
@@ -49,6 +50,9 @@ namespace hayloft {
   X(Counter, undeletes_total, "undeletes done")                                                \
   X(Counter, denied_total, "requests with a wrong delete token or none")                       \
   X(Counter, foreign_total, "requests refused as another site's: its page, or a strange Host") \
+  X(Counter, overload_refused_total, "requests refused: too many wait for the store")          \
+  X(Counter, overload_abandoned_total, "requests whose client had gone while they waited")     \
+  X(Gauge, requests_waiting, "requests that wait until the store has room for them")           \
   X(Gauge, upload_memory_bytes, "memory charged for uploads")                                  \
   X(Gauge, download_memory_bytes, "memory held for slow readers")                              \
   X(Counter, access_log_lost_total, "lines of the access log that could not be written")
@@ -154,12 +158,23 @@ class GatewayWorker : private HttpConnection::Handler {
   void AnswerJson(HttpConnection* connection, int status, std::string_view json);
   bool CheckToken(HttpConnection* connection, const HttpRequest& request);
   void Describe(HttpConnection* connection);
-  void SetDelete(HttpConnection* connection, const HttpRequest& request, bool undelete);
+  void SetDelete(HttpConnection* connection, bool undelete);
   void OnSetDelete(HttpConnection* connection, bool undelete, const SetDeleteDone& done);
   void NoteSuccess();
 
   // worker_shell_pages.cc
   void AnswerPage(HttpConnection* connection, const HttpRequest& request, const Page& page);
+
+  // worker_shell_admission.cc
+  Admission& LaneOf(Work work) { return work <= Work::kDescribe ? reads_ : writes_; }
+  bool IsLateFor(const HttpConnection& connection);
+  void Admit(HttpConnection* connection, Work work);
+  void BeginWork(HttpConnection* connection);
+  void WorkEnded(Admission* lane, uint64_t asked_ms);
+  void ReadEnded(const HttpConnection* connection);
+  void BeginWaiting(Admission* lane);
+  void TickAdmission(uint64_t now_ms);
+  void RefuseOverload(HttpConnection* connection);
 
   // worker_shell_upload.cc
   void BeginUpload(HttpConnection* connection, const HttpRequest& request);
@@ -168,6 +183,7 @@ class GatewayWorker : private HttpConnection::Handler {
   bool GrowUpload(UploadState* upload, uint64_t size);
   void RefuseUpload(HttpConnection* connection, int status, std::string_view message);
   void EndUpload(HttpConnection* connection);
+  void StoreBody(HttpConnection* connection);
   Err StoreUpload(HttpConnection* connection);
   void NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size);
   std::string StoredJson(const FileAddress& address, const StoredFile& file) const;
@@ -210,6 +226,10 @@ class GatewayWorker : private HttpConnection::Handler {
   AsyncClient client_;
   SystemRandom random_;
   std::optional<AccessLog> access_log_;
+  Admission reads_;
+  Admission writes_;
+  TurnBudget turn_;
+  int64_t told_waiting_ = 0;  // our part of requests_waiting
   Buffer scratch_;
   HttpRequest request_;
   HttpConnection::Shared connection_shared_;

@@ -108,9 +108,9 @@ void GatewayWorker::BeginDownload(HttpConnection* connection, const HttpRequest&
   }
   if (request.method == HttpMethod::kGet && !range_is_off) download.ranges = ParseRanges(request);
   if (need_head || !CanAskAtOnce(download)) {
-    return ReadHead(connection, DownloadState::Step::kHeadFirst);
+    return Admit(connection, Work::kReadHead);
   }
-  ReadFirstRun(connection);
+  Admit(connection, Work::kReadRun);
 }
 
 // False: the name that the file shall be saved under is none, and that was answered.
@@ -171,8 +171,10 @@ void GatewayWorker::ReadFirstRun(HttpConnection* connection) {
 
 void GatewayWorker::Get(HttpConnection* connection, GetRequest&& request) {
   request.timeout_ms = shared_->options.read_timeout_ms;
+  connection->exchange.store_asked_ms = loop_.now().mono_ms;
   client_.Get(std::move(request), [this, id = connection->id](GetDone&& done) {
     HttpConnection* waiting = Find(id);
+    ReadEnded(waiting);
     if (waiting != nullptr) OnGot(waiting, std::move(done));
   });
 }
@@ -183,6 +185,7 @@ void GatewayWorker::OnGot(HttpConnection* connection, GetDone&& done) {
   if (download.step == DownloadState::Step::kNextRun) return SendRun(connection, std::move(done));
   ASSERT(connection->answering());
   if (done.err == Err::kRange && download.step == DownloadState::Step::kFirstRun) {
+    reads_.Begin();
     return ReadHead(connection, DownloadState::Step::kHeadForSize);
   }
   if (done.err != Err::kOk) return OnGetFailed(connection, done.err);
@@ -233,6 +236,7 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
                           .first = download.next_offset,
                           .last = download.end_offset - 1}};
     }
+    reads_.Begin();
     return ReadFirstRun(connection);
   }
   Result<Buffer> payload = Buffer();
@@ -398,6 +402,7 @@ void GatewayWorker::ReadNextRun(HttpConnection* connection) {
   request.address = connection->exchange.address;
   request.offset = download.run.offset;
   request.length = download.run.length;
+  reads_.Begin();
   Get(connection, std::move(request));
 }
 

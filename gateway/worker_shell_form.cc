@@ -112,6 +112,7 @@ void GatewayWorker::EndPart(HttpConnection* connection) {
   }
   file.err = StoreUpload(connection);
   if (file.err == Err::kOk) {
+    writes_.Begin();
     file.stored = connection->exchange.upload->file;
     ++form.storing;
   }

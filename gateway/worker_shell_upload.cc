@@ -13,6 +13,9 @@ namespace {
 
 constexpr uint64_t kFirstRoomBytes = 64 << 10;  // most images fit, and then no byte is moved again
 constexpr size_t kSpareUploadsMax = 64;
+// The body of an upload that is refused is taken up to this size, so that its connection lives on:
+// a new one would cost us more.
+constexpr uint64_t kRefusedBytesMax = 64 << 10;
 constexpr const char* kNoMemory = "The memory for uploads is taken; try again later.";
 constexpr const char* kEmptyBody = "The body is empty.";
 
@@ -42,6 +45,14 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
   const uint64_t size_bytes_max = shared_->options.upload_bytes_max;
   const HttpFault fault = HeadFault(request, size_bytes_max);
   if (fault.status != 0) return RefuseUpload(connection, fault.status, fault.reason);
+  Exchange& exchange = connection->exchange;
+  exchange.work = Work::kStore;
+  exchange.refused = false;
+  if (writes_.WouldRefuse() || IsLateFor(*connection)) {
+    exchange.refused = request.has_content_length && !request.expect_continue &&
+                       request.content_length <= kRefusedBytesMax;
+    return exchange.refused ? connection->ReadBody() : RefuseOverload(connection);
+  }
   const uint64_t expected =
       request.has_content_length ? std::min(request.content_length, size_bytes_max) : 1;
   if (!shared_->upload_memory.HasRoom(expected)) {
@@ -56,7 +67,7 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
     return RefuseUpload(connection, form_fault.status, form_fault.reason);
   }
   TakeSpareUpload(connection, request.has_content_length ? request.content_length : size_bytes_max);
-  connection->exchange.upload->file.content_type = type;
+  exchange.upload->file.content_type = type;
   connection->ReadBody();
 }
 
@@ -120,6 +131,7 @@ HttpFault GatewayWorker::AddToUpload(UploadState* upload, Bytes piece) {
 
 void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
   Exchange& exchange = connection->exchange;
+  if (exchange.refused) return;
   if (exchange.form != nullptr) return OnFormBytes(connection, piece);
   ASSERT(exchange.upload != nullptr);
   const HttpFault fault = AddToUpload(exchange.upload.get(), piece);
@@ -133,14 +145,20 @@ void GatewayWorker::OnBodyFault(HttpConnection* connection, const HttpFault& fau
 
 void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
   Exchange& exchange = connection->exchange;
+  if (exchange.refused) return RefuseOverload(connection);
   if (exchange.form != nullptr) {
     const bool whole = exchange.form->parser.End();
     return EndForm(connection, whole ? HttpFault() : exchange.form->parser.fault());
   }
   ASSERT(exchange.upload != nullptr);
   if (exchange.upload->file.size == 0) return RefuseUpload(connection, 400, kEmptyBody);
+  Admit(connection, Work::kStore);
+}
+
+void GatewayWorker::StoreBody(HttpConnection* connection) {
   const Err err = StoreUpload(connection);
   if (err == Err::kOk) return;
+  writes_.Dropped();
   EndUpload(connection);
   AnswerErr(connection, err);
 }
@@ -164,8 +182,10 @@ Err GatewayWorker::StoreUpload(HttpConnection* connection) {
   const size_t part = form == nullptr ? 0 : form->files.size() - 1;
   // The bytes live as long as the put, whatever becomes of the connection.
   const uint64_t held = from.charge.Detach();
-  client_.Put(std::move(put), [this, held, part, id = connection->id](PutDone&& done) {
+  client_.Put(std::move(put), [this, held, part, id = connection->id,
+                               asked_ms = loop_.now().mono_ms](PutDone&& done) {
     shared_->upload_memory.Release(held);
+    WorkEnded(&writes_, asked_ms);
     HttpConnection* waiting = Find(id);
     if (waiting == nullptr) return;
     if (waiting->exchange.form != nullptr) return OnPartStored(waiting, part, done);

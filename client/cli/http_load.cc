@@ -42,12 +42,15 @@ bool LoadConnection::Connect() {
   std::from_chars(address_.data() + colon + 1, address_.data() + address_.size(), port);
   to.sin_port = htons(port);
   if (inet_pton(AF_INET, address_.substr(0, colon).c_str(), &to.sin_addr) != 1) return false;
-  fd_.Reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  fd_.Reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int on = 1;
   setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  // Waits: connections are made before the clock runs, and after a break there is nothing to
-  // measure.
-  if (connect(fd_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0) return false;
+  // Does not wait: where a backlog is full that would take a second, for all other connections too.
+  // What is written before it is made finds the socket full.
+  if (connect(fd_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0 &&
+      errno != EINPROGRESS) {
+    return false;
+  }
   readable_ = loop_->OnReadable(fd_.get(), [this] { ReadMore(); });
   return true;
 }
@@ -105,6 +108,12 @@ void LoadConnection::ReadMore() {
   if (!busy_ || !TakeAnswer()) Break();
 }
 
+void LoadConnection::GiveUp() {
+  busy_ = false;
+  broken_.reset();
+  Break();
+}
+
 // False when the answer is malformed.
 bool LoadConnection::TakeAnswer() {
   const size_t end = in_.find("\r\n\r\n");
@@ -116,6 +125,7 @@ bool LoadConnection::TakeAnswer() {
   size_t length = 0;
   if (header.size() < 12 || !LengthOf(header, &length)) return false;
   std::from_chars(header.data() + 9, header.data() + 12, answer.status);
+  answer.retry_after = header.find("\r\nretry-after: ") != std::string::npos;
   if (in_.size() < end + 4 + length) return true;
   if (in_.size() > end + 4 + length) return false;
   answer.body = std::string_view(in_).substr(end + 4);

@@ -15,7 +15,8 @@
 namespace hayloft {
 
 struct LoadAnswer {
-  int status = 0;  // 0: the connection broke, or the answer was malformed
+  int status = 0;            // 0: the connection broke, or the answer was malformed
+  bool retry_after = false;  // it says when to come again
   std::string_view body;
 };
 
@@ -28,6 +29,8 @@ class LoadConnection {
 
   // An empty body: GET, else POST. `body` must stay until the answer. REQUIRES: none is under way.
   void Send(std::string_view path, Bytes body);
+  // Closes the connection; an answer under way never comes. The next Send connects anew.
+  void GiveUp();
 
  private:
   bool Connect();

@@ -1,0 +1,101 @@
+// What a gateway does with requests while its store is full of work: they wait, are refused, and
+// those whose client has gone are dropped (F56).
+#include "tests/unit/gateway_fixture.h"
+
+namespace hayloft {
+namespace {
+
+constexpr size_t kFilesOfAForm = 16;
+const std::string kImage(100, 'x');
+
+// A gateway whose store answers no upload, and has as many in work as are let in: forms, because
+// each brings many.
+struct FullGateway {
+  explicit FullGateway(uint32_t queue_ms)
+      : gateway([queue_ms](GatewayConfig* config) {
+          config->options.loops = 1;
+          config->options.queue_ms = queue_ms;
+        }) {
+    std::string form;
+    for (size_t i = 0; i < kFilesOfAForm; ++i) {
+      form += "--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n" + kImage + "\r\n";
+    }
+    form += "--b--\r\n";
+    read_id = gateway.UploadId(kImage);
+    appends = gateway.cluster.appends;
+    gateway.cluster.hold_appends = true;
+    for (size_t i = 0; i < Admission::kWorkStart / kFilesOfAForm; ++i) {
+      forms.push_back(gateway.Connect());
+      REQUIRE(forms.back().Send(
+          GatewayFixture::Post(form, "Content-Type: multipart/form-data; boundary=b\r\n")));
+    }
+    appends += Admission::kWorkStart;
+    GatewayFixture::WaitUntil([this] { return gateway.cluster.appends == appends; });
+  }
+  const GatewayMetrics& metrics() const { return gateway.server.shared().metrics; }
+  void Release() {
+    gateway.cluster.hold_appends = false;
+    gateway.cluster.ReleaseAppends();
+    for (RawHttp& form : forms) CHECK_EQ(form.Read().status, 201);
+  }
+
+  GatewayFixture gateway;
+  std::string read_id;
+  uint64_t appends = 0;
+  std::vector<RawHttp> forms;
+};
+
+}  // namespace
+
+TEST_CASE("gateway: what waits for a full store too long gets 503 and may ask again (F56)") {
+  FullGateway full(/*queue_ms=*/50);
+  const MemoryBudget& memory = full.gateway.server.shared().upload_memory;
+  const uint64_t held_bytes = memory.used_bytes();
+  RawHttp client = full.gateway.Connect();
+  const RawAnswer refused = client.Ask(GatewayFixture::Post(kImage));
+  CHECK_EQ(refused.status, 503);
+  CHECK_EQ(refused["retry-after"], "1");
+  CHECK_EQ(GatewayFixture::Member(refused.body, "error"), "overloaded");
+  CHECK_EQ(full.gateway.cluster.appends, full.appends);
+  CHECK_EQ(full.metrics().overload_refused_total.value(), 1);
+  CHECK_EQ(memory.used_bytes(), held_bytes);
+  // Reads, and what needs no store, go on meanwhile.
+  CHECK_EQ(client.Ask(GatewayFixture::Get("/" + full.read_id)).status, 200);
+  CHECK_EQ(client.Ask(GatewayFixture::Get("/healthz")).status, 200);
+  CHECK_EQ(client.Ask(GatewayFixture::Get("/readyz")).status, 200);
+  full.Release();
+  CHECK_EQ(client.Ask(GatewayFixture::Post(kImage)).status, 201);
+}
+
+TEST_CASE("gateway: what waits begins when there is room, but not for clients that went (F56)") {
+  FullGateway full(/*queue_ms=*/30'000);
+  RawHttp waits = full.gateway.Connect();
+  RawHttp goes = full.gateway.Connect();
+  RawHttp shuts = full.gateway.Connect();
+  for (RawHttp* client : {&waits, &goes, &shuts}) CHECK(client->Send(GatewayFixture::Post(kImage)));
+  GatewayFixture::WaitUntil([&] { return full.metrics().requests_waiting.value() == 3; });
+  goes.Abort();
+  shuts.ShutdownSend();
+  const Gauge& connections = full.gateway.server.shared().http_metrics.connections;
+  GatewayFixture::WaitUntil(
+      [&] { return connections.value() == static_cast<int64_t>(full.forms.size() + 2); });
+  // The shut side arrived before this was answered.
+  CHECK_EQ(full.gateway.Connect().Ask(GatewayFixture::Get("/healthz")).status, 200);
+  CHECK_EQ(full.gateway.cluster.appends, full.appends);
+  full.Release();
+  CHECK_EQ(waits.Read().status, 201);
+  CHECK_EQ(shuts.Read().status, 503);
+  CHECK_EQ(full.gateway.cluster.appends, full.appends + 1);
+  CHECK_EQ(full.metrics().overload_abandoned_total.value(), 2);
+}
+
+TEST_CASE("gateway: with queue_ms=0 nothing is refused however full the store is") {
+  FullGateway full(/*queue_ms=*/0);
+  RawHttp client = full.gateway.Connect();
+  CHECK(client.Send(GatewayFixture::Post(kImage)));
+  GatewayFixture::WaitUntil([&] { return full.gateway.cluster.appends == full.appends + 1; });
+  full.Release();
+  CHECK_EQ(client.Read().status, 201);
+}
+
+}  // namespace hayloft
