@@ -30,6 +30,15 @@ const EVP_MD* FetchedSha256() {
   return md;
 }
 
+const EVP_MD* FetchedMd5() {
+  static const EVP_MD* const md = EVP_MD_fetch(nullptr, "MD5", nullptr);
+  return md;
+}
+const EVP_MD* FetchedSha512() {
+  static const EVP_MD* const md = EVP_MD_fetch(nullptr, "SHA512", nullptr);
+  return md;
+}
+
 constexpr int kZstdLevel = 1;
 
 // Making a context costs more than what is done with it (48 against 14 us for 16 KiB), so each
@@ -51,6 +60,8 @@ ZSTD_DCtx* DecompressContext() {
 
 constexpr std::string_view kBase64Url =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr std::string_view kBase64 =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 template <size_t kWords>
 void PutBigEndian(const std::array<uint32_t, kWords>& words, uint8_t* out) {
@@ -64,6 +75,25 @@ int HexDigit(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
+}
+
+// Without padding, in the given alphabet.
+bool FromBase64Digits(std::string_view text, std::string_view alphabet, MutableBytes out) {
+  if (text.size() != (out.size() * 8 + 5) / 6) return false;
+  uint32_t bits = 0;
+  int held = 0;
+  size_t done = 0;
+  for (char c : text) {
+    const size_t digit = alphabet.find(c);
+    if (digit == std::string_view::npos) return false;
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    held += 6;
+    if (held < 8) continue;
+    held -= 8;
+    out[done++] = static_cast<uint8_t>(bits >> held);
+  }
+  ASSERT(done == out.size());
+  return (bits & ((1u << held) - 1)) == 0;
 }
 
 }  // namespace
@@ -145,6 +175,31 @@ void Hasher::Finish(Sha1* sha1, Sha256* sha256) {
   state_->Pad();
   PutBigEndian(state_->sums.sha1, sha1->data());
   PutBigEndian(state_->sums.sha256, sha256->data());
+}
+
+struct StreamHash::State {
+  UniqueDigest context{EVP_MD_CTX_new()};
+  size_t bytes = 0;  // of the result
+};
+
+size_t HashBytes(HashKind kind) { return kind == HashKind::kMd5 ? 16 : 64; }
+
+StreamHash::StreamHash(HashKind kind) : state_(std::make_unique<State>()) {
+  const EVP_MD* md = kind == HashKind::kMd5 ? FetchedMd5() : FetchedSha512();
+  ASSERT(EVP_DigestInit_ex2(state_->context.get(), md, nullptr) == 1);
+  state_->bytes = HashBytes(kind);
+}
+StreamHash::~StreamHash() = default;
+StreamHash::StreamHash(StreamHash&&) noexcept = default;
+StreamHash& StreamHash::operator=(StreamHash&&) noexcept = default;
+
+void StreamHash::Update(Bytes bytes) {
+  ASSERT(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()) == 1);
+}
+
+void StreamHash::Finish(MutableBytes out) {
+  ASSERT(out.size() == state_->bytes);
+  ASSERT(EVP_DigestFinal_ex(state_->context.get(), out.data(), nullptr) == 1);
 }
 
 Sha256 Sha256Of(Bytes bytes) {
@@ -231,21 +286,17 @@ std::string ToBase64Url(Bytes bytes) {
 }
 
 bool FromBase64Url(std::string_view text, MutableBytes out) {
-  if (text.size() != (out.size() * 8 + 5) / 6) return false;
-  uint32_t bits = 0;
-  int held = 0;
-  size_t done = 0;
-  for (char c : text) {
-    const size_t digit = kBase64Url.find(c);
-    if (digit == std::string_view::npos) return false;
-    bits = bits << 6 | static_cast<uint32_t>(digit);
-    held += 6;
-    if (held < 8) continue;
-    held -= 8;
-    out[done++] = static_cast<uint8_t>(bits >> held);
+  return FromBase64Digits(text, kBase64Url, out);
+}
+
+bool FromBase64(std::string_view text, MutableBytes out) {
+  const size_t padding = (3 - out.size() % 3) % 3;
+  if (text.size() < padding) return false;
+  for (char c : text.substr(text.size() - padding)) {
+    if (c != '=') return false;
   }
-  ASSERT(done == out.size());
-  return (bits & ((1u << held) - 1)) == 0;
+  text.remove_suffix(padding);
+  return FromBase64Digits(text, kBase64, out);
 }
 
 }  // namespace hayloft

@@ -36,6 +36,25 @@ class Hasher {
   std::unique_ptr<State> state_;
 };
 
+// What Hasher has not, for those who ask for it.
+enum class HashKind : uint8_t { kMd5, kSha512 };
+size_t HashBytes(HashKind kind);  // of its result: 16, 64
+
+// One hash of one stream, fed as it arrives.
+class StreamHash {
+ public:
+  explicit StreamHash(HashKind kind);
+  ~StreamHash();
+  StreamHash(StreamHash&&) noexcept;
+  StreamHash& operator=(StreamHash&&) noexcept;
+  void Update(Bytes bytes);
+  void Finish(MutableBytes out);  // once; REQUIRES: out.size() == HashBytes(kind)
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 Sha256 Sha256Of(Bytes bytes);
 // HMAC-SHA256 (RFC 2104) of the parts one after the other.
 Sha256 HmacSha256(Bytes key, std::span<const Bytes> parts);
@@ -53,5 +72,7 @@ bool FromHex(std::string_view text, MutableBytes out);  // false unless exactly 
 std::string ToBase64Url(Bytes bytes);
 // False unless `text` is the only spelling of exactly out.size() bytes.
 bool FromBase64Url(std::string_view text, MutableBytes out);
+// The same for base64 with its padding (RFC 4648 section 4).
+bool FromBase64(std::string_view text, MutableBytes out);
 
 }  // namespace hayloft

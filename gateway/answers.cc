@@ -47,6 +47,10 @@ std::string ReplicasJson(const StatDone& stat) {
 
 }  // namespace
 
+std::string_view FaultCode(const HttpFault& fault) {
+  return fault.code != nullptr ? fault.code : StatusCodeName(fault.status);
+}
+
 std::string UploadJson(const UploadAnswer& upload) {
   return ObjectText()
       .Text("id", upload.id)

@@ -6,8 +6,12 @@
 
 #include "client/client_types.h"
 #include "common/needle.h"
+#include "gateway/http_parser.h"
 
 namespace hayloft {
+
+// The snake_case code of an answer that tells of `fault`.
+std::string_view FaultCode(const HttpFault& fault);
 
 struct UploadAnswer {
   std::string_view id;

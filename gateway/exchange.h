@@ -18,6 +18,7 @@
 #include "gateway/memory_budget.h"
 #include "gateway/multipart.h"
 #include "gateway/ranges.h"
+#include "gateway/upload_headers.h"
 
 namespace hayloft {
 
@@ -26,6 +27,7 @@ struct StoredFile {
   uint64_t size = 0;
   std::string content_type;  // the client's, then the one that is stored
   Sha1 sha1{};
+  Sha256 sha256{};
   Nonce nonce{};
 };
 
@@ -36,6 +38,7 @@ struct UploadState {
   uint64_t size_max = 0;  // Content-Length, or the bound
   MemoryCharge charge;
   StoredFile file;
+  UploadHeaders headers;
 };
 
 // A form with files (multipart/form-data), each of which is stored while the next one is received.

@@ -81,6 +81,7 @@ HttpField FieldOf(std::string_view name) {
     case 5:
       return FieldIf(name, "range", HttpField::kRange);
     case 6:
+      if (EqualsNoCase(name, "digest")) return HttpField::kDigest;
       if (EqualsNoCase(name, "origin")) return HttpField::kOrigin;
       return FieldIf(name, "expect", HttpField::kExpect);
     case 8:
@@ -88,6 +89,9 @@ HttpField FieldOf(std::string_view name) {
       return FieldIf(name, "if-range", HttpField::kIfRange);
     case 10:
       return FieldIf(name, "connection", HttpField::kConnection);
+    case 11:
+      if (EqualsNoCase(name, "content-md5")) return HttpField::kContentMd5;
+      return FieldIf(name, "repr-digest", HttpField::kReprDigest);
     case 12:
       if (EqualsNoCase(name, "content-type")) return HttpField::kContentType;
       return FieldIf(name, "x-request-id", HttpField::kRequestId);
@@ -95,6 +99,7 @@ HttpField FieldOf(std::string_view name) {
       if (EqualsNoCase(name, "authorization")) return HttpField::kAuthorization;
       return FieldIf(name, "if-none-match", HttpField::kIfNoneMatch);
     case 14:
+      if (EqualsNoCase(name, "content-digest")) return HttpField::kContentDigest;
       if (EqualsNoCase(name, "sec-fetch-site")) return HttpField::kSecFetchSite;
       return FieldIf(name, "content-length", HttpField::kContentLength);
     case 15:
@@ -501,6 +506,8 @@ ChunkedDecoder::Step ChunkedDecoder::OnTrailerByte(char c) {
       return Step::kError;
   }
 }
+
+HttpField HttpFieldOf(std::string_view name) { return FieldOf(name); }
 
 std::string_view HttpMethodName(HttpMethod method) {
   return method == HttpMethod::kUnknown ? "" : kMethodNames[static_cast<size_t>(method)];

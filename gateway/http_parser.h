@@ -51,6 +51,10 @@ enum class HttpField : uint8_t {
   kAccessMethod,  // Access-Control-Request-Method
   kAccessFields,  // Access-Control-Request-Headers
   kAuthorization,
+  kContentMd5,
+  kDigest,
+  kContentDigest,
+  kReprDigest,
   kCount,
 };
 
@@ -87,6 +91,7 @@ struct HttpRequest {
 struct HttpFault {
   uint16_t status = 0;
   const char* reason = nullptr;
+  const char* code = nullptr;  // snake_case; null: the status's own
 };
 
 struct HttpParsed {
@@ -144,6 +149,8 @@ class ChunkedDecoder {
   HttpFault fault_;
 };
 
+// Which field of those that the gateway acts upon has this name. REQUIRES: IsHttpToken(name).
+HttpField HttpFieldOf(std::string_view name);
 // "GET"; empty for kUnknown.
 std::string_view HttpMethodName(HttpMethod method);
 // True when the comma-separated list `value` holds `token` (lower case), compared without case.

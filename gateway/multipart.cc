@@ -325,7 +325,8 @@ bool MultipartParser::HeaderLine(std::string_view line) {
   if (HasControl(value)) return Fail(400, "A part's header holds a control byte.");
   if (header_count_ == kPartHeadersMax) return Fail(431, "A part has more than 32 headers.");
   HttpHeader& header = headers_[header_count_++];
-  header = {.name = line.substr(0, colon), .value = TrimHttpBlanks(value)};
+  const std::string_view name = line.substr(0, colon);
+  header = {.name = name, .value = TrimHttpBlanks(value), .field = HttpFieldOf(name)};
   return KnownHeader(header);
 }
 

@@ -41,6 +41,7 @@ namespace hayloft {
   X(Counter, uploads_total, "files stored")                                                    \
   X(Counter, upload_bytes_total, "their bytes")                                                \
   X(Counter, upload_failures_total, "uploads answered with 5xx")                               \
+  X(Counter, digest_mismatches_total, "files refused: they are not what their digest says")    \
   X(Counter, upload_memory_refused_total, "uploads refused: the memory for them was taken")    \
   X(Counter, reads_total, "files or parts of files answered with 200 or 206")                  \
   X(Counter, read_bytes_total, "their bytes")                                                  \
@@ -181,7 +182,8 @@ class GatewayWorker : private HttpConnection::Handler {
   void TakeSpareUpload(HttpConnection* connection, uint64_t size_max);
   HttpFault AddToUpload(UploadState* upload, Bytes piece);
   bool GrowUpload(UploadState* upload, uint64_t size);
-  void RefuseUpload(HttpConnection* connection, int status, std::string_view message);
+  HttpFault FinishBytes(UploadState* upload);
+  void RefuseUpload(HttpConnection* connection, const HttpFault& fault);
   void EndUpload(HttpConnection* connection);
   void StoreBody(HttpConnection* connection);
   Err StoreUpload(HttpConnection* connection);

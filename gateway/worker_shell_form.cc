@@ -25,7 +25,7 @@ constexpr size_t kPutsUnderWayMax = 16;
 std::string FormJson(const HttpFault& fault, const std::vector<std::string>& files) {
   std::string json = "{";
   if (fault.status != 0) {
-    json = ErrorJson(StatusCodeName(fault.status), fault.reason);
+    json = ErrorJson(FaultCode(fault), fault.reason);
     json.resize(json.rfind('}'));
     json.push_back(',');
   }
@@ -35,9 +35,8 @@ std::string FormJson(const HttpFault& fault, const std::vector<std::string>& fil
 }
 
 std::string FailedJson(const FormState::File& file) {
-  std::string json = file.err != Err::kOk
-                         ? ErrorJson(ErrName(file.err), ErrMeaning(file.err))
-                         : ErrorJson(StatusCodeName(file.fault.status), file.fault.reason);
+  std::string json = file.err != Err::kOk ? ErrorJson(ErrName(file.err), ErrMeaning(file.err))
+                                          : ErrorJson(FaultCode(file.fault), file.fault.reason);
   json.pop_back();  // the newline
   return json;
 }
@@ -90,6 +89,8 @@ void GatewayWorker::BeginPart(HttpConnection* connection) {
   }
   TakeSpareUpload(connection, shared_->options.upload_bytes_max);
   connection->exchange.upload->file.content_type = part.content_type;
+  file.fault = TakeUploadHeaders(part.headers, &connection->exchange.upload->headers);
+  if (file.fault.status != 0) EndUpload(connection);
 }
 
 void GatewayWorker::AddToPart(HttpConnection* connection, Bytes piece) {
@@ -110,6 +111,8 @@ void GatewayWorker::EndPart(HttpConnection* connection) {
     file.fault = {400, "The file is empty."};
     return;
   }
+  file.fault = FinishBytes(connection->exchange.upload.get());
+  if (file.fault.status != 0) return EndUpload(connection);
   file.err = StoreUpload(connection);
   if (file.err == Err::kOk) {
     writes_.Begin();

@@ -18,6 +18,8 @@ constexpr size_t kSpareUploadsMax = 64;
 constexpr uint64_t kRefusedBytesMax = 64 << 10;
 constexpr const char* kNoMemory = "The memory for uploads is taken; try again later.";
 constexpr const char* kEmptyBody = "The body is empty.";
+constexpr const char* kHeadersOfForm =
+    "Digests belong to the headers of a form's parts, each of which is a file of its own.";
 
 // What is wrong with an upload as far as its head shows, so that a client which waits for "100
 // Continue" need not send its body in vain. Status 0: nothing.
@@ -44,7 +46,7 @@ HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
 void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& request) {
   const uint64_t size_bytes_max = shared_->options.upload_bytes_max;
   const HttpFault fault = HeadFault(request, size_bytes_max);
-  if (fault.status != 0) return RefuseUpload(connection, fault.status, fault.reason);
+  if (fault.status != 0) return RefuseUpload(connection, fault);
   Exchange& exchange = connection->exchange;
   exchange.work = Work::kStore;
   exchange.refused = false;
@@ -57,17 +59,24 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
       request.has_content_length ? std::min(request.content_length, size_bytes_max) : 1;
   if (!shared_->upload_memory.HasRoom(expected)) {
     shared_->metrics.upload_memory_refused_total.Add();
-    return RefuseUpload(connection, 503, kNoMemory);
+    return RefuseUpload(connection, {503, kNoMemory});
   }
   const std::string_view type = request.Value(HttpField::kContentType);
+  const bool has_headers = HasUploadHeaders(request);
   if (IsMultipart(type)) {
+    if (has_headers) return RefuseUpload(connection, {400, kHeadersOfForm});
     std::string_view boundary;
     const HttpFault form_fault = ParseFormType(type, &boundary);
     if (form_fault.status == 0) return BeginForm(connection, boundary);
-    return RefuseUpload(connection, form_fault.status, form_fault.reason);
+    return RefuseUpload(connection, form_fault);
   }
   TakeSpareUpload(connection, request.has_content_length ? request.content_length : size_bytes_max);
-  exchange.upload->file.content_type = type;
+  UploadState* upload = exchange.upload.get();
+  upload->file.content_type = type;
+  if (has_headers) {
+    const HttpFault header_fault = TakeUploadHeaders(request.headers(), &upload->headers);
+    if (header_fault.status != 0) return RefuseUpload(connection, header_fault);
+  }
   connection->ReadBody();
 }
 
@@ -84,10 +93,11 @@ void GatewayWorker::TakeSpareUpload(HttpConnection* connection, uint64_t size_ma
   upload->size_max = size_max;
 }
 
-void GatewayWorker::RefuseUpload(HttpConnection* connection, int status, std::string_view message) {
+void GatewayWorker::RefuseUpload(HttpConnection* connection, const HttpFault& fault) {
   EndUpload(connection);
-  if (status >= 500) shared_->metrics.upload_failures_total.Add();
-  AnswerError(connection, {.status = status, .message = message});
+  if (fault.status >= 500) shared_->metrics.upload_failures_total.Add();
+  AnswerError(connection,
+              {.status = fault.status, .code = FaultCode(fault), .message = fault.reason});
 }
 
 // Its hashing contexts are worth keeping; its bytes are not.
@@ -97,6 +107,7 @@ void GatewayWorker::EndUpload(HttpConnection* connection) {
   upload->raw = Buffer();
   upload->charge.Clear();
   upload->hasher.Reset();
+  upload->headers = UploadHeaders();
   spare_uploads_.push_back(std::move(upload));
 }
 
@@ -126,7 +137,18 @@ HttpFault GatewayWorker::AddToUpload(UploadState* upload, Bytes piece) {
   std::memcpy(upload->raw.mutable_bytes().data() + file.size, piece.data(), piece.size());
   file.size += piece.size();
   upload->hasher.Update(piece);
+  if (upload->headers.digests != nullptr) upload->headers.digests->Update(piece);
   return {};
+}
+
+// All of the file has come. Status 0: it is what the client says of it.
+HttpFault GatewayWorker::FinishBytes(UploadState* upload) {
+  StoredFile& file = upload->file;
+  upload->hasher.Finish(&file.sha1, &file.sha256);
+  ExpectedDigests* digests = upload->headers.digests.get();
+  if (digests == nullptr || digests->Matches(file.sha1, file.sha256)) return {};
+  shared_->metrics.digest_mismatches_total.Add();
+  return {400, "The bytes that came are not those that a digest was sent of.", "digest_mismatch"};
 }
 
 void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
@@ -135,12 +157,12 @@ void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
   if (exchange.form != nullptr) return OnFormBytes(connection, piece);
   ASSERT(exchange.upload != nullptr);
   const HttpFault fault = AddToUpload(exchange.upload.get(), piece);
-  if (fault.status != 0) RefuseUpload(connection, fault.status, fault.reason);
+  if (fault.status != 0) RefuseUpload(connection, fault);
 }
 
 void GatewayWorker::OnBodyFault(HttpConnection* connection, const HttpFault& fault) {
   if (connection->exchange.form != nullptr) return EndForm(connection, fault);
-  RefuseUpload(connection, fault.status, fault.reason);
+  RefuseUpload(connection, fault);
 }
 
 void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
@@ -151,7 +173,9 @@ void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
     return EndForm(connection, whole ? HttpFault() : exchange.form->parser.fault());
   }
   ASSERT(exchange.upload != nullptr);
-  if (exchange.upload->file.size == 0) return RefuseUpload(connection, 400, kEmptyBody);
+  if (exchange.upload->file.size == 0) return RefuseUpload(connection, {400, kEmptyBody});
+  const HttpFault fault = FinishBytes(exchange.upload.get());
+  if (fault.status != 0) return RefuseUpload(connection, fault);
   Admit(connection, Work::kStore);
 }
 
@@ -164,18 +188,19 @@ void GatewayWorker::StoreBody(HttpConnection* connection) {
 }
 
 // Begins the put of what was received: a request's body, or the part of a form that came last.
+// REQUIRES: FinishBytes found nothing.
 Err GatewayWorker::StoreUpload(HttpConnection* connection) {
   UploadState& from = *connection->exchange.upload;
   StoredFile& stored = from.file;
   from.raw.Narrow(0, stored.size);
   Upload file;
-  from.hasher.Finish(&stored.sha1, &file.sha256);
   random_.Fill(stored.nonce);
   stored.content_type = DecideType(stored.content_type, from.raw.bytes());
   file.raw = std::move(from.raw);
   file.content_type = stored.content_type;
   file.nonce = stored.nonce;
   file.sha1 = stored.sha1;
+  file.sha256 = stored.sha256;
   file.timeout_ms = shared_->options.upload_timeout_ms;
   TRY_ASSIGN(PutRequest put, PreparePut(std::move(file)));
   const FormState* form = connection->exchange.form.get();

@@ -189,6 +189,7 @@ def provoke_uploads(call):
     chunked = {'Transfer-Encoding': 'chunked'}
     call.ask(400, 'POST', '/v1/files', body=b'')
     call.ask(400, 'POST', '/v1/files', chunked, b'x\r\n', chunked=True)
+    call.ask(400, 'POST', '/v1/files', {'Content-MD5': 'kAFQmDzST7DWlj99KOF/cg=='}, BODY)
     call.ask(411, 'POST', '/v1/files')
     call.ask(413, 'POST', '/v1/files', {'Content-Length': 999_999_999})
     call.ask(415, 'POST', '/v1/files', {'Content-Encoding': 'gzip'}, BODY)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Every way in which curl uploads, against a running gateway."""
 
+import base64
+import hashlib
 import json
 import os
 import signal
@@ -44,6 +46,12 @@ class Uploads:
         check_equal(int(status), wanted, f'curl {words}: {body[:300]!r}')
         return json.loads(body)
 
+    def appended(self):
+        """How many files the only dsp has stored."""
+        dsp, = self.cluster.processes('dsp')
+        told = self.cluster.request('GET', '/metrics', address=dsp['http'])[2].decode()
+        return metric(told, 'hayloft_dsp_appends_total')
+
     def check_stored(self, stored, data):
         check_equal(stored['size'], len(data), 'size')
         check(self.cluster.download(stored['id']) == data, 'the bytes come back')
@@ -85,17 +93,42 @@ def test_curl_is_refused_in_words_that_help():
         up.curl('-F', 'note=nothing', wanted=400)
 
 
+def digest_headers(data):
+    """Headers that are right for `data`: each way of saying it, each algorithm."""
+    def digest(name):
+        return base64.b64encode(hashlib.new(name, data).digest()).decode()
+    return (f'Content-MD5: {digest("md5")}',
+            f'Digest: SHA-256={digest("sha256")}, sha={digest("sha1")}',
+            f'Content-Digest: sha-512=:{digest("sha512")}:',
+            f'Repr-Digest: md5=:{digest("md5")}:;x="y", crc32c=:AAAAAA==:')
+
+
+def test_what_arrives_is_held_against_its_digest():
+    """Right ones are no hindrance; with a wrong one nothing is stored: raw, chunked, in a form."""
+    with Uploads() as up:
+        data = image(300_000, 1)
+        right, wrong = up.file('right', data), up.file('wrong', data[:-1] + b'x')
+        part = 'f=@{};headers="{}"'
+        for header in digest_headers(data):
+            up.check_stored(up.curl('--data-binary', f'@{right}', '-H', header), data)
+            up.curl('-X', 'POST', '-T', '-', '-H', header, stdin=data)
+            up.curl('-X', 'POST', '-T', '-', '-H', header, stdin=data[1:], wanted=400)
+            answer = up.curl('--data-binary', f'@{wrong}', '-H', header, wanted=400)
+            check_equal(answer['error'], 'digest_mismatch', header)
+            quoted = header.replace('"', '\\"')
+            files = up.curl('-F', part.format(right, quoted), '-F', part.format(wrong, quoted),
+                            wanted=400)['files']
+            check_equal([file.get('error') for file in files], [None, 'digest_mismatch'], header)
+            up.curl('-F', f'f=@{right}', '-H', header, wanted=400)  # of which file would it be?
+        check_equal(up.appended(), 3 * 4, 'files that are stored')
+
+
 def test_a_gateway_that_dies_in_an_upload_leaves_nothing():
     """F13: killed in the middle of a form; what has no end is no file, and the other serves."""
     with Uploads() as up:
         cluster = up.cluster
         first, second = cluster.processes('gateway')
-        dsp = cluster.processes('dsp')[0]
-
-        def files():
-            return metric(cluster.request('GET', '/metrics', address=dsp['http'])[2].decode(),
-                          'hayloft_dsp_appends_total')
-        before, admin = files(), admin_address(first)
+        before, admin = up.appended(), admin_address(first)
         address, port = first['address'].rsplit(':', 1)
         with socket.create_connection((address, int(port)), timeout=PATIENCE_S) as client:
             client.sendall(b'POST /v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n'
@@ -113,9 +146,10 @@ def test_a_gateway_that_dies_in_an_upload_leaves_nothing():
         status, _, body = cluster.request('POST', '/v1/files', image(1_000, 2),
                                           address=second['address'])
         check_equal(status, 201, f'the other gateway: {body[:200]!r}')
-        check_equal(files(), before + 1, 'files that were stored')
+        check_equal(up.appended(), before + 1, 'files that were stored')
 
 
 if __name__ == '__main__':
     sys.exit(main([test_curl_uploads_in_all_its_ways, test_curl_is_refused_in_words_that_help,
+                   test_what_arrives_is_held_against_its_digest,
                    test_a_gateway_that_dies_in_an_upload_leaves_nothing]))

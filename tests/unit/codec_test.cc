@@ -80,7 +80,7 @@ TEST_CASE("codec: S07: a bomb, a cut and a lie about the size are corrupt, and c
   CHECK(Decompress({}, 10).err() == Err::kCorrupt);
 }
 
-TEST_CASE("codec: hex and base64url have one spelling each") {
+TEST_CASE("codec: hex, base64url and base64 have one spelling each") {
   uint8_t bytes[3];
   CHECK(FromHex("00ffA0", bytes));
   CHECK(ToHex(bytes) == "00ffa0");
@@ -92,6 +92,12 @@ TEST_CASE("codec: hex and base64url have one spelling each") {
   CHECK_FALSE(FromBase64Url("aGl", bytes));
   CHECK_FALSE(FromBase64Url("aGm", two));  // spare bits set would be a second spelling
   CHECK_FALSE(FromBase64Url("aG+", two));
+  CHECK(FromBase64("aGk=", two));
+  CHECK(AsText(two) == "hi");
+  CHECK(FromBase64("+/+/", bytes));
+  for (const char* text : {"aGk", "aGl=", "aG+", "aGk==", "=", "", "aGkx"}) {
+    CHECK_FALSE(FromBase64(text, two));
+  }
 }
 
 TEST_CASE("file_address: every address has one text of 18 characters") {
