@@ -9,6 +9,7 @@ cluster, in the order of the list at the end; those that kill something start it
 
 import json
 import re
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate, parsedate_to_datetime
@@ -440,6 +441,16 @@ class OriginTests(Origin):
             check_answer(self.long, Answer(self.finish(client, received)))
             check_equal(self.lasting(), before, f'without {dsp["name"]}')
             self.restore()
+
+    def test_mistake_13_short_body_when_a_replica_hangs(self):
+        """The rest comes from the other one, long before the time for a read is over each time."""
+        dsp = self.cluster.process('dsp-1-1')
+        client, received = self.begin_from(dsp)
+        self.cluster.kill(dsp, signal.SIGSTOP)
+        try:
+            self.check_whole(self.long, Answer(self.finish(client, received)))
+        finally:
+            self.cluster.kill(dsp, signal.SIGCONT)
 
     def test_mistake_13_short_body_when_all_fail(self):
         """The connection ends before Content-Length is reached; then 503 with Retry-After, even
