@@ -16,6 +16,7 @@ UNKNOWN = '/' + 'A' * 18
 IMAGE = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + random_bytes(99_984, 1)
 TEXT = b'all work and no play makes jack a dull boy\n' * 3000
 LONG = IMAGE + random_bytes(16 * MIB, 2)
+CONNECTIONS_MAX = 60  # of one gateway
 SPANS = '0-4999999,6000000-9999999,12000000-'
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 HTML = b'<!doctype html><script>alert(document.domain)</script>'
@@ -46,7 +47,8 @@ class Origin:
 
     def __init__(self):
         self.cluster = Cluster(dataservers=2, disks=1, copies=2, gateways=2,
-                               sets=['gateway.read_timeout_ms=1500'])
+                               sets=['gateway.read_timeout_ms=1500',
+                                     f'gateway.connections_per_address_max={CONNECTIONS_MAX}'])
         self.gateways = [f'127.0.0.1:{self.cluster.port + i}' for i in range(2)]
 
     def start(self):

@@ -7,6 +7,7 @@ connection's bytes are looked at, not what a client's library makes of them. The
 cluster, in the order of the list at the end; those that kill something start it again.
 """
 
+import contextlib
 import json
 import re
 import signal
@@ -16,8 +17,8 @@ from email.utils import formatdate, parsedate_to_datetime
 
 from harness import admin_address, check, check_equal, main, metric, random_bytes, wait_until
 from load import kill_for_good, measured
-from origin import (FILE, FOR_EVER, HTML, IMAGE, LONG, SANDBOX, SPANS, SVG, TEXT, UNKNOWN,
-                    Origin)
+from origin import (CONNECTIONS_MAX, FILE, FOR_EVER, HTML, IMAGE, LONG, SANDBOX, SPANS, SVG, TEXT,
+                    UNKNOWN, Origin)
 from raw import Answer, connect, read_to_end, request_bytes
 
 
@@ -182,6 +183,21 @@ class OriginTests(Origin):
             check_equal(client.recv(99), b'HTTP/1.1 100 Continue\r\n\r\n', 'go on')
             client.sendall(b'hello')
             check_equal(Answer(read_to_end(client)[0]).status, 201, 'then the answer')
+
+    def test_row_overload(self):
+        """Beyond a bound 503 with Retry-After, not kept; then all is as before."""
+        with contextlib.ExitStack() as open_ones:
+            def refusal():  # some may have met others that were not closed yet
+                open_ones.enter_context(connect(self.gateways[0]))
+                answer = self.ask('GET', self.image.path)
+                return answer if answer.status != 200 else None
+            for _ in range(CONNECTIONS_MAX - 5):
+                open_ones.enter_context(connect(self.gateways[0]))
+            refused = wait_until(refusal, 'a connection is refused')
+            self.check_error(refused, '503 Service Unavailable', 'unavailable', {'Retry-After'})
+            check(int(refused['Retry-After']) > 0, 'Retry-After in seconds')
+            self.check_whole(self.image, self.get(self.image, gateway=1))
+        wait_until(lambda: self.ask('GET', '/healthz').status == 200, 'room again')
 
     def test_row_gone(self):
         """A deleted file is 410 at both gateways, not kept; after an undelete it is as it was."""

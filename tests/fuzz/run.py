@@ -19,8 +19,8 @@ import subprocess
 import sys
 
 INPUT_BYTES_MAX = 8192
-# The parser's bounds are 8 KiB a line and 32 KiB a head; what two parsers differ about is short, and
-# so is what a field of a request holds.
+# The parser's bounds are 8 KiB a line and 32 KiB a head; what two parsers differ about is short,
+# and so is what a field of a request holds.
 OTHER_BYTES_MAX = {"http_parser_fuzz": 40_000, "parser_differential_fuzz": 1024,
                    "ranges_fuzz": 512, "conditions_fuzz": 512, "content_coding_fuzz": 192,
                    "query_fuzz": 512, "content_disposition_fuzz": 384, "cache_control_fuzz": 32}
