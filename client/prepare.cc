@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "client/file_fields.h"
+
 namespace hayloft {
 
 namespace {
@@ -15,6 +17,11 @@ constexpr size_t kCompressBytesMax = 1 << 20;
 bool IsHeaderValue(std::string_view text) {
   if (text.empty() || text.front() == ' ' || text.back() == ' ') return false;
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+}
+
+// A field that HTTP would carry, and cannot.
+bool IsUnfit(const std::pair<const std::string, std::string>& field) {
+  return IsHttpFieldName(field.first) && !IsSendable(field.first, field.second);
 }
 
 }  // namespace
@@ -40,6 +47,7 @@ bool IsCompressible(std::string_view content_type) {
 Result<PutRequest> PreparePut(Upload&& upload) {
   if (upload.raw.empty() || !IsHeaderValue(upload.content_type)) return Err::kInvalid;
   if (upload.raw.size() > kFileBytesMax) return Err::kTooLarge;
+  if (std::any_of(upload.fields.begin(), upload.fields.end(), IsUnfit)) return Err::kInvalid;
   size_t metadata_bytes = upload.content_type.size();
   for (const auto& [name, value] : upload.fields) metadata_bytes += name.size() + value.size();
   if (metadata_bytes > kMetadataBytesMax) return Err::kTooLarge;

@@ -25,8 +25,8 @@ struct Upload {
 // True for types that aren't compressed already. Parameters and case of the type don't matter.
 bool IsCompressible(std::string_view content_type);
 
-// kInvalid: empty, or a content type that could forge a header line (FAULTS S12). kTooLarge: over
-// kFileBytesMax, or the metadata over its bound. Compresses where that pays.
+// kInvalid: empty, or a content type or a field that could forge a header line (FAULTS S12).
+// kTooLarge: over kFileBytesMax, or the metadata over its bound. Compresses where that pays.
 Result<PutRequest> PreparePut(Upload&& upload);
 
 }  // namespace hayloft

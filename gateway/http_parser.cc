@@ -75,6 +75,7 @@ HttpField FieldIf(std::string_view name, std::string_view lower, HttpField field
 
 // By length first, so that most headers of a browser cost one jump.
 HttpField FieldOf(std::string_view name) {
+  if (EqualsNoCase(name.substr(0, 10), "x-hayloft-")) return HttpField::kUserField;
   switch (name.size()) {
     case 4:
       return FieldIf(name, "host", HttpField::kHost);
@@ -87,6 +88,8 @@ HttpField FieldOf(std::string_view name) {
     case 8:
       if (EqualsNoCase(name, "if-match")) return HttpField::kIfMatch;
       return FieldIf(name, "if-range", HttpField::kIfRange);
+    case 9:
+      return FieldIf(name, "cache-tag", HttpField::kCacheTag);
     case 10:
       return FieldIf(name, "connection", HttpField::kConnection);
     case 11:
@@ -96,6 +99,7 @@ HttpField FieldOf(std::string_view name) {
       if (EqualsNoCase(name, "content-type")) return HttpField::kContentType;
       return FieldIf(name, "x-request-id", HttpField::kRequestId);
     case 13:
+      if (EqualsNoCase(name, "surrogate-key")) return HttpField::kSurrogateKey;
       if (EqualsNoCase(name, "authorization")) return HttpField::kAuthorization;
       return FieldIf(name, "if-none-match", HttpField::kIfNoneMatch);
     case 14:

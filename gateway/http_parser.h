@@ -55,6 +55,9 @@ enum class HttpField : uint8_t {
   kDigest,
   kContentDigest,
   kReprDigest,
+  kSurrogateKey,
+  kCacheTag,
+  kUserField,  // X-Hayloft-...
   kCount,
 };
 

@@ -2,17 +2,55 @@
 
 #include <algorithm>
 
+#include "client/file_fields.h"
+
 namespace hayloft {
 
 namespace {
 
-constexpr HttpField kUploadFields[] = {HttpField::kContentMd5, HttpField::kDigest,
-                                       HttpField::kContentDigest, HttpField::kReprDigest};
+constexpr HttpField kUploadFields[] = {HttpField::kContentMd5,    HttpField::kDigest,
+                                       HttpField::kContentDigest, HttpField::kReprDigest,
+                                       HttpField::kSurrogateKey,  HttpField::kCacheTag,
+                                       HttpField::kUserField};
 
 HttpFault TakeDigest(const HttpHeader& header, UploadHeaders* out) {
   if (out->digests == nullptr) out->digests = std::make_unique<ExpectedDigests>();
   if (out->digests->Add(header.field, header.value)) return {};
   return {400, "A digest of the file is malformed, or contradicts another one."};
+}
+
+const char* Reason(FieldFault fault) {
+  switch (fault) {
+    case FieldFault::kNone:
+      return nullptr;
+    case FieldFault::kReserved:
+      return "A field of the file has a name that is kept for Hayloft itself.";
+    case FieldFault::kName:
+      return "The name of a field is X-Hayloft- and up to 54 characters of RFC 9110's tokens.";
+    case FieldFault::kValue:
+      return "The value of a field may hold visible ASCII and spaces only; encode what else it is.";
+    case FieldFault::kTag:
+      return "A tag of Surrogate-Key or Cache-Tag is longer than 1,024 bytes.";
+  }
+  return nullptr;
+}
+
+HttpFault TakeField(const HttpHeader& header, UploadHeaders* out) {
+  std::string name(header.name);
+  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  if (const char* reason = Reason(CheckHttpField(name, header.value))) return {400, reason};
+  size_t bytes = name.size() + header.value.size();
+  for (const auto& [other, value] : out->fields) bytes += other.size() + value.size();
+  if (bytes > kHttpFieldsBytesMax || out->fields.size() == kHttpFieldsMax) {
+    return {431, "The fields of a file are more than 32, or longer than 6 KiB together."};
+  }
+  const bool is_new = out->fields.emplace(std::move(name), header.value).second;
+  return is_new ? HttpFault() : HttpFault{400, "A field of the file is there twice."};
+}
+
+bool IsFileField(HttpField field) {
+  return field == HttpField::kSurrogateKey || field == HttpField::kCacheTag ||
+         field == HttpField::kUserField;
 }
 
 }  // namespace
@@ -24,8 +62,9 @@ bool HasUploadHeaders(const HttpRequest& request) {
 
 HttpFault TakeUploadHeaders(std::span<const HttpHeader> headers, UploadHeaders* out) {
   for (const HttpHeader& header : headers) {
-    if (!IsDigestField(header.field)) continue;
-    const HttpFault fault = TakeDigest(header, out);
+    HttpFault fault;
+    if (IsDigestField(header.field)) fault = TakeDigest(header, out);
+    if (IsFileField(header.field)) fault = TakeField(header, out);
     if (fault.status != 0) return fault;
   }
   return {};

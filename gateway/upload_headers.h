@@ -1,9 +1,12 @@
-// What the headers of an upload say of its file beside the type: digests of its bytes. They stand
-// in the head of a raw upload, and in the headers of a part of a form. Pure.
+// What the headers of an upload say of its file beside the type: digests of its bytes, and fields
+// that are kept with it (client/file_fields.h). They stand in the head of a raw upload, and in the
+// headers of a part of a form. Pure.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "gateway/digests.h"
 #include "gateway/http_parser.h"
@@ -11,14 +14,16 @@
 namespace hayloft {
 
 struct UploadHeaders {
-  std::unique_ptr<ExpectedDigests> digests;  // null: none was sent
+  std::unique_ptr<ExpectedDigests> digests;   // null: none was sent
+  std::map<std::string, std::string> fields;  // by names in lower case
 };
 
 // Whether a request's head has any of them: most have none, and need no second look. In the head
 // of a form they would be of no file: refused there.
 bool HasUploadHeaders(const HttpRequest& request);
 
-// Takes those of one file. Status 0: fine. 400: one is malformed, or contradicts another.
+// Takes those of one file. Status 0: fine. 400: one is malformed, there twice, or contradicts
+// another. 431: the fields are too many or too long.
 HttpFault TakeUploadHeaders(std::span<const HttpHeader> headers, UploadHeaders* out);
 
 }  // namespace hayloft

@@ -10,6 +10,7 @@
 // comes in one run and is decoded, unless the client takes it as it lies on the disk.
 #include <algorithm>
 
+#include "client/file_fields.h"
 #include "client/sniff.h"
 #include "common/log.h"
 #include "gateway/content_coding.h"
@@ -355,6 +356,9 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
       .Add("Accept-Ranges", "bytes")
       .Add("X-Cache", "miss");
   AddCacheControl(*connection, &out);
+  for (const auto& [name, value] : metadata->fields) {
+    if (IsSendable(name, value)) out.Add(name, value);
+  }
   if (download.save_as) {
     const std::string own = std::string(connection->exchange.id()).append(ExtensionOf(type));
     out.Add("Content-Disposition",

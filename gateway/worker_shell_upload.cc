@@ -19,7 +19,7 @@ constexpr uint64_t kRefusedBytesMax = 64 << 10;
 constexpr const char* kNoMemory = "The memory for uploads is taken; try again later.";
 constexpr const char* kEmptyBody = "The body is empty.";
 constexpr const char* kHeadersOfForm =
-    "Digests belong to the headers of a form's parts, each of which is a file of its own.";
+    "Digests and fields of a file belong to the headers of its part, not to those of the form.";
 
 // What is wrong with an upload as far as its head shows, so that a client which waits for "100
 // Continue" need not send its body in vain. Status 0: nothing.
@@ -201,6 +201,7 @@ Err GatewayWorker::StoreUpload(HttpConnection* connection) {
   file.nonce = stored.nonce;
   file.sha1 = stored.sha1;
   file.sha256 = stored.sha256;
+  file.fields = std::move(from.headers.fields);
   file.timeout_ms = shared_->options.upload_timeout_ms;
   TRY_ASSIGN(PutRequest put, PreparePut(std::move(file)));
   const FormState* form = connection->exchange.form.get();

@@ -57,6 +57,7 @@ TEST = [
     cluster_test('access_log'),
     cluster_test('systemd'),
     cluster_test('upload'),
+    cluster_test('fields'),
     cluster_test('origin'),
     cluster_test('fronts'),
     cluster_test('clients'),

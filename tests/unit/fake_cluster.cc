@@ -137,24 +137,41 @@ FakeCluster::File* FakeCluster::Find(uint64_t block_id, uint64_t file_id) {
   return block_id == kBlockId && entry != files_.end() ? &entry->second : nullptr;
 }
 
-RpcReply FakeCluster::Append(const RpcRequest& request) {
-  if (append_err.load() != Err::kOk) return ReplyTo(request, append_err);
-  const auto append = Parse<pb::AppendRequest>(request);
+FileAddress FakeCluster::Store(const Needle& needle) {
+  NeedleHeader header{};
+  header.raw_size = needle.raw_size;
+  header.encoding = static_cast<uint8_t>(needle.encoding);
+  FileId id{};
+  Do([&] { id = Keep(header, Buffer::CopyOf(AsBytes(needle.stored)), AsBytes(needle.metadata)); });
+  return {kBlockId, id};
+}
+
+// Under the next id.
+FileId FakeCluster::Keep(NeedleHeader header, Buffer stored, Bytes metadata) {
   const auto sequence = static_cast<uint32_t>(files_.size());
   const FileId id = FileId::Of(sequence, 0x1234500000 + sequence);
-  NeedleHeader header{};
   header.block_id = kBlockId;
   header.file_id = id.value;
   header.created_ms = created_ms_;
-  header.stored_size = static_cast<uint32_t>(request.payload.size());
+  header.stored_size = static_cast<uint32_t>(stored.size());
+  File file;
+  file.head =
+      EncodeNeedleHead(header, PieceCrcs(stored.bytes()), metadata, {.life = 1, .offset = 0});
+  file.stored = std::move(stored);
+  files_[id.value] = std::move(file);
+  return id;
+}
+
+RpcReply FakeCluster::Append(const RpcRequest& request) {
+  if (append_err.load() != Err::kOk) return ReplyTo(request, append_err);
+  const auto append = Parse<pb::AppendRequest>(request);
+  NeedleHeader header{};
   header.raw_size = append.raw_size();
   header.encoding = static_cast<uint8_t>(append.encoding());
   const std::vector<uint32_t> crcs(append.piece_crcs().begin(), append.piece_crcs().end());
   CHECK_EQ(crcs, PieceCrcs(request.payload.bytes()));
-  File file;
-  file.head = EncodeNeedleHead(header, crcs, AsBytes(append.metadata()), {.life = 1, .offset = 0});
-  file.stored = Buffer::CopyOf(request.payload.bytes());
-  files_[id.value] = std::move(file);
+  const FileId id =
+      Keep(header, Buffer::CopyOf(request.payload.bytes()), AsBytes(append.metadata()));
   pb::AppendReply reply;
   reply.set_file_id(id.value);
   reply.set_created_ms(created_ms_);

@@ -30,6 +30,14 @@ class FakeCluster {
   // Calls `fn` on the cluster's thread and waits for it.
   void Do(const std::function<void()>& fn);
   size_t files();
+  // A needle as no gateway would write it. `metadata` as EncodeMetadata makes it.
+  struct Needle {
+    std::string stored;
+    uint32_t raw_size = 0;
+    Encoding encoding = Encoding::kIdentity;
+    std::string metadata;
+  };
+  FileAddress Store(const Needle& needle);
   void ReleaseAppends();
   size_t reads_held();
   void ReleaseReads();
@@ -63,6 +71,7 @@ class FakeCluster {
   void OnNameserver(RpcRequest&& request);
   void OnDsp(RpcRequest&& request);
   RpcReply Append(const RpcRequest& request);
+  FileId Keep(NeedleHeader header, Buffer stored, Bytes metadata);
   RpcReply Read(const RpcRequest& request);
   RpcReply Stat(const RpcRequest& request);
   RpcReply SetDelete(const RpcRequest& request);

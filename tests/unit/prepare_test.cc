@@ -48,6 +48,20 @@ TEST_CASE("prepare: a content type that could forge a header line is refused, S1
   CHECK_EQ(PreparePut(UploadOf("", "image/png")).err(), Err::kInvalid);
 }
 
+TEST_CASE(
+    "prepare: a field that a gateway would send, and that could forge a line, is refused, S12") {
+  using Field = std::pair<const std::string, std::string>;
+  for (const Field& field : {Field{"x-hayloft-a", "b\r\nSet-Cookie: c"}, Field{"x-hayloft-a:", "b"},
+                             Field{"cache-tag", "\n"}, Field{"x-hayloft-id", "b"}}) {
+    Upload upload = UploadOf("x", "image/png");
+    upload.fields.insert(field);
+    CHECK_EQ(PreparePut(std::move(upload)).err(), Err::kInvalid);
+  }
+  Upload own = UploadOf("x", "image/png");
+  own.fields = {{"name", "b\r\nc"}, {"x-hayloft-a", "b"}, {"surrogate-key", "a b"}};
+  CHECK(PreparePut(std::move(own)).ok());
+}
+
 TEST_CASE("prepare: fields over the bound of the metadata are refused") {
   Upload upload = UploadOf("x", "image/png");
   upload.fields["note"] = std::string(kMetadataBytesMax, 'x');

@@ -33,7 +33,9 @@ struct Options {
 struct PutOptions {
   // Kept if it is well-formed and the bytes don't contradict it. Empty: seen from the bytes.
   std::string content_type;
-  // Names and values of your own, stored with the image; 8 KiB with the content type.
+  // Names and values of your own, stored with the image; 8 KiB with the content type. A gateway
+  // sends those named "x-hayloft-...", "surrogate-key" and "cache-tag" with the image: kInvalid
+  // unless name and value are fit for that (docs/http.md, "Fields").
   std::map<std::string, std::string> fields;
   uint32_t timeout_ms = 0;
 };
