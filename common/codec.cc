@@ -244,6 +244,11 @@ Buffer CompressIfWorthIt(Bytes raw) {
 
 Result<Buffer> Decompress(Bytes stored, uint64_t raw_size) {
   ASSERT(raw_size <= kFileBytesMax);
+  // Where the frame itself says its size, that is compared before any memory is taken. In one call
+  // the output is zstd's window: however large a one a frame asks for, none is allocated.
+  const unsigned long long claimed = ZSTD_getFrameContentSize(stored.data(), stored.size());
+  const bool known = claimed != ZSTD_CONTENTSIZE_UNKNOWN;
+  if (known && claimed != raw_size) return Err::kCorrupt;
   Buffer raw(raw_size);
   const size_t size = ZSTD_decompressDCtx(DecompressContext(), raw.mutable_bytes().data(),
                                           raw.size(), stored.data(), stored.size());

@@ -2,12 +2,16 @@
 
 #include <doctest/doctest.h>
 #include <openssl/evp.h>
+#include <zstd.h>
+
+#include <memory>
 
 #include "common/delete_token.h"
 #include "common/file_address.h"
 #include "common/limits.h"
 #include "common/needle.h"
 #include "tests/sim/sim_random.h"
+#include "tests/unit/no_memory.h"
 
 using namespace hayloft;
 
@@ -78,6 +82,28 @@ TEST_CASE("codec: S07: a bomb, a cut and a lie about the size are corrupt, and c
   CHECK(Decompress(bomb.bytes(), plain.size() + 1).err() == Err::kCorrupt);
   CHECK(Decompress(bomb.bytes().first(bomb.size() - 1), plain.size()).err() == Err::kCorrupt);
   CHECK(Decompress({}, 10).err() == Err::kCorrupt);
+  const NoMemory no_memory(0, 100'000);
+  CHECK(Decompress(bomb.bytes(), kFileBytesMax).err() == Err::kCorrupt);
+  CHECK_FALSE(no_memory.reached());
+}
+
+// A frame that does not say how much it holds, and asks for 128 MiB to be decoded in.
+TEST_CASE("codec: S07: a frame of unknown size and a large window gives what the needle says") {
+  const std::string plain(1 << 20, 'x');
+  std::string frame(4'096, '\0');
+  const std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> context(ZSTD_createCCtx(),
+                                                                     &ZSTD_freeCCtx);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_windowLog, 27);
+  ZSTD_inBuffer in{plain.data(), plain.size() / 2, 0};
+  ZSTD_outBuffer out{frame.data(), frame.size(), 0};
+  REQUIRE_EQ(ZSTD_compressStream2(context.get(), &out, &in, ZSTD_e_flush), 0);
+  in.size = plain.size();
+  REQUIRE_EQ(ZSTD_compressStream2(context.get(), &out, &in, ZSTD_e_end), 0);
+  frame.resize(out.pos);
+  REQUIRE_EQ(ZSTD_getFrameContentSize(frame.data(), frame.size()), ZSTD_CONTENTSIZE_UNKNOWN);
+  CHECK(AsText(Decompress(AsBytes(frame), plain.size())->bytes()) == plain);
+  CHECK(Decompress(AsBytes(frame), plain.size() - 1).err() == Err::kCorrupt);
+  CHECK(Decompress(AsBytes(frame), plain.size() + 1).err() == Err::kCorrupt);
 }
 
 TEST_CASE("codec: hex, base64url and base64 have one spelling each") {

@@ -53,6 +53,28 @@ TEST_CASE("sdk: an image is put, got whole and in parts, deleted and undeleted")
   CHECK(bench.client->Get(stored.id, {}, &image).ok());
 }
 
+// Whoever has the cluster's key may write what this library would not.
+TEST_CASE("sdk: S07: a bomb whose needle lies about its size is damaged, not inflated") {
+  Bench bench;
+  const std::string plain(1 << 20, 'x');
+  const std::string bomb(AsText(CompressIfWorthIt(AsBytes(plain)).bytes()));
+  for (const uint32_t raw_size : {100u, (1u << 20) - 1, (1u << 20) + 1, uint32_t{kFileBytesMax}}) {
+    CAPTURE(raw_size);
+    const FileAddress address = bench.cluster.Store(
+        {.stored = bomb,
+         .raw_size = raw_size,
+         .encoding = Encoding::kZstd,
+         .metadata = EncodeMetadata({.content_type = "text/plain", .fields = {}})});
+    GetOptions options;
+    options.timeout_ms = 500;
+    Image image;
+    CHECK_EQ(bench.client->Get(ToText(address), options, &image).code(), Code::kDamaged);
+    options.offset = 50;
+    options.length = 10;
+    CHECK_EQ(bench.client->Get(ToText(address), options, &image).code(), Code::kDamaged);
+  }
+}
+
 TEST_CASE("sdk: what is stored compressed comes as it was") {
   Bench bench;
   const std::string text = "<svg>" + std::string(100'000, 'x') + "</svg>";
