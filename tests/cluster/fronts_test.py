@@ -48,6 +48,17 @@ def check_ranges(cluster, front, file_id, body, count):
         check(part == body[first:last + 1], f'the bytes of {first}-{last}')
 
 
+def check_all_fields_pass(cluster, front):
+    """As many bytes of fields as one file may have fit into what the front takes of a head."""
+    fields = {f'X-Hayloft-{name}': name * 2_000 for name in 'abc'}
+    status, _, answer = cluster.request('POST', '/v1/files', b'tagged', fields)
+    check_equal(status, 201, 'an upload with fields')
+    status, headers, _ = get(cluster, front, json.loads(answer)['id'])
+    lower = {name.lower(): value for name, value in headers.items()}
+    got = {name: lower.get(name.lower()) for name in fields}
+    check_equal((status, got), (200, fields), 'a file with many fields')
+
+
 def test_nginx_slices():
     """A long file costs one read a slice, then none; ranges are right to the byte."""
     with two_of_all() as cluster:
@@ -75,6 +86,7 @@ def test_nginx_slices():
                     '-o', '/dev/null', *[f'http://{nginx.address}/{small}?#[1-20]'], '-o',
                     '/dev/null')
             check_equal(reads.full, 1, 'reads for twenty at once')
+            check_all_fields_pass(cluster, nginx)
 
 
 def await_age(seconds):
@@ -209,6 +221,7 @@ def test_varnish():
             token = {'Hayloft-Delete-Token': stored['delete_token']}
             check_equal(cluster.request('DELETE', '/v1/files/' + path, headers=token,
                                         address=varnish.address)[0], 204, 'a delete goes through')
+            check_all_fields_pass(cluster, varnish)
 
 
 def test_haproxy_balances():
@@ -225,6 +238,7 @@ def test_haproxy_balances():
             path = '/' + json.loads(answer)['id']
             for _ in range(4):
                 check(cluster.request('GET', path, address=haproxy.address)[2] == BODY, 'the bytes')
+            check_all_fields_pass(cluster, haproxy)
             cluster.kill(cluster.process('gateway-1'))
             for _ in range(6):
                 check_equal(cluster.request('GET', path, address=haproxy.address)[0], 200,
@@ -244,6 +258,7 @@ def test_trafficserver():
                     check_equal(get(cluster, front, stored, {'Range': 'bytes=5-9'})[2], BODY[5:10],
                                 'a range')
             check_equal((reads.full, reads.revalidated), (2, 0), 'reads')
+            check_all_fields_pass(cluster, front)
             status, _, answer = cluster.request('POST', '/v1/files', BODY, address=front.address)
             check_equal(status, 201, 'an upload')
             cluster.kill(cluster.process('gateway-1'))
