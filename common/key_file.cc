@@ -91,6 +91,16 @@ std::string UploadKeyText(const std::array<uint8_t, kUploadKeyRandomBytes>& rand
   return "hlk_" + ToBase64Url(random);
 }
 
+std::string UploadKeyLine(std::string_view name, std::string_view key_text) {
+  ASSERT(IsKeyId(name));
+  return std::string(name) + " " + ToHex(Sha256Of(AsBytes(key_text))) + "\n";
+}
+
+std::string SigningKeyLine(std::string_view id, Bytes secret) {
+  ASSERT(IsKeyId(id));
+  return std::string(id) + " " + ToBase64Url(secret) + "\n";
+}
+
 const UploadKey* FindUploadKey(const std::vector<UploadKey>& keys, std::string_view text) {
   const Sha256 hash = Sha256Of(AsBytes(text));
   const UploadKey* found = nullptr;

@@ -36,6 +36,9 @@ Result<std::vector<UploadKey>> ParseUploadKeys(std::string_view text, std::strin
 // The text of an upload key made of these random bytes: "hlk_" and 43 characters. The beginning is
 // for people and for programs that look for secrets where none belong.
 std::string UploadKeyText(const std::array<uint8_t, kUploadKeyRandomBytes>& random);
+// The lines of the files for new keys, each with its newline. REQUIRES: IsKeyId(name).
+std::string UploadKeyLine(std::string_view name, std::string_view key_text);
+std::string SigningKeyLine(std::string_view id, Bytes secret);
 // The key whose hash this is, or null. Looks at all of them, each in constant time.
 const UploadKey* FindUploadKey(const std::vector<UploadKey>& keys, std::string_view text);
 

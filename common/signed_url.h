@@ -36,6 +36,8 @@ inline constexpr std::string_view kSignedParameterPrefix = "hl-";
 inline constexpr size_t kSigningKeyIdMax = 64;
 inline constexpr size_t kUrlNonceMin = 8;
 inline constexpr size_t kUrlNonceMax = 64;
+// A URL that can be used once must be remembered by gateways until it expires: no longer than this.
+inline constexpr uint64_t kUrlNonceLifeMaxS = 86'400;
 
 struct SigningKey {
   std::string id;      // 1 to 64 of A-Z a-z 0-9 . _ -

@@ -52,6 +52,8 @@ int RunStat(int argc, const char* const* argv);
 int RunStatus(int argc, const char* const* argv);
 int RunBench(int argc, const char* const* argv);
 int RunGone(int argc, const char* const* argv);
+int RunKey(int argc, const char* const* argv);
+int RunSign(int argc, const char* const* argv);
 int RunCluster(int argc, const char* const* argv);
 
 }  // namespace hayloft

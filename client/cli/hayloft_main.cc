@@ -18,7 +18,7 @@ struct Command {
   std::string_view about;
 };
 
-constexpr std::array<Command, 9> kCommands = {{
+constexpr std::array<Command, 11> kCommands = {{
     {"put", RunPut, "store files, folders or standard input"},
     {"get", RunGet, "read files back, or compare them with the originals"},
     {"rm", RunRm, "delete files"},
@@ -26,6 +26,8 @@ constexpr std::array<Command, 9> kCommands = {{
     {"stat", RunStat, "what is known of a file, and where it lies"},
     {"status", RunStatus, "nameservers, dsps, blocks and files of the cluster"},
     {"gone", RunGone, "give a dsp up for good: its blocks go on without it"},
+    {"key", RunKey, "make upload keys and keys that sign URLs"},
+    {"sign", RunSign, "make a URL that lets its holder do one thing for a while"},
     {"cluster", RunCluster, "up, down, status: a whole cluster on this machine"},
     {"bench", RunBench, "load on a running cluster; verifies every byte that it reads"},
 }};

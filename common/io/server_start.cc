@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -14,7 +15,7 @@
 namespace hayloft {
 
 namespace {
-constexpr uint64_t kKeyFileBytesMax = 4096;
+constexpr uint64_t kClusterKeyFileBytesMax = 4096;
 // A turn's worth of images comes and goes hundreds of times a second. By its defaults glibc gives
 // their memory back each time (from 128 KiB on), and every next turn pays for it in page faults: a
 // third of a 64 KiB GET. An arena may keep so much free at its end, and single pieces of memory
@@ -52,20 +53,28 @@ bool IsOpenToOthers(const std::string& path, mode_t mode) {
   return (mode & (is_credential ? 037 : 077)) != 0;
 }
 
-Result<std::string> ReadClusterKey(const std::string& path, std::string* why) {
-  if (path.empty()) return std::string();
+Result<std::string> ReadSecretFile(const std::string& path, uint64_t size_bytes_max,
+                                   std::string* why) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
-    *why = "cluster_key_file: cannot read " + path;
+    *why = "cannot read " + path + ": " + ErrnoText(errno);
     return Err::kConfig;
   }
   if (IsOpenToOthers(path, info.st_mode)) {
-    *why = "cluster_key_file: " + path + " is open to other users; chmod 600";
+    *why = path + " is open to other users; chmod 600";
     return Err::kConfig;
   }
-  Result<std::string> text = ReadWholeFile(path, kKeyFileBytesMax);
+  Result<std::string> text = ReadWholeFile(path, size_bytes_max, why);
+  if (text.ok()) return text;
+  why->insert(0, "cannot read " + path + ": ");
+  return Err::kConfig;
+}
+
+Result<std::string> ReadClusterKey(const std::string& path, std::string* why) {
+  if (path.empty()) return std::string();
+  Result<std::string> text = ReadSecretFile(path, kClusterKeyFileBytesMax, why);
   if (!text.ok()) {
-    *why = "cluster_key_file: cannot read " + path;
+    why->insert(0, "cluster_key_file: ");
     return Err::kConfig;
   }
   while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();

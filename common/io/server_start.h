@@ -22,6 +22,11 @@ uint64_t OpenFilesMax();
 // rights.
 bool IsOpenToOthers(const std::string& path, mode_t mode);
 
+// The text of a file that holds secrets. kConfig with "cannot read PATH: cause" or the like in
+// `why`, which quotes nothing of it: unreadable, open to other users, larger than that.
+Result<std::string> ReadSecretFile(const std::string& path, uint64_t size_bytes_max,
+                                   std::string* why);
+
 // The secret in a cluster key file, without the newline at its end. kConfig with one line of cause
 // in `why`: unreadable, open to other users, or shorter than 32 bytes. An empty path is an empty
 // key.
