@@ -193,7 +193,7 @@ void NoteRequest(const HttpRequest& request, AccessRecord* record) {
   for (const HttpHeader& header : request.headers()) {
     if (EqualsNoCase(header.name, "user-agent")) {
       record->user_agent = Cut(std::string(header.value), kAccessFieldBytesMax);
-    } else if (EqualsNoCase(header.name, "referer")) {
+    } else if (header.field == HttpField::kReferer) {
       record->referer = Cut(RedactUrl(header.value), kAccessFieldBytesMax);
     }
   }

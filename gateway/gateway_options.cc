@@ -2,6 +2,7 @@
 
 #include "gateway/browser_guard.h"
 #include "gateway/pages.h"
+#include "gateway/referer_list.h"
 
 namespace hayloft {
 
@@ -21,6 +22,10 @@ std::string GatewayOptions::Fault() const {
   if (const std::string fault = OriginsFault(cors_origins); !fault.empty()) {
     return "cors_origins: " + fault;
   }
+  if (const std::string fault = ReferersFault(referers); !fault.empty()) {
+    return "referers: " + fault;
+  }
+  if (referer_needed && SplitList(referers).empty()) return "referer_needed: of which referers?";
   return {};
 }
 

@@ -53,6 +53,9 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
   X(std::string, cors_origins, "", 0, 4096,                                                        \
     "origins (https://www.example) whose pages may upload and delete, with commas between")        \
   X(bool, cors_reads, true, 0, 1, "pages of any origin may read files, without credentials")       \
+  X(std::string, referers, "", 0, 4096,                                                            \
+    "hosts whose pages may show files: www.example, *.example; empty: any")                        \
+  X(bool, referer_needed, false, 0, 1, "then also refuse to who does not say which page it is")    \
   X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")
 
 struct GatewayOptions {

@@ -85,6 +85,8 @@ HttpField FieldOf(std::string_view name) {
       if (EqualsNoCase(name, "digest")) return HttpField::kDigest;
       if (EqualsNoCase(name, "origin")) return HttpField::kOrigin;
       return FieldIf(name, "expect", HttpField::kExpect);
+    case 7:
+      return FieldIf(name, "referer", HttpField::kReferer);
     case 8:
       if (EqualsNoCase(name, "if-match")) return HttpField::kIfMatch;
       return FieldIf(name, "if-range", HttpField::kIfRange);

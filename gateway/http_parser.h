@@ -48,6 +48,7 @@ enum class HttpField : uint8_t {
   kOrigin,
   kSecFetchSite,
   kAcceptEncoding,
+  kReferer,
   kAccessMethod,  // Access-Control-Request-Method
   kAccessFields,  // Access-Control-Request-Headers
   kAuthorization,

@@ -265,6 +265,10 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
   SetCors(connection, request, route);
   if (route.writes() && !PassesGuard(connection, shared_->browser_guard.CheckWrite(request)))
     return;
+  if (route.kind == Route::Kind::kRead && shared_->referer_list.is_on() &&
+      !PassesReferer(connection, request)) {
+    return;
+  }
   switch (route.kind) {
     case Route::Kind::kRead:
       return BeginDownload(connection, request);
@@ -342,6 +346,17 @@ bool GatewayWorker::PassesGuard(HttpConnection* connection, BrowserVerdict verdi
                   "hosts. An IP address or localhost will do."};
   }
   AnswerError(connection, answer);
+  return false;
+}
+
+// False when it was refused and answered.
+bool GatewayWorker::PassesReferer(HttpConnection* connection, const HttpRequest& request) {
+  if (shared_->referer_list.Allows(request, shared_->browser_guard)) return true;
+  shared_->metrics.referer_refused_total.Add();
+  AnswerError(connection, {.status = 403,
+                           .code = "referer_refused",
+                           .message = "Files are not shown on this page: its host is not among "
+                                      "the gateway's referers."});
   return false;
 }
 

@@ -33,6 +33,7 @@
 #include "gateway/gateway_options.h"
 #include "gateway/memory_budget.h"
 #include "gateway/pages.h"
+#include "gateway/referer_list.h"
 #include "gateway/routes.h"
 
 namespace hayloft {
@@ -54,6 +55,7 @@ namespace hayloft {
   X(Counter, overload_refused_total, "requests refused: too many wait for the store")          \
   X(Counter, overload_abandoned_total, "requests whose client had gone while they waited")     \
   X(Gauge, requests_waiting, "requests that wait until the store has room for them")           \
+  X(Counter, referer_refused_total, "reads refused: a page of another host shows the file")    \
   X(Gauge, upload_memory_bytes, "memory charged for uploads")                                  \
   X(Gauge, download_memory_bytes, "memory held for slow readers")                              \
   X(Counter, access_log_lost_total, "lines of the access log that could not be written")
@@ -83,6 +85,7 @@ struct GatewayShared {
   explicit GatewayShared(const GatewayOptions& gateway_options)
       : options(gateway_options),
         browser_guard(options.hosts, options.cors_origins),
+        referer_list(options.referers, options.hosts, options.referer_needed),
         cors(options.cors_origins, options.cors_reads),
         pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
@@ -91,6 +94,7 @@ struct GatewayShared {
         download_memory(options.download_memory_bytes) {}
   const GatewayOptions options;
   const BrowserGuard browser_guard;
+  const RefererList referer_list;
   const CorsPolicy cors;
   const PageTable pages;
   const std::string cache_control;            // of a file
@@ -154,6 +158,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void AnswerReady(HttpConnection* connection);
   void AnswerNoRoute(HttpConnection* connection, const Route& route);
   bool PassesGuard(HttpConnection* connection, BrowserVerdict verdict);
+  bool PassesReferer(HttpConnection* connection, const HttpRequest& request);
   void AnswerErr(HttpConnection* connection, Err err);
   void AnswerText(HttpConnection* connection, int status, std::string_view text);
   void AnswerJson(HttpConnection* connection, int status, std::string_view json);

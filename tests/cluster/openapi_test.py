@@ -222,6 +222,7 @@ def provoke_reads(call, stored):
     call.ask(200, 'HEAD', path, {'Range': 'bytes=9999-'})
     call.both(304, path, {'If-None-Match': '*'})
     call.both(412, path, {'If-Match': '"x"'})
+    call.both(403, path, {'Referer': 'http://evil.example/'})
     for status, of in ((400, 'nonsense'), (404, UNKNOWN)):
         call.both(status, '/' + of)
         call.both(status, '/v1/files/' + of)
@@ -370,7 +371,8 @@ def test_every_status_is_as_described():
     seen = set()
     with Cluster(disks=1, sets=['gateway.header_timeout_ms=1000', 'gateway.body_window_ms=1000',
                                 'gateway.read_timeout_ms=1000',
-                                'gateway.upload_timeout_ms=1500']) as cluster:
+                                'gateway.upload_timeout_ms=1500',
+                                'gateway.referers=www.example']) as cluster:
         cluster.up()
         call = Caller(cluster)
         call.both(200, '/healthz')
