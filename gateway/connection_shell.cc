@@ -608,7 +608,7 @@ void AnswerError(HttpConnection* connection, const ErrorAnswer& answer) {
   ResponseHead head = connection->Head(status);
   head.Add("Content-Type", "application/json").Add("Content-Length", body.size());
   head.Add("Cache-Control", answer.cache_control);
-  if (status == 429 || status == 503) head.Add("Retry-After", kRetryAfterSeconds);
+  if (status == 429 || status == 503) head.Add("Retry-After", answer.retry_after_s);
   if (!answer.field.name.empty()) head.Add(answer.field.name, answer.field.value);
   head.End();
   if (!connection->is_head()) connection->out()->append(body);

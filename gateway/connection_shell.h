@@ -245,7 +245,8 @@ struct ErrorAnswer {
   int status = 500;
   std::string_view code{};  // snake_case; empty: the status's own
   std::string_view message{};
-  HttpHeader field{};  // one more, if it has a name
+  HttpHeader field{};                           // one more, if it has a name
+  uint64_t retry_after_s = kRetryAfterSeconds;  // with 429 and 503
   std::string_view cache_control = "no-store";
 };
 void AnswerError(HttpConnection* connection, const ErrorAnswer& answer);

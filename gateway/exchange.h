@@ -18,6 +18,7 @@
 #include "gateway/memory_budget.h"
 #include "gateway/multipart.h"
 #include "gateway/ranges.h"
+#include "gateway/rate_limiter.h"
 #include "gateway/upload_headers.h"
 
 namespace hayloft {
@@ -58,6 +59,7 @@ struct FormState {
   size_t storing = 0;          // puts under way
   bool ended = false;          // nothing more is received: answered when the last put has ended
   HttpFault fault;             // why it ended early
+  uint64_t retry_after_s = 1;  // with 429 and 503
 };
 
 struct DownloadState {
@@ -93,6 +95,9 @@ struct Exchange {
   Work work = Work::kReadHead;
   bool refused = false;         // an upload whose body is thrown away before it is told so
   uint64_t store_asked_ms = 0;  // when a read's last call began
+  // Whose rate limits the request and its body count against, while there are any.
+  RateKey address_rate_key{};
+  std::optional<RateKey> name_rate_key{};  // of the key that allows it
   DownloadState download;
   std::unique_ptr<UploadState> upload;
   std::unique_ptr<FormState> form;

@@ -3,6 +3,7 @@
 #include "gateway/browser_guard.h"
 #include "gateway/pages.h"
 #include "gateway/referer_list.h"
+#include "gateway/trusted_proxies.h"
 
 namespace hayloft {
 
@@ -24,6 +25,9 @@ std::string GatewayOptions::Fault() const {
   }
   if (const std::string fault = ReferersFault(referers); !fault.empty()) {
     return "referers: " + fault;
+  }
+  if (const std::string fault = ProxiesFault(trusted_proxies); !fault.empty()) {
+    return "trusted_proxies: " + fault;
   }
   if (referer_needed && SplitList(referers).empty()) return "referer_needed: of which referers?";
   return {};

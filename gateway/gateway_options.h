@@ -6,6 +6,7 @@
 
 #include "common/limits.h"
 #include "common/options.h"
+#include "gateway/rate_limiter.h"
 
 namespace hayloft {
 
@@ -56,6 +57,12 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
   X(std::string, referers, "", 0, 4096,                                                            \
     "hosts whose pages may show files: www.example, *.example; empty: any")                        \
   X(bool, referer_needed, false, 0, 1, "then also refuse to who does not say which page it is")    \
+  X(uint32_t, requests_per_s_per_address, 0, 0, kRateRequestsMax,                                  \
+    "of one client; beyond it 429; 0: no limit")                                                   \
+  X(uint64_t, upload_bytes_per_s_per_address, 0, 0, kRateBytesMax,                                 \
+    "of one client's uploads; beyond it 429; 0: no limit")                                         \
+  X(std::string, trusted_proxies, "", 0, 4096,                                                     \
+    "addresses and ranges whose X-Forwarded-For says who the client is, for these limits")         \
   X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")
 
 struct GatewayOptions {

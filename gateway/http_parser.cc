@@ -109,6 +109,7 @@ HttpField FieldOf(std::string_view name) {
       if (EqualsNoCase(name, "sec-fetch-site")) return HttpField::kSecFetchSite;
       return FieldIf(name, "content-length", HttpField::kContentLength);
     case 15:
+      if (EqualsNoCase(name, "x-forwarded-for")) return HttpField::kForwardedFor;
       return FieldIf(name, "accept-encoding", HttpField::kAcceptEncoding);
     case 16:
       return FieldIf(name, "content-encoding", HttpField::kContentEncoding);

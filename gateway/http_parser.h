@@ -49,6 +49,7 @@ enum class HttpField : uint8_t {
   kSecFetchSite,
   kAcceptEncoding,
   kReferer,
+  kForwardedFor,  // X-Forwarded-For
   kAccessMethod,  // Access-Control-Request-Method
   kAccessFields,  // Access-Control-Request-Headers
   kAuthorization,

@@ -37,7 +37,7 @@ constexpr StatusRow kStatusRows[] = {
     {416, "Range Not Satisfiable", "range_not_satisfiable"},
     {417, "Expectation Failed", "expectation_failed"},
     {421, "Misdirected Request", "misdirected_request"},
-    {429, "Too Many Requests", "too_many_requests"},
+    {429, "Too Many Requests", "rate_limited"},
     {431, "Request Header Fields Too Large", "headers_too_large"},
     {500, "Internal Server Error", "internal"},
     {501, "Not Implemented", "not_implemented"},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <vector>
 
 namespace hayloft {
 
@@ -36,7 +37,70 @@ ZeroRun LongestZeroRun(const std::array<uint8_t, 16>& bytes) {
   return longest;
 }
 
+std::optional<std::array<uint8_t, 4>> ParseV4(std::string_view text) {
+  std::array<uint8_t, 4> bytes{};
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    const size_t dot = i + 1 < bytes.size() ? text.find('.') : text.size();
+    if (dot == std::string_view::npos || dot == 0 || dot > 3) return std::nullopt;
+    if (dot > 1 && text.front() == '0') return std::nullopt;  // octal to some
+    const auto [end, error] = std::from_chars(text.data(), text.data() + dot, bytes[i]);
+    if (error != std::errc() || end != text.data() + dot) return std::nullopt;
+    text.remove_prefix(std::min(dot + 1, text.size()));
+  }
+  return bytes;
+}
+
+// Groups of four digits with colons between, the last two perhaps as IPv4: their bytes. nullopt
+// when it is malformed or longer than an address.
+std::optional<std::vector<uint8_t>> ParseGroups(std::string_view text) {
+  std::vector<uint8_t> bytes;
+  while (!text.empty()) {
+    const size_t colon = std::min(text.find(':'), text.size());
+    const std::string_view group = text.substr(0, colon);
+    if (colon == text.size() && group.find('.') != std::string_view::npos) {
+      const auto v4 = ParseV4(group);
+      if (!v4) return std::nullopt;
+      bytes.insert(bytes.end(), v4->begin(), v4->end());
+    } else {
+      uint16_t number = 0;
+      const auto [end, error] =
+          std::from_chars(group.data(), group.data() + group.size(), number, 16);
+      if (group.empty() || group.size() > 4 || error != std::errc()) return std::nullopt;
+      if (end != group.data() + group.size()) return std::nullopt;
+      bytes.push_back(static_cast<uint8_t>(number >> 8));
+      bytes.push_back(static_cast<uint8_t>(number & 0xff));
+    }
+    if (bytes.size() > 2 * kGroups || colon + 1 == text.size()) return std::nullopt;
+    text.remove_prefix(std::min(colon + 1, text.size()));
+  }
+  return bytes;
+}
+
+std::optional<PeerAddress> ParseV6(std::string_view text) {
+  const size_t gap = text.find("::");
+  const bool short_form = gap != std::string_view::npos;
+  const std::string_view behind = short_form ? text.substr(gap + 2) : "";
+  const auto front = ParseGroups(text.substr(0, gap));
+  const auto back = ParseGroups(behind);
+  if (!front || !back) return std::nullopt;
+  const size_t size = front->size() + back->size();
+  PeerAddress peer;
+  // "::" stands for one group at least.
+  if (short_form ? size > peer.bytes.size() - 2 : size != peer.bytes.size()) return std::nullopt;
+  // IPv4 stands at the end only.
+  if (short_form && text.substr(0, gap).find('.') != std::string_view::npos) return std::nullopt;
+  std::copy(front->begin(), front->end(), peer.bytes.begin());
+  std::copy(back->rbegin(), back->rend(), peer.bytes.rbegin());
+  return peer;
+}
+
 }  // namespace
+
+std::optional<PeerAddress> PeerAddress::Parse(std::string_view text) {
+  if (text.find(':') != std::string_view::npos) return ParseV6(text);
+  const auto v4 = ParseV4(text);
+  return v4 ? std::optional(OfV4(*v4)) : std::nullopt;
+}
 
 PeerAddress PeerAddress::OfV4(const std::array<uint8_t, 4>& v4) {
   PeerAddress peer;

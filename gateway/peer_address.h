@@ -4,7 +4,9 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace hayloft {
 
@@ -13,6 +15,9 @@ namespace hayloft {
 struct PeerAddress {
   std::array<uint8_t, 16> bytes{};
 
+  // As people and fields write it: "192.0.2.1" (no leading zeros), "2001:db8::1" (RFC 4291 section
+  // 2.2; without zone, brackets or port). nullopt for anything else.
+  static std::optional<PeerAddress> Parse(std::string_view text);
   static PeerAddress OfV4(const std::array<uint8_t, 4>& v4);
   bool IsV4() const;
   // One customer: an IPv4 address, or the /64 that providers hand out at the least (RFC 6177).

@@ -258,11 +258,13 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
   Exchange& exchange = connection->exchange;
   exchange.address = route.address;
   exchange.seconds_left.reset();
+  exchange.name_rate_key.reset();
   if (!route.id.empty()) {
     exchange.etag.front() = exchange.etag.back() = '"';
     route.id.copy(&exchange.etag[1], kAddressTextLength);
   }
   SetCors(connection, request, route);
+  if (shared_->address_rates != nullptr && !PassesAddressRate(connection, request, route)) return;
   if (route.writes() && !PassesGuard(connection, shared_->browser_guard.CheckWrite(request)))
     return;
   if (route.kind == Route::Kind::kRead && shared_->referer_list.is_on() &&

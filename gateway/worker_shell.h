@@ -33,6 +33,7 @@
 #include "gateway/gateway_options.h"
 #include "gateway/memory_budget.h"
 #include "gateway/pages.h"
+#include "gateway/rate_limiter_shell.h"
 #include "gateway/referer_list.h"
 #include "gateway/routes.h"
 
@@ -56,6 +57,7 @@ namespace hayloft {
   X(Counter, overload_abandoned_total, "requests whose client had gone while they waited")     \
   X(Gauge, requests_waiting, "requests that wait until the store has room for them")           \
   X(Counter, referer_refused_total, "reads refused: a page of another host shows the file")    \
+  X(Counter, rate_limited_total, "requests refused with 429: too much of one client")          \
   X(Gauge, upload_memory_bytes, "memory charged for uploads")                                  \
   X(Gauge, download_memory_bytes, "memory held for slow readers")                              \
   X(Counter, access_log_lost_total, "lines of the access log that could not be written")
@@ -90,6 +92,10 @@ struct GatewayShared {
         pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options)),
+        trusted_proxies(options.trusted_proxies),
+        address_rates(RateTableOf({.requests_per_s = options.requests_per_s_per_address,
+                                   .upload_bytes_per_s = options.upload_bytes_per_s_per_address,
+                                   .upload_bytes_max = options.upload_bytes_max})),
         upload_memory(options.upload_memory_bytes),
         download_memory(options.download_memory_bytes) {}
   const GatewayOptions options;
@@ -107,6 +113,9 @@ struct GatewayShared {
   std::unique_ptr<LineWriter> access_writer;  // null: no access log
   RpcClientMetrics rpc_metrics;
   std::unique_ptr<TlsContext> tls;  // null: plain HTTP
+  const TrustedProxies trusted_proxies;
+  const std::unique_ptr<SharedRateTable> address_rates;  // null: no limit
+  const std::unique_ptr<SharedRateTable> key_rates;      // likewise
   MemoryBudget upload_memory;
   MemoryBudget download_memory;
   ConnectionCount connections;
@@ -115,6 +124,7 @@ struct GatewayShared {
   std::atomic<bool> stopping{false};
   std::atomic<uint32_t> loops_running{0};
   std::function<void()> on_stopped;  // called by the last loop that ends, on its thread
+  bool counts_bodies() const { return address_rates != nullptr || key_rates != nullptr; }
   // Why it cannot serve, or null. At first an upload must find a block; from then on anything of
   // the cluster must answer: reads go on without a writable block and without a nameserver.
   const char* NotReady(uint64_t now_ms) const;
@@ -159,6 +169,16 @@ class GatewayWorker : private HttpConnection::Handler {
   void AnswerNoRoute(HttpConnection* connection, const Route& route);
   bool PassesGuard(HttpConnection* connection, BrowserVerdict verdict);
   bool PassesReferer(HttpConnection* connection, const HttpRequest& request);
+
+  // worker_shell_rates.cc
+  bool PassesAddressRate(HttpConnection* connection, const HttpRequest& request,
+                         const Route& route);
+  bool PassesKeyRate(HttpConnection* connection, std::string_view key_name, const Route& route);
+  bool TakeRate(HttpConnection* connection, SharedRateTable* table, const RateKey& key,
+                const Route& route);
+  bool TakeBodyRate(HttpConnection* connection, uint64_t bytes);
+  void AnswerRateLimited(HttpConnection* connection, uint64_t wait_ms);
+
   void AnswerErr(HttpConnection* connection, Err err);
   void AnswerText(HttpConnection* connection, int status, std::string_view text);
   void AnswerJson(HttpConnection* connection, int status, std::string_view json);

@@ -166,11 +166,12 @@ void GatewayWorker::AnswerForm(HttpConnection* connection) {
   }
   if (status == 0) status = 201;
   const std::string json = FormJson(form.fault, files);
+  const uint64_t retry_after_s = form.retry_after_s;
   connection->exchange.form.reset();
   ResponseHead head = connection->Head(status);
   head.Add("Content-Type", "application/json").Add("Content-Length", json.size());
   head.Add("Cache-Control", "no-store");
-  if (status == 503) head.Add("Retry-After", kRetryAfterSeconds);
+  if (status == 429 || status == 503) head.Add("Retry-After", retry_after_s);
   head.End();
   connection->out()->append(json);
   connection->SendAll();

@@ -154,6 +154,7 @@ HttpFault GatewayWorker::FinishBytes(UploadState* upload) {
 void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
   Exchange& exchange = connection->exchange;
   if (exchange.refused) return;
+  if (shared_->counts_bodies() && !TakeBodyRate(connection, piece.size())) return;
   if (exchange.form != nullptr) return OnFormBytes(connection, piece);
   ASSERT(exchange.upload != nullptr);
   const HttpFault fault = AddToUpload(exchange.upload.get(), piece);

@@ -353,8 +353,9 @@ def provoke_full(seen):
 
 
 def provoke_crowd(seen):
-    """503 before anything was asked: too many connections."""
-    with Cluster(disks=1, sets=['gateway.connections_max=2']) as cluster:
+    """503 before anything was asked: too many connections; 429: too many requests."""
+    with Cluster(disks=1, sets=['gateway.connections_max=2',
+                                'gateway.requests_per_s_per_address=1']) as cluster:
         cluster.up()
         call = Caller(cluster)
         with socket.create_connection(('127.0.0.1', cluster.port)) as first, \
@@ -363,6 +364,10 @@ def provoke_crowd(seen):
                 each.sendall(b'GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n')
                 check(each.recv(100).startswith(b'HTTP/1.1 200'), 'they are in')
             call.every(503, b'')
+        get = b'GET /a/b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n'
+        while call.raw(get).status == '404':
+            pass
+        call.every(429, get)
         seen |= call.seen
 
 
