@@ -7,7 +7,9 @@ connection's bytes are looked at, not what a client's library makes of them. The
 cluster, in the order of the list at the end; those that kill something start it again.
 """
 
+import base64
 import contextlib
+import hashlib
 import json
 import re
 import signal
@@ -121,6 +123,20 @@ class OriginTests(Origin):
         check_equal(self.ask('GET', '/v1/files' + self.image.path)['Cache-Control'], 'no-store',
                     'what changes')
 
+    def test_row_tags(self):
+        """Surrogate-Key and Cache-Tag come back as they were sent, at both gateways, and only with
+        the file they were sent with; a 304 has none: they never change."""
+        tags = {'surrogate-key': 'cats pets', 'cache-tag': 'cats,pets', 'x-hayloft-album': '7'}
+        stored = self.upload(IMAGE[:5000], 'image/png', 'Surrogate-Key: cats pets',
+                             'Cache-Tag: cats,pets', 'X-Hayloft-Album: 7')
+        for gateway in (0, 1):
+            for lines in ((), ('Range: bytes=0-9',), ('Range: bytes=0-1,5-6',)):
+                answer = self.get(stored, *lines, gateway=gateway)
+                check_equal({name: value for name, value in answer.fields.items() if name in tags},
+                            tags, f'{lines}')
+            self.check_not_modified(stored, self.get(stored, 'If-None-Match: *', gateway=gateway))
+        self.check_whole(self.image, self.get(self.image))
+
     def test_row_vary(self):
         """Exactly where the answer varies: a file that is stored as zstd, in both its forms."""
         for lines in ((), ('Accept-Encoding: zstd, gzip, br',), ('Origin: http://a.example',)):
@@ -154,7 +170,8 @@ class OriginTests(Origin):
             check_equal(self.ask(method, target)['X-Content-Type-Options'], 'nosniff', target)
 
     def test_row_uploads(self):
-        """Raw, chunked, a form; refused before the body when it will be; 201 with Location."""
+        """Raw, chunked, a form; digests are checked; refused before the body when it will be; 201
+        with Location."""
         chunked = b'5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nX-Trailer: x\r\n\r\n'
         form = (b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
                 + IMAGE + b'\r\n--b--\r\n')
@@ -171,8 +188,17 @@ class OriginTests(Origin):
             if 'files' not in json.loads(answer.body):
                 check_equal(answer['Location'], told['url'], 'Location')
             check(self.ask('GET', told['url'], gateway=1).body == body, 'the bytes, elsewhere')
+        md5 = base64.b64encode(hashlib.md5(IMAGE).digest()).decode()
+        sha = base64.b64encode(hashlib.sha256(IMAGE).digest()).decode()
+        for line in (f'Content-MD5: {md5}', f'Digest: sha-256={sha}',
+                     f'Content-Digest: sha-256=:{sha}:'):
+            answer = self.ask('POST', '/v1/files', line, body=IMAGE)
+            check_equal(answer.status, 201, line)
+            answer = self.ask('POST', '/v1/files', line, body=IMAGE[:-1] + b'!')
+            self.check_error(answer, '400 Bad Request', 'digest_mismatch')
         for lines, status in ((('Content-Length: 100000000',), 413),
-                              (('Content-Length: 5', 'Content-Encoding: gzip'), 415)):
+                              (('Content-Length: 5', 'Content-Encoding: gzip'), 415),
+                              (('Content-Length: 5', 'Content-MD5: x'), 400)):
             with connect(self.gateways[0]) as client:
                 client.sendall(request_bytes('POST', '/v1/files',
                                              lines + ('Expect: 100-continue',)))
