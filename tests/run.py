@@ -62,6 +62,7 @@ TEST = [
     cluster_test('fronts'),
     cluster_test('clients'),
     cluster_test('attack'),
+    cluster_test('overload'),
     cluster_test('openapi'),
     cluster_test('browser'),
     cluster_test('restart'),

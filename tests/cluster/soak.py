@@ -18,12 +18,13 @@ import traceback
 import soak_attacks
 import soak_copies
 import soak_figures
+import soak_load
 import soak_promises
 from harness import TOP, run
 
 RESULT = os.path.join(TOP, 'out', 'soak.json')
 PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_attacks.PARTS,
-         **soak_figures.PARTS}
+         **soak_figures.PARTS, **soak_load.PARTS}
 
 
 def commit():

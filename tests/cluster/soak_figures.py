@@ -348,16 +348,6 @@ def mixed():
                         report['reads']['p99_us']], 'stated', True)]
 
 
-def connections():
-    """2,000 connections on one gateway, all served; what they cost."""
-    script = os.path.join(TOP, 'tests', 'cluster', 'http_test.py')
-    done = run(script, 'test_two_thousand_connections', wanted=None, timeout=300)
-    found = re.search(r'2,000 connections: (\d+) KiB more', done.stdout)
-    return [figure('exit code', done.returncode, 0, done.returncode == 0),
-            at_most('KiB of memory for 2,000 connections',
-                    int(found[1]) if found else -1, 128 << 10)]
-
-
 def benchmarks():
     """Google Benchmark for append, read, index, parse, frame."""
     done = make('bench', timeout=900)
@@ -383,4 +373,4 @@ def build():
 
 
 PARTS = {part.__name__: part for part in (one_read, cold_reads, index, quick_start, group_commit,
-                                          mixed, connections, benchmarks, build)}
+                                          mixed, benchmarks, build)}
