@@ -63,6 +63,7 @@ TEST = [
     cluster_test('clients'),
     cluster_test('attack'),
     cluster_test('overload'),
+    cluster_test('hostile'),
     cluster_test('openapi'),
     cluster_test('browser'),
     cluster_test('restart'),

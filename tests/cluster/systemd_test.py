@@ -40,6 +40,7 @@ def test_units():
             print(f'{name}: exposure {found[1]}')
             check(float(found[1]) <= EXPOSURE_MAX, f'{name}: exposure {found[1]}')
             check('LimitCORE=0\n' in text, f'{name}: core files')
+            check('Restart=on-failure\n' in text, f'{name}: F58: it starts again when killed')
             check('LoadCredential=cluster.key:' in text, f'{name}: the key')
             faults = run('systemd-analyze', 'verify', '--man=no', path, wanted=None).stderr
             check_equal([line for line in faults.splitlines() if name in line], [], 'faults')
