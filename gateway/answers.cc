@@ -1,40 +1,11 @@
 #include "gateway/answers.h"
 
 #include "gateway/http_date.h"
-#include "gateway/http_semantics.h"
+#include "gateway/object_text.h"
 
 namespace hayloft {
 
 namespace {
-
-// Builds one object; values of other kinds than text and numbers are appended as they are.
-class ObjectText {
- public:
-  ObjectText& Text(std::string_view name, std::string_view value) {
-    Name(name);
-    AppendJsonString(value, &text_);
-    return *this;
-  }
-  ObjectText& Number(std::string_view name, uint64_t value) {
-    Name(name);
-    AppendDecimal(value, &text_);
-    return *this;
-  }
-  ObjectText& Raw(std::string_view name, std::string_view json) {
-    Name(name);
-    text_.append(json);
-    return *this;
-  }
-  std::string End() { return text_.append(text_.empty() ? "{}" : "}"); }
-
- private:
-  void Name(std::string_view name) {
-    text_.append(text_.empty() ? "{" : ",");
-    AppendJsonString(name, &text_);
-    text_.push_back(':');
-  }
-  std::string text_;
-};
 
 std::string ReplicasJson(const StatDone& stat) {
   std::string json = "[";
@@ -58,7 +29,7 @@ std::string UploadJson(const UploadAnswer& upload) {
       .Number("size", upload.size)
       .Text("sha1", upload.sha1_hex)
       .Text("content_type", upload.content_type)
-      .Raw("duplicate", "false")
+      .Flag("duplicate", false)
       .Text("delete_token", upload.delete_token)
       .End();
 }
@@ -76,7 +47,7 @@ Result<std::string> FileJson(std::string_view id, const StatDone& stat) {
       .Text("content_type", metadata.content_type)
       .Text("created", FormatTimestamp(head.header.created_ms))
       .Number("block", head.header.block_id)
-      .Raw("deleted", stat.delete_counter % 2 == 1 ? "true" : "false")
+      .Flag("deleted", stat.delete_counter % 2 == 1)
       .Raw("replicas", ReplicasJson(stat))
       .Raw("fields", fields.End())
       .End()
@@ -84,7 +55,7 @@ Result<std::string> FileJson(std::string_view id, const StatDone& stat) {
 }
 
 std::string UndeleteJson(std::string_view id) {
-  return ObjectText().Text("id", id).Raw("deleted", "false").End().append("\n");
+  return ObjectText().Text("id", id).Flag("deleted", false).End().append("\n");
 }
 
 }  // namespace hayloft

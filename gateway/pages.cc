@@ -17,6 +17,8 @@
 
 HAYLOFT_EMBED(upload_html, "upload.html");
 HAYLOFT_EMBED(upload_js, "upload.js");
+HAYLOFT_EMBED(status_html, "status.html");
+HAYLOFT_EMBED(status_js, "status.js");
 HAYLOFT_EMBED(common_js, "common.js");
 HAYLOFT_EMBED(page_css, "page.css");
 HAYLOFT_EMBED(icon_svg, "icon.svg");
@@ -41,6 +43,8 @@ struct EmbeddedFile {
 const EmbeddedFile kFiles[] = {
     {"/", kHtml, hayloft_page_upload_html, hayloft_page_upload_html_end, false},
     {"/pages/upload.js", kScript, hayloft_page_upload_js, hayloft_page_upload_js_end, false},
+    {"/status", kHtml, hayloft_page_status_html, hayloft_page_status_html_end, true},
+    {"/pages/status.js", kScript, hayloft_page_status_js, hayloft_page_status_js_end, true},
     {"/pages/common.js", kScript, hayloft_page_common_js, hayloft_page_common_js_end, false},
     {"/pages/page.css", "text/css; charset=utf-8", hayloft_page_page_css, hayloft_page_page_css_end,
      false},

@@ -1,9 +1,10 @@
 // The pages for people, as the gateway serves them: the files of gateway/pages/, compiled in.
 //
 //   /           files are uploaded there, looked at and deleted
-//   /pages/...  what that page loads
+//   /status     what the cluster is doing, from GET /v1/status
+//   /pages/...  what both of them load
 //
-// It loads nothing from elsewhere, and holds no script or style within the HTML, so that a strict
+// They load nothing from elsewhere, and hold no script or style within the HTML, so that a strict
 // Content-Security-Policy can forbid all that an attacker might put there. Pure.
 #pragma once
 
@@ -31,7 +32,6 @@ class PageTable {
     }
     return nullptr;
   }
-  bool empty() const { return pages_.empty(); }
   bool has_status() const { return has_status_; }  // and with it /v1/status
 
  private:

@@ -21,7 +21,8 @@ bool NeedsRights(Route::Kind kind) {
     case Route::Kind::kError:
     case Route::Kind::kHealth:
     case Route::Kind::kReady:
-    case Route::Kind::kPage:  // it shows nothing that its reader has no right to
+    case Route::Kind::kPage:  // these show nothing of any file
+    case Route::Kind::kStatus:
     case Route::Kind::kOptions:
       return false;
   }

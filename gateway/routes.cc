@@ -83,7 +83,9 @@ Route RouteOf(HttpMethod method, std::string_view path, const PageTable& pages) 
     return Found(path == "/healthz" ? Route::Kind::kHealth : Route::Kind::kReady);
   }
   if (const Page* page = pages.Find(path)) return PageRoute(method, page);
-  if (!pages.empty() && path.starts_with("/pages/")) return Error(404);
+  if (pages.has_status() && path == "/v1/status") {
+    return IsRead(method) ? Found(Route::Kind::kStatus) : Error(405, kReadMethods);
+  }
   // Browsers and crawlers ask for these by themselves; they are names of no file, not wrong ids.
   if (path == "/favicon.ico" || path == "/robots.txt") return Error(404);
   const std::string_view name = path.substr(std::min<size_t>(1, path.size()));

@@ -19,7 +19,8 @@ struct Route {
     kUndelete,  // POST /v1/files/<id>/undelete
     kHealth,    // GET, HEAD /healthz
     kReady,     // GET, HEAD /readyz
-    kPage,      // GET, HEAD /, /pages/<name>
+    kPage,      // GET, HEAD /, /status, /pages/<name>
+    kStatus,    // GET, HEAD /v1/status
     kOptions,   // OPTIONS of any of these, and of *: `allow` has its methods
   };
   Kind kind = Kind::kError;

@@ -290,6 +290,8 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
       return AnswerReady(connection);
     case Route::Kind::kPage:
       return AnswerPage(connection, request, *route.page);
+    case Route::Kind::kStatus:
+      return AnswerStatus(connection, request);
     case Route::Kind::kOptions:
       return AnswerOptions(connection, request, route);
     case Route::Kind::kError:
@@ -401,6 +403,10 @@ void GatewayWorker::NoteSuccess() {
 
 void GatewayWorker::ProbeCluster() {
   client_.Status(static_cast<uint32_t>(kProbeMs), [this](StatusDone&& done) {
+    if (shared_->pages.has_status()) {
+      const std::lock_guard<std::mutex> lock(shared_->view_mutex);
+      shared_->view.Note(done, loop_.now().mono_ms);
+    }
     for (const NameserverStatus& nameserver : done.nameservers) {
       if (nameserver.err != Err::kOk || nameserver.status.role() != "active") continue;
       NoteSuccess();

@@ -28,6 +28,7 @@
 #include "gateway/admission.h"
 #include "gateway/browser_guard.h"
 #include "gateway/cache_control.h"
+#include "gateway/cluster_view.h"
 #include "gateway/connection_shell.h"
 #include "gateway/cors.h"
 #include "gateway/gateway_options.h"
@@ -123,6 +124,8 @@ struct GatewayShared {
   std::atomic<uint64_t> last_success_ms{0};  // of anything that needed another process
   std::atomic<bool> stopping{false};
   std::atomic<uint32_t> loops_running{0};
+  std::mutex view_mutex;  // taken when the cluster is asked, and for an answer to /v1/status
+  ClusterView view;       // kept only if that is served
   std::function<void()> on_stopped;  // called by the last loop that ends, on its thread
   bool counts_bodies() const { return address_rates != nullptr || key_rates != nullptr; }
   // Why it cannot serve, or null. At first an upload must find a block; from then on anything of
@@ -190,6 +193,8 @@ class GatewayWorker : private HttpConnection::Handler {
 
   // worker_shell_pages.cc
   void AnswerPage(HttpConnection* connection, const HttpRequest& request, const Page& page);
+  void AnswerStatus(HttpConnection* connection, const HttpRequest& request);
+  std::string OwnStatusJson();
 
   // worker_shell_admission.cc
   Admission& LaneOf(Work work) { return work <= Work::kDescribe ? reads_ : writes_; }

@@ -1,4 +1,8 @@
 // Pages for people, and the status of the cluster that one of them shows.
+#include <algorithm>
+
+#include "common/version.h"
+#include "gateway/object_text.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
@@ -24,6 +28,38 @@ void GatewayWorker::AnswerPage(HttpConnection* connection, const HttpRequest& re
   head.End();
   if (whole && !connection->is_head()) connection->out()->append(page.bytes);
   connection->SendAll();
+}
+
+// For the status page, and not for pages of others: no CORS, and no name that was rebound.
+void GatewayWorker::AnswerStatus(HttpConnection* connection, const HttpRequest& request) {
+  if (!PassesGuard(connection, shared_->browser_guard.CheckPage(request))) return;
+  const std::string own = OwnStatusJson();
+  std::string json;
+  {
+    const std::lock_guard<std::mutex> lock(shared_->view_mutex);
+    json = shared_->view.Json(own, loop_.now().mono_ms);
+  }
+  connection->AddToAnswer("Cross-Origin-Resource-Policy: same-origin\r\n");
+  AnswerJson(connection, 200, json);
+}
+
+std::string GatewayWorker::OwnStatusJson() {
+  ObjectText counters;
+  const auto add = [&counters](std::string_view name, const auto& metric) {
+    counters.Number(
+        name, static_cast<uint64_t>(std::max<int64_t>(0, static_cast<int64_t>(metric.value()))));
+  };
+#define X(type, name, help) add(#name, shared_->metrics.name);
+  GATEWAY_METRICS(X)
+#undef X
+#define X(type, name, help) add("http_" #name, shared_->http_metrics.name);
+  HTTP_METRICS(X)
+#undef X
+  return ObjectText()
+      .Text("version", kVersion)
+      .Flag("ready", shared_->NotReady(loop_.now().mono_ms) == nullptr)
+      .Raw("counters", counters.End())
+      .End();
 }
 
 }  // namespace hayloft

@@ -233,7 +233,7 @@ void NsCore::OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox) {
 
 // --- Status ---
 
-void NsCore::FillDspStatus(pb::ClusterStatusReply* reply) const {
+void NsCore::FillDspStatus(Now now, pb::ClusterStatusReply* reply) const {
   uint64_t files_live = 0, files_deleted = 0, files_lost = 0, needles_corrupt = 0;
   for (const auto& [dsp_id, live] : membership_.dsps()) {
     const pb::LogDsp& known = state_.dsps.at(dsp_id);
@@ -251,6 +251,7 @@ void NsCore::FillDspStatus(pb::ClusterStatusReply* reply) const {
     dsp.set_blocks(live.blocks);
     dsp.set_bytes_used(live.used_bytes);
     dsp.set_bytes_total(live.total_bytes);
+    if (live.registered) dsp.set_silent_ms(now.mono_ms - live.heard_ms);
     files_live += live.files_live;
     files_deleted += live.files_deleted;
     files_lost += live.files_lost;
@@ -315,12 +316,12 @@ uint64_t NsCore::ReplicasOutside() const {
   return replicas;
 }
 
-pb::ClusterStatusReply NsCore::Status() const {
+pb::ClusterStatusReply NsCore::Status(Now now) const {
   pb::ClusterStatusReply reply;
   reply.set_epoch(state_.epoch);
   reply.set_role("active");
   reply.set_in_sync(true);
-  FillDspStatus(&reply);
+  FillDspStatus(now, &reply);
   FillBlockStatus(&reply);
   reply.set_cluster_id(state_.settings.cluster_id());
   reply.set_writable(Writable());

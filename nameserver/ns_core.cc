@@ -77,7 +77,7 @@ void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
     case MessageType::kLocate:
       return OnLocate(request, now, outbox);
     case MessageType::kClusterStatus:
-      return Reply(request, Err::kOk, Status().SerializeAsString(), outbox);
+      return Reply(request, Err::kOk, Status(now).SerializeAsString(), outbox);
     case MessageType::kDeclareGone:
       return OnDeclareGone(std::move(request), outbox);
     default:

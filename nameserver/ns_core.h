@@ -82,7 +82,7 @@ class NsCore {
   bool Writable() const;             // an upload would find a block now
   // Its epoch is safe: it answers.
   bool Active() const { return synced_index_ >= epoch_index_ && !raising_epoch_; }
-  pb::ClusterStatusReply Status() const;
+  pb::ClusterStatusReply Status(Now now) const;
   uint64_t DspsReported() const;
 
  private:
@@ -245,7 +245,7 @@ class NsCore {
   void OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox);
   void FillUnreadable(pb::Location* location) const;
   void FillReplicas(const BlockRecord& record, pb::Location* location) const;
-  void FillDspStatus(pb::ClusterStatusReply* reply) const;
+  void FillDspStatus(Now now, pb::ClusterStatusReply* reply) const;
   void FillBlockStatus(pb::ClusterStatusReply* reply) const;
 
   // ns_gone.cc: an operator gives a dsp up

@@ -287,7 +287,7 @@ void NsShell::PrintMetrics(MetricsText* out) const {
   server_->metrics().Print(out);
   if (core_ == nullptr) return;
   client_->metrics().Print(out);
-  const pb::ClusterStatusReply status = core_->Status();
+  const pb::ClusterStatusReply status = core_->Status(loop_->now());
   const std::string_view prefix = "hayloft_nameserver_";
   const auto gauge = [&](std::string_view name, std::string_view help, uint64_t value) {
     out->AddGauge({prefix, name, help}, value);

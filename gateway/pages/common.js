@@ -7,6 +7,12 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+// The gateway's messages are sentences, and some words of the store's.
+export function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
+
 export function bytesText(bytes) {
   const units = ['bytes', 'KB', 'MB', 'GB', 'TB', 'PB'];
   let unit = 0;

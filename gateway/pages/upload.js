@@ -8,7 +8,7 @@
 // What may be deleted is known by the token that came with its upload. Tokens and the upload key
 // lie in sessionStorage: in this tab, until it is closed.
 
-import {bytesText, element} from './common.js';
+import {bytesText, element, sentence} from './common.js';
 
 const IN_FLIGHT_MAX = 4;
 const TRIES_MAX = 6;
@@ -141,13 +141,11 @@ function fillFacts(entry) {
 
 function fillThumb(entry) {
   const {thumb} = entry.parts;
-  if (!entry.answer || entry.state === 'deleted' || thumb.firstChild) return;
   const ending = /\.(\w{1,5})$/.exec(entry.name);
   const word = element('span', {}, ending ? ending[1].toUpperCase() : 'file');
-  if (!entry.answer.content_type.startsWith('image/')) {
-    thumb.replaceChildren(word);
-    return;
-  }
+  if (!thumb.firstChild) thumb.append(word);
+  const isImage = entry.answer?.content_type.startsWith('image/');
+  if (!isImage || entry.state === 'deleted' || thumb.querySelector('img')) return;
   const image = element('img', {alt: '', decoding: 'async', loading: 'lazy'});
   image.addEventListener('error', () => thumb.replaceChildren(word));
   image.src = linkOf(entry).href;
@@ -251,9 +249,9 @@ async function onAnswer(entry, request) {
     keepFiles();
     return;
   }
-  const words = answer.message ?? (status === 0 ?
-    'The connection broke: the gateway is away, the file is too large for it, or cannot be read.' :
-    `The gateway answered ${status}.`);
+  const words = sentence(answer.message ?? (status === 0 ?
+    'The connection broke: the gateway is away, the file is too large for it, or cannot be read' :
+    `The gateway answered ${status}`));
   if (status === 401) {
     show(entry, 'refused', words);
     askForKey();
@@ -268,7 +266,7 @@ function waitAndRetry(entry, words, seconds) {
   // More at each try, and not all at the same moment.
   const wanted = Math.max(seconds > 0 ? seconds : 1, entry.tries - 1);
   const wait = Math.min(wanted, WAIT_SECONDS_MAX) + Math.random();
-  entry.sentBytes = 0;
+  entry.sentBytes = entry.parts.bar.value = 0;
   entry.timer = setTimeout(() => {
     entry.timer = null;
     pump();
@@ -306,7 +304,7 @@ async function setDeleted(entry, deleted) {
     const headers = {'Hayloft-Delete-Token': token};
     const answer = deleted ? await fetch(path, {method: 'DELETE', headers}) :
                              await fetch(`${path}/undelete`, {method: 'POST', headers});
-    if (!answer.ok) words = parsed(await answer.text()).message ?? `HTTP ${answer.status}`;
+    if (!answer.ok) words = sentence(parsed(await answer.text()).message ?? `HTTP ${answer.status}`);
   } catch {
     words = 'The gateway does not answer.';
   }

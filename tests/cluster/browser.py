@@ -4,11 +4,13 @@ It has a profile of its own, which goes with it, and is ended with all of its pr
 """
 
 import contextlib
+import http.server
 import os
 import shutil
 import signal
 import struct
 import tempfile
+import threading
 import zlib
 
 from selenium import webdriver
@@ -36,6 +38,36 @@ def png_image(seed, width=160, height=120):
     return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0,
                                                               0))
             + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+
+
+class Site:
+    """Another web site: what `pages` holds, by path, on a port of its own."""
+
+    def __init__(self, pages):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):  # pylint: disable=invalid-name
+                body = pages.get(self.path, '').encode()
+                self.send_response(200 if body else 404)
+                self.send_header('Content-Type', 'text/html; charset=utf-8')
+                self.send_header('Content-Length', str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
 
 
 def descendants(pid):

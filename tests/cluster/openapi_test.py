@@ -230,12 +230,15 @@ def provoke_reads(call, stored):
 
 
 def provoke_pages(call):
-    for path in ('/', '/pages/page.css', '/pages/upload.js', '/pages/icon.svg'):
+    for path in ('/', '/status', '/pages/page.css', '/pages/upload.js', '/pages/icon.svg'):
         call.both(200, path, OWN)
         call.both(304, path, {**OWN, 'If-None-Match': '*'})
         call.both(412, path, {**OWN, 'If-Match': '"x"'})
         call.both(421, path, {'Host': 'evil.example'})
     call.both(404, '/pages/nothing.js', OWN)
+    call.ask(200, 'GET', '/v1/status', OWN)
+    call.ask(200, 'HEAD', '/v1/status', OWN)
+    call.both(421, '/v1/status', {'Host': 'evil.example'})
 
 
 def provoke_deletes(call, stored):

@@ -99,3 +99,15 @@ TEST_CASE("routes: pages are there where they are wanted, and only read") {
   CHECK_EQ(get("/pages/../page.css", all).status, 404);
   CHECK_EQ(get("/" + kId, all).kind, Kind::kRead);
 }
+
+TEST_CASE("routes: the cluster's status is there only where all pages are wanted") {
+  const PageTable upload("upload"), all("all");
+  for (const char* path : {"/status", "/pages/status.js", "/v1/status"}) {
+    CAPTURE(path);
+    CHECK_NE(RouteOf(HttpMethod::kGet, path, kNoPages).status, 200);
+    CHECK_NE(RouteOf(HttpMethod::kGet, path, upload).status, 200);
+    CHECK_EQ(RouteOf(HttpMethod::kHead, path, all).status, 200);
+    CHECK_EQ(RouteOf(HttpMethod::kDelete, path, all).allow, "GET, HEAD, OPTIONS");
+  }
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/status", all).kind, Kind::kStatus);
+}

@@ -149,6 +149,8 @@ TEST_CASE("ns: a dsp that falls silent loses its open blocks, and comes back") {
   REQUIRE_EQ(bench.Grants(8, &grants), Err::kOk);
   CHECK_EQ(grants.grants_size(), 3);
   CHECK_EQ(bench.Status().dsps(1).state(), "suspect");
+  CHECK_GT(bench.Status().dsps(1).silent_ms(), 3'000);
+  CHECK_LT(bench.Status().dsps(0).silent_ms(), 3'000);
   dsp.alive = true;  // the same process: it was cut off
   bench.Run(4'000);
   CHECK_EQ(CountState(dsp, pb::BLOCK_SEALED), 2);
