@@ -357,7 +357,8 @@ class OriginTests(Origin):
                 check_equal(answer['Access-Control-Allow-Credentials'], None, f'{method} {path}')
 
     def test_mistake_10_wrong_statuses(self):
-        """405 with Allow, 413, 401 with WWW-Authenticate; 503 with Retry-After is tested below."""
+        """405 with Allow, 413, 401 with WWW-Authenticate. 503 with Retry-After is in
+        test_row_overload, 429 in rate_test.py."""
         wrong = self.ask('PUT', self.image.path, body=b'x')
         self.check_error(wrong, '405 Method Not Allowed', 'method_not_allowed', {'Allow'})
         check_equal(wrong['Allow'], 'GET, HEAD, OPTIONS', 'Allow')
