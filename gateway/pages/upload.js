@@ -212,7 +212,7 @@ function send(entry) {
   const request = new XMLHttpRequest();
   request.open('POST', '/v1/files');
   request.setRequestHeader('Content-Type', file.type || 'application/octet-stream');
-  const key = stored(UPLOAD_KEY, '');
+  const key = entry.key = stored(UPLOAD_KEY, '');
   if (key !== '') request.setRequestHeader('Authorization', `Bearer ${key}`);
   request.upload.addEventListener('progress', (event) => {
     entry.sentBytes = Math.min(event.loaded, file.size);
@@ -252,7 +252,9 @@ async function onAnswer(entry, request) {
   const words = sentence(answer.message ?? (status === 0 ?
     'The connection broke: the gateway is away, the file is too large for it, or cannot be read' :
     `The gateway answered ${status}`));
-  if (status === 401) {
+  if (status === 401 && entry.key !== stored(UPLOAD_KEY, '') && entry.tries < TRIES_MAX) {
+    show(entry, 'waiting');  // another key was given meanwhile
+  } else if (status === 401) {
     show(entry, 'refused', words);
     askForKey();
   } else if ((status === 503 || status === 429) && entry.tries < TRIES_MAX) {

@@ -9,7 +9,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
-from browser import Browser, Site, png_image
+from browser import Browser, KeyedFront, Site, png_image
 from fronts import OriginReads, counter
 from harness import Cluster, check, check_equal, main, random_bytes
 
@@ -146,6 +146,28 @@ def test_refusals_are_told_and_tried_again():
             finally:
                 cluster.kill(dsp, signal.SIGCONT)
             announced(browser, '1 of 3 uploaded, 2 failed')
+
+
+def test_upload_key():
+    """Asked for when it is needed, again when it is wrong; then what was refused goes through."""
+    with Cluster(disks=1) as cluster, Browser() as browser:
+        cluster.up()
+        with KeyedFront(cluster.gateway, 'right') as front:
+            browser.open(f'http://127.0.0.1:{front.port}/')
+            browser.drop('.drop', write_files(cluster, {'a.png': png_image(1),
+                                                        'b.png': png_image(2)}))
+            announced(browser, '0 of 2 uploaded, 2 failed')
+            check_equal(texts(browser, '.told'), ['A key, please.'] * 2, 'why')
+            for key, wanted in (('wrong', '0 of 2 uploaded, 2 failed'),
+                                ('right', '2 of 2 uploaded')):
+                browser.wait('document.activeElement.id === "key"', 'the key is asked for')
+                names = [name for role, name in check_names(browser) if role == 'textbox']
+                check_equal(names, ['This gateway takes uploads with a key only:'], 'its label')
+                browser.screenshot('upload-key')
+                browser.cdp('Input.insertText', text=key)
+                browser.keys('Enter')
+                announced(browser, wanted)
+            check(browser.run('return document.getElementById("key-form").hidden;'), 'no more')
 
 
 def test_status_page():
