@@ -64,6 +64,8 @@ TEST = [
     cluster_test('attack'),
     cluster_test('overload'),
     cluster_test('hostile'),
+    cluster_test('sign'),
+    cluster_test('rate'),
     cluster_test('openapi'),
     cluster_test('browser'),
     cluster_test('restart'),
