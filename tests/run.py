@@ -64,10 +64,10 @@ TEST = [
     cluster_test('attack'),
     cluster_test('overload'),
     cluster_test('hostile'),
+    # These wait for most of their time: for deadlines, and for a browser.
+    [cluster_test('openapi'), cluster_test('browser')],
     cluster_test('sign'),
     cluster_test('rate'),
-    cluster_test('openapi'),
-    cluster_test('browser'),
     cluster_test('restart'),
     cluster_test('disk'),
     cluster_test('copies'),
