@@ -4,7 +4,7 @@
 //   /PATH?hl-key=ID&hl-expires=SECONDS[&hl-limit=BYTES][&hl-type=TYPE][&hl-nonce=TEXT]&hl-sig=MAC
 //
 // MAC is base64url without padding (RFC 4648 section 5) of HMAC-SHA256 (RFC 2104), under the key of
-// that id, of seven lines, each with a newline (0x0A) at its end; what is not given is an empty
+// that id, of eight lines, each with a newline (0x0A) at its end; what is not given is an empty
 // line:
 //
 //   hayloft-url-v1

@@ -36,10 +36,13 @@ std::string CacheControl(const GatewayOptions& options, std::optional<uint64_t> 
   return text;
 }
 
-std::string NotFoundCacheControl(const GatewayOptions& options) {
-  if (options.not_found_max_age_s == 0) return std::string(kNoStore);
+std::string NotFoundCacheControl(const GatewayOptions& options,
+                                 std::optional<uint64_t> seconds_left) {
+  const uint64_t fresh_s =
+      std::min<uint64_t>(options.not_found_max_age_s, seconds_left.value_or(UINT64_MAX));
+  if (fresh_s == 0) return std::string(kNoStore);
   std::string text = "public";
-  AppendSeconds("max-age", options.not_found_max_age_s, &text);
+  AppendSeconds("max-age", fresh_s, &text);
   return text;
 }
 

@@ -60,6 +60,7 @@ struct FormState {
   bool ended = false;          // nothing more is received: answered when the last put has ended
   HttpFault fault;             // why it ended early
   uint64_t retry_after_s = 1;  // with 429 and 503
+  uint64_t bytes_left = UINT64_MAX;  // of the whole body, by the URL that allows it
 };
 
 struct DownloadState {
@@ -87,14 +88,26 @@ struct DownloadState {
 // What a request asks of the store first, once it is let in.
 enum class Work : uint8_t { kReadHead, kReadRun, kDescribe, kStore, kDelete, kUndelete };
 
+// What the URL that allows a request narrows it to; most allow all or are none.
+struct UrlBounds {
+  uint64_t body_bytes_max = UINT64_MAX;
+  std::string type{};    // what each uploaded file must turn out to be; empty: anything
+  std::string key_id{};  // with `nonce`
+  std::string nonce{};   // to be spent when the request is carried out; empty: none
+  uint64_t until_s = 0;  // the URL is honoured
+};
+
+inline constexpr const char* kBeyondUrl = "The body is larger than the signed URL allows.";
+
 struct Exchange {
   FileAddress address;
   std::array<char, kAddressTextLength + 2> etag{};  // the id between quotes; NULs without one
   // The rest of the life of the URL, when that has an end: nothing may be cached for longer.
   std::optional<uint64_t> seconds_left;
   Work work = Work::kReadHead;
-  bool refused = false;         // an upload whose body is thrown away before it is told so
-  uint64_t store_asked_ms = 0;  // when a read's last call began
+  bool refused = false;               // an upload whose body is thrown away before it is told so
+  uint64_t store_asked_ms = 0;        // when a read's last call began
+  std::unique_ptr<UrlBounds> bounds;  // null: none
   // Whose rate limits the request and its body count against, while there are any.
   RateKey address_rate_key{};
   std::optional<RateKey> name_rate_key{};  // of the key that allows it

@@ -30,6 +30,9 @@ std::string GatewayOptions::Fault() const {
     return "trusted_proxies: " + fault;
   }
   if (referer_needed && SplitList(referers).empty()) return "referer_needed: of which referers?";
+  if (signed_reads && signing_keys.empty()) {
+    return "signed_reads: needs signing_keys, else nobody could read";
+  }
   return {};
 }
 

@@ -11,6 +11,7 @@
 namespace hayloft {
 
 inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.2.2
+inline constexpr uint32_t kClockSkewSecondsMax = 300;     // between us and who signs URLs
 
 // X(type, name, default, min, max, help)
 #define GATEWAY_OPTIONS(X)                                                                         \
@@ -63,6 +64,13 @@ inline constexpr uint32_t kCacheSecondsMax = 0x7fffffff;  // RFC 9111 section 1.
     "of one client's uploads; beyond it 429; 0: no limit")                                         \
   X(std::string, trusted_proxies, "", 0, 4096,                                                     \
     "addresses and ranges whose X-Forwarded-For says who the client is, for these limits")         \
+  X(std::string, upload_keys, "", 0, 4096,                                                         \
+    "file of upload keys, closed to other users; uploads then need one, or a signed URL")          \
+  X(std::string, signing_keys, "", 0, 4096,                                                        \
+    "file of keys that sign URLs, closed to other users; uploads then need such a URL, or a key")  \
+  X(bool, signed_reads, false, 0, 1, "reads need a signed URL")                                    \
+  X(uint32_t, signed_url_skew_s, 0, 0, kClockSkewSecondsMax,                                       \
+    "signed URLs hold for so much longer, for signers whose clock is behind")                      \
   X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")
 
 struct GatewayOptions {

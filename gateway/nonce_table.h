@@ -20,8 +20,8 @@ class NonceTable {
   static constexpr size_t kEntriesMax = 65'536;  // some 16 MiB at the most
 
   explicit NonceTable(size_t entries_max = kEntriesMax) : entries_max_(entries_max) {}
-  // Spends it: only the first call for a key and its nonce is kFresh, while `now_s` is below
-  // `until_s`. REQUIRES: it is.
+  // Spends it: only the first call for a key and its nonce is kFresh, until `now_s` has come to
+  // the `until_s` of that call.
   Outcome Spend(std::string_view key_id, std::string_view nonce, uint64_t until_s, uint64_t now_s);
   size_t size() const { return spent_.size(); }
 

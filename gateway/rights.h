@@ -24,18 +24,18 @@
 #include <vector>
 
 #include "common/key_file.h"
+#include "gateway/gateway_options.h"
 #include "gateway/routes.h"
 
 namespace hayloft {
 
 // A nonce is remembered while its URL lives: that is bounded, with room for a signer whose clock is
-// ahead of ours.
+// ahead of ours by kClockSkewSecondsMax.
 inline constexpr uint64_t kOnceUrlSecondsMax = 86'400;
-inline constexpr uint64_t kClockSkewSecondsMax = 300;
 
 struct RightsKeys {
-  std::vector<SigningKey> signing;
-  std::vector<UploadKey> upload;
+  std::vector<SigningKey> signing{};
+  std::vector<UploadKey> upload{};
   bool signed_reads = false;
   uint64_t skew_s = 0;  // URLs hold for so much longer; at most kClockSkewSecondsMax
 };

@@ -86,8 +86,11 @@ Route RouteOf(HttpMethod method, std::string_view path, const PageTable& pages) 
   if (pages.has_status() && path == "/v1/status") {
     return IsRead(method) ? Found(Route::Kind::kStatus) : Error(405, kReadMethods);
   }
-  // Browsers and crawlers ask for these by themselves; they are names of no file, not wrong ids.
-  if (path == "/favicon.ico" || path == "/robots.txt") return Error(404);
+  // Browsers, crawlers and scrapers ask for these by themselves; they are names of no file, not
+  // wrong ids.
+  for (const std::string_view absent : {"/favicon.ico", "/robots.txt", "/metrics", "/version"}) {
+    if (path == absent) return Error(404);
+  }
   const std::string_view name = path.substr(std::min<size_t>(1, path.size()));
   if (name.empty() || path.front() != '/' || name.find('/') != std::string_view::npos) {
     return Error(404);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "common/io/server_start.h"
 #include "common/io/socket_address.h"
 #include "common/io/system_random.h"
 #include "common/log.h"
@@ -54,6 +55,7 @@ Err GatewayServer::Start(std::string* why) {
     shared_.tls = std::make_unique<TlsContext>();
     TRY(LoadTls(why));
   }
+  if (HasKeys()) TRY(LoadRights(why));
   const Result<SocketAddress> wanted = ParseSocketAddress(config_.options.listen);
   if (!wanted.ok()) {
     *why = "not an address to listen on: " + config_.options.listen;
@@ -123,7 +125,48 @@ void GatewayServer::ReloadTls() {
   }
 }
 
+bool GatewayServer::HasKeys() const {
+  return !config_.options.upload_keys.empty() || !config_.options.signing_keys.empty();
+}
+
+// Of the keys as they lie in their files now. The former ones stay when any of them is unfit.
+Err GatewayServer::LoadRights(std::string* why) {
+  const GatewayOptions& options = config_.options;
+  RightsKeys keys{.signed_reads = options.signed_reads, .skew_s = options.signed_url_skew_s};
+  const auto load = [why](std::string_view option, const std::string& path, auto parse, auto* to) {
+    if (path.empty()) return Err::kOk;
+    const Result<std::string> text = ReadSecretFile(path, kKeyFileBytesMax, why);
+    if (!text.ok()) {
+      why->insert(0, std::string(option) + ": ");
+      return Err::kConfig;
+    }
+    auto parsed = parse(*text, why);
+    if (!parsed.ok()) {
+      why->insert(0, std::string(option) + ": " + path + ": ");
+      return Err::kConfig;
+    }
+    *to = std::move(*parsed);
+    return Err::kOk;
+  };
+  TRY(load("upload_keys", options.upload_keys, ParseUploadKeys, &keys.upload));
+  TRY(load("signing_keys", options.signing_keys, ParseSigningKeys, &keys.signing));
+  LOG_INFO("keys_loaded", "upload_keys=%zu signing_keys=%zu", keys.upload.size(),
+           keys.signing.size());
+  shared_.rights = std::make_shared<const Rights>(std::move(keys));
+  return Err::kOk;
+}
+
+void GatewayServer::ReloadRights() {
+  std::string why;
+  if (LoadRights(&why) != Err::kOk) {
+    LOG_ERROR("keys_not_loaded", "cause=\"%s\" action=keep_old", LogText(why).c_str());
+    return;
+  }
+  for (const auto& worker : workers_) worker->UseRights(shared_.rights);
+}
+
 void GatewayServer::Reload() {
+  if (HasKeys()) ReloadRights();
   if (shared_.tls != nullptr) ReloadTls();
   if (shared_.access_writer != nullptr) shared_.access_writer->Reopen();
 }

@@ -47,6 +47,9 @@ class GatewayServer {
  private:
   Err LoadTls(std::string* why);
   void ReloadTls();
+  bool HasKeys() const;
+  Err LoadRights(std::string* why);
+  void ReloadRights();
 
   GatewayConfig config_;
   GatewayShared shared_;

@@ -92,6 +92,7 @@ GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, bool prob
     : shared_(shared),
       probes_(probes),
       client_(&loop_, shared->client_options),
+      rights_(shared->rights),
       reads_(shared->options.queue_ms),
       writes_(shared->options.queue_ms),
       turn_(uint64_t{shared->options.queue_ms} * 1'000 / 2),  // the answer takes a turn, too
@@ -271,6 +272,7 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
       !PassesReferer(connection, request)) {
     return;
   }
+  if (rights_ != nullptr && !PassesRights(connection, request, route)) return;
   switch (route.kind) {
     case Route::Kind::kRead:
       return BeginDownload(connection, request);
@@ -279,10 +281,14 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
     case Route::Kind::kDescribe:
       return Admit(connection, Work::kDescribe);
     case Route::Kind::kDelete:
-      if (CheckToken(connection, request)) Admit(connection, Work::kDelete);
+      if (CheckToken(connection, request) && SpendNonce(connection)) {
+        Admit(connection, Work::kDelete);
+      }
       return;
     case Route::Kind::kUndelete:
-      if (CheckToken(connection, request)) Admit(connection, Work::kUndelete);
+      if (CheckToken(connection, request) && SpendNonce(connection)) {
+        Admit(connection, Work::kUndelete);
+      }
       return;
     case Route::Kind::kHealth:
       return AnswerText(connection, 200, "ok\n");

@@ -33,9 +33,11 @@
 #include "gateway/cors.h"
 #include "gateway/gateway_options.h"
 #include "gateway/memory_budget.h"
+#include "gateway/nonce_table.h"
 #include "gateway/pages.h"
 #include "gateway/rate_limiter_shell.h"
 #include "gateway/referer_list.h"
+#include "gateway/rights.h"
 #include "gateway/routes.h"
 
 namespace hayloft {
@@ -54,6 +56,11 @@ namespace hayloft {
   X(Counter, undeletes_total, "undeletes done")                                                \
   X(Counter, denied_total, "requests with a wrong delete token or none")                       \
   X(Counter, foreign_total, "requests refused as another site's: its page, or a strange Host") \
+  X(Counter, rights_missing_total, "requests refused: they need a key or a signed URL")        \
+  X(Counter, rights_wrong_total, "requests refused: a wrong key or signed URL")                \
+  X(Counter, rights_expired_total, "requests refused: their signed URL has expired")           \
+  X(Counter, rights_spent_total, "requests refused: their signed URL was for once")            \
+  X(Gauge, nonces, "signed URLs for once that were used and have not expired")                 \
   X(Counter, overload_refused_total, "requests refused: too many wait for the store")          \
   X(Counter, overload_abandoned_total, "requests whose client had gone while they waited")     \
   X(Gauge, requests_waiting, "requests that wait until the store has room for them")           \
@@ -92,7 +99,7 @@ struct GatewayShared {
         cors(options.cors_origins, options.cors_reads),
         pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
-        not_found_cache_control(NotFoundCacheControl(options)),
+        not_found_cache_control(NotFoundCacheControl(options, std::nullopt)),
         trusted_proxies(options.trusted_proxies),
         address_rates(RateTableOf({.requests_per_s = options.requests_per_s_per_address,
                                    .upload_bytes_per_s = options.upload_bytes_per_s_per_address,
@@ -117,6 +124,10 @@ struct GatewayShared {
   const TrustedProxies trusted_proxies;
   const std::unique_ptr<SharedRateTable> address_rates;  // null: no limit
   const std::unique_ptr<SharedRateTable> key_rates;      // likewise
+  // The owner's; each worker has its own reference. Null: there are no keys, nothing needs one.
+  std::shared_ptr<const Rights> rights;
+  std::mutex nonces_mutex;  // taken only for a URL that is for once
+  NonceTable nonces;
   MemoryBudget upload_memory;
   MemoryBudget download_memory;
   ConnectionCount connections;
@@ -143,6 +154,8 @@ class GatewayWorker : private HttpConnection::Handler {
   // more. Then Join.
   void BeginStop(uint64_t delay_ms, uint64_t patience_ms);
   void Join();
+  // From its next turn on; any thread.
+  void UseRights(std::shared_ptr<const Rights> rights);
   // When its loop last ran its timer, on the monotonic clock; any thread may ask.
   uint64_t last_tick_ms() const { return last_tick_ms_.load(std::memory_order_relaxed); }
 
@@ -207,6 +220,11 @@ class GatewayWorker : private HttpConnection::Handler {
   void TickAdmission(uint64_t now_ms);
   void RefuseOverload(HttpConnection* connection);
 
+  // worker_shell_rights.cc
+  bool PassesRights(HttpConnection* connection, const HttpRequest& request, const Route& route);
+  void RefuseRights(HttpConnection* connection, RightsVerdict::Kind kind);
+  bool SpendNonce(HttpConnection* connection);
+
   // worker_shell_upload.cc
   void BeginUpload(HttpConnection* connection, const HttpRequest& request);
   void TakeSpareUpload(HttpConnection* connection, uint64_t size_max);
@@ -216,6 +234,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void RefuseUpload(HttpConnection* connection, const HttpFault& fault);
   void EndUpload(HttpConnection* connection);
   void StoreBody(HttpConnection* connection);
+  static HttpFault TypeFault(const Exchange& exchange);
   Err StoreUpload(HttpConnection* connection);
   void NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size);
   std::string StoredJson(const FileAddress& address, const StoredFile& file) const;
@@ -257,6 +276,7 @@ class GatewayWorker : private HttpConnection::Handler {
   Loop loop_;
   AsyncClient client_;
   SystemRandom random_;
+  std::shared_ptr<const Rights> rights_;  // null: off
   std::optional<AccessLog> access_log_;
   Admission reads_;
   Admission writes_;

@@ -196,10 +196,13 @@ void GatewayWorker::OnGot(HttpConnection* connection, GetDone&& done) {
 
 void GatewayWorker::OnGetFailed(HttpConnection* connection, Err err) {
   if (err == Err::kNotFound || err == Err::kGone) {
-    return AnswerError(connection, {.status = ErrHttpStatus(err),
-                                    .code = ErrName(err),
-                                    .message = ErrMeaning(err),
-                                    .cache_control = shared_->not_found_cache_control});
+    const std::optional<uint64_t> left_s = connection->exchange.seconds_left;
+    return AnswerError(connection,
+                       {.status = ErrHttpStatus(err),
+                        .code = ErrName(err),
+                        .message = ErrMeaning(err),
+                        .cache_control = left_s ? NotFoundCacheControl(shared_->options, left_s)
+                                                : shared_->not_found_cache_control});
   }
   if (ErrHttpStatus(err) >= 500) shared_->metrics.read_failures_total.Add();
   AnswerErr(connection, err);

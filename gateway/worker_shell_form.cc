@@ -45,12 +45,18 @@ std::string FailedJson(const FormState::File& file) {
 
 void GatewayWorker::BeginForm(HttpConnection* connection, std::string_view boundary) {
   ASSERT(connection->exchange.form == nullptr);
-  connection->exchange.form = std::make_unique<FormState>(boundary);
+  FormState& form = *(connection->exchange.form = std::make_unique<FormState>(boundary));
+  if (const auto& bounds = connection->exchange.bounds) form.bytes_left = bounds->body_bytes_max;
   connection->ReadBody();
 }
 
 void GatewayWorker::OnFormBytes(HttpConnection* connection, Bytes piece) {
   FormState& form = *connection->exchange.form;
+  if (piece.size() > form.bytes_left) {
+    connection->AbandonBody();
+    return EndForm(connection, {413, kBeyondUrl});
+  }
+  form.bytes_left -= piece.size();
   std::string_view input = AsText(piece);
   std::string_view data;
   while (true) {
@@ -112,6 +118,7 @@ void GatewayWorker::EndPart(HttpConnection* connection) {
     return;
   }
   file.fault = FinishBytes(connection->exchange.upload.get());
+  if (file.fault.status == 0) file.fault = TypeFault(connection->exchange);
   if (file.fault.status != 0) return EndUpload(connection);
   file.err = StoreUpload(connection);
   if (file.err == Err::kOk) {

@@ -48,6 +48,9 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
   const HttpFault fault = HeadFault(request, size_bytes_max);
   if (fault.status != 0) return RefuseUpload(connection, fault);
   Exchange& exchange = connection->exchange;
+  const UrlBounds* bounds = exchange.bounds.get();
+  const uint64_t body_bytes_max = bounds == nullptr ? UINT64_MAX : bounds->body_bytes_max;
+  if (request.content_length > body_bytes_max) return RefuseUpload(connection, {413, kBeyondUrl});
   exchange.work = Work::kStore;
   exchange.refused = false;
   if (writes_.WouldRefuse() || IsLateFor(*connection)) {
@@ -67,16 +70,20 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
     if (has_headers) return RefuseUpload(connection, {400, kHeadersOfForm});
     std::string_view boundary;
     const HttpFault form_fault = ParseFormType(type, &boundary);
-    if (form_fault.status == 0) return BeginForm(connection, boundary);
-    return RefuseUpload(connection, form_fault);
+    if (form_fault.status != 0) return RefuseUpload(connection, form_fault);
+    if (SpendNonce(connection)) BeginForm(connection, boundary);
+    return;
   }
-  TakeSpareUpload(connection, request.has_content_length ? request.content_length : size_bytes_max);
+  TakeSpareUpload(connection, request.has_content_length
+                                  ? request.content_length
+                                  : std::min(size_bytes_max, body_bytes_max));
   UploadState* upload = exchange.upload.get();
   upload->file.content_type = type;
   if (has_headers) {
     const HttpFault header_fault = TakeUploadHeaders(request.headers(), &upload->headers);
     if (header_fault.status != 0) return RefuseUpload(connection, header_fault);
   }
+  if (!SpendNonce(connection)) return EndUpload(connection);
   connection->ReadBody();
 }
 
@@ -175,7 +182,8 @@ void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
   }
   ASSERT(exchange.upload != nullptr);
   if (exchange.upload->file.size == 0) return RefuseUpload(connection, {400, kEmptyBody});
-  const HttpFault fault = FinishBytes(exchange.upload.get());
+  HttpFault fault = FinishBytes(exchange.upload.get());
+  if (fault.status == 0) fault = TypeFault(exchange);
   if (fault.status != 0) return RefuseUpload(connection, fault);
   Admit(connection, Work::kStore);
 }
@@ -186,6 +194,16 @@ void GatewayWorker::StoreBody(HttpConnection* connection) {
   writes_.Dropped();
   EndUpload(connection);
   AnswerErr(connection, err);
+}
+
+// Whether what was received is of a type that the URL allows: as it is going to be served.
+HttpFault GatewayWorker::TypeFault(const Exchange& exchange) {
+  if (exchange.bounds == nullptr || exchange.bounds->type.empty()) return {};
+  const UploadState& upload = *exchange.upload;
+  const Bytes bytes = upload.raw.bytes().first(upload.file.size);
+  const std::string type = DecideType(upload.file.content_type, bytes);
+  if (TypeFits(exchange.bounds->type, type)) return {};
+  return {415, "The file is not of the type that the signed URL allows."};
 }
 
 // Begins the put of what was received: a request's body, or the part of a form that came last.

@@ -55,6 +55,7 @@ TEST = [
     cluster_test('tls'),
     cluster_test('drain'),
     cluster_test('access_log'),
+    cluster_test('rights'),
     cluster_test('systemd'),
     cluster_test('upload'),
     cluster_test('fields'),

@@ -43,9 +43,11 @@ TEST_CASE("cache_control: nothing is kept beyond the life of the URL (S15)") {
 
 TEST_CASE("cache_control: an absent file is not kept, or for a short time") {
   GatewayOptions options;
-  CHECK_EQ(NotFoundCacheControl(options), "no-store");
+  CHECK_EQ(NotFoundCacheControl(options, std::nullopt), "no-store");
   options.not_found_max_age_s = 10;
-  CHECK_EQ(NotFoundCacheControl(options), "public, max-age=10");
+  CHECK_EQ(NotFoundCacheControl(options, std::nullopt), "public, max-age=10");
+  CHECK_EQ(NotFoundCacheControl(options, 3), "public, max-age=3");
+  CHECK_EQ(NotFoundCacheControl(options, 0), "no-store");
   const OptionRows rows = options.Rows();
   std::string why;
   CHECK_EQ(SetOption(*FindOption(rows, "not_found_max_age_s"), "3601", &why), Err::kInvalid);

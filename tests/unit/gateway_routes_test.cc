@@ -74,7 +74,8 @@ TEST_CASE("routes: malformed ids are 400, the all-A id is well-formed, other pat
     CHECK_EQ(StatusOf(get, path), 400);
   }
   for (const char* path : {"/", "//", "/a/b", "/v1/", "/v1/filesx/y", "/../etc/passwd", "*", "",
-                           "/v1/files/AAAAAAAAAAAAAAAAAA/other", "/favicon.ico", "/robots.txt"}) {
+                           "/v1/files/AAAAAAAAAAAAAAAAAA/other", "/favicon.ico", "/metrics",
+                           "/version", "/robots.txt"}) {
     CAPTURE(path);
     CHECK_EQ(StatusOf(get, path), 404);
   }
