@@ -33,6 +33,10 @@ std::string GatewayOptions::Fault() const {
   if (signed_reads && signing_keys.empty()) {
     return "signed_reads: needs signing_keys, else nobody could read";
   }
+  if ((requests_per_s_per_key > 0 || upload_bytes_per_s_per_key > 0) && upload_keys.empty() &&
+      signing_keys.empty()) {
+    return "limits per key: of which upload_keys or signing_keys?";
+  }
   return {};
 }
 

@@ -69,6 +69,10 @@ inline constexpr uint32_t kClockSkewSecondsMax = 300;     // between us and who 
   X(std::string, signing_keys, "", 0, 4096,                                                        \
     "file of keys that sign URLs, closed to other users; uploads then need such a URL, or a key")  \
   X(bool, signed_reads, false, 0, 1, "reads need a signed URL")                                    \
+  X(uint32_t, requests_per_s_per_key, 0, 0, kRateRequestsMax,                                      \
+    "that one key allows, an upload key or one that signs URLs; beyond it 429; 0: no limit")       \
+  X(uint64_t, upload_bytes_per_s_per_key, 0, 0, kRateBytesMax,                                     \
+    "of uploads that one key allows; beyond it 429; 0: no limit")                                  \
   X(uint32_t, signed_url_skew_s, 0, 0, kClockSkewSecondsMax,                                       \
     "signed URLs hold for so much longer, for signers whose clock is behind")                      \
   X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")

@@ -104,6 +104,9 @@ struct GatewayShared {
         address_rates(RateTableOf({.requests_per_s = options.requests_per_s_per_address,
                                    .upload_bytes_per_s = options.upload_bytes_per_s_per_address,
                                    .upload_bytes_max = options.upload_bytes_max})),
+        key_rates(RateTableOf({.requests_per_s = options.requests_per_s_per_key,
+                               .upload_bytes_per_s = options.upload_bytes_per_s_per_key,
+                               .upload_bytes_max = options.upload_bytes_max})),
         upload_memory(options.upload_memory_bytes),
         download_memory(options.download_memory_bytes) {}
   const GatewayOptions options;

@@ -38,7 +38,7 @@ bool GatewayWorker::PassesRights(HttpConnection* connection, const HttpRequest& 
   }
   connection->exchange.seconds_left = verdict.seconds_left;
   connection->exchange.bounds = BoundsOf(verdict);
-  return true;
+  return PassesKeyRate(connection, verdict.key_name, route);
 }
 
 void GatewayWorker::RefuseRights(HttpConnection* connection, RightsVerdict::Kind kind) {

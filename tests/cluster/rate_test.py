@@ -2,11 +2,13 @@
 """Rate limits of a running gateway: who floods is held, all others go on."""
 
 import http.client
+import os
+import tempfile
 import threading
 import time
 
-from harness import (Cluster, admin_address, check, check_equal, main, metric, random_bytes,
-                     wait_until)
+from harness import (BIN, Cluster, admin_address, check, check_equal, main, metric, random_bytes,
+                     run, wait_until)
 
 RATE = 20
 
@@ -63,6 +65,34 @@ def test_one_address_floods_and_another_is_served():
         refused = metric(cluster.request('GET', '/metrics', address=admin)[2].decode(),
                          'hayloft_gateway_rate_limited_total')
         check_equal(refused, statuses.count(429), 'counted')
+
+
+def test_one_key_floods_and_another_is_served():
+    """From one address: the one key gets its rate of requests and bytes, the other every answer."""
+    with tempfile.TemporaryDirectory(prefix='hayloft-test-') as top:
+        file, address = os.path.join(top, 'upload.keys'), '127.0.0.9'
+        loud, quiet = ({'Authorization': 'Bearer ' + run(f'{BIN}/hayloft', 'key', 'upload', name,
+                                                         '--file', file).stdout.strip()}
+                       for name in ('loud', 'quiet'))
+        with Cluster(disks=1, sets=[f'gateway.upload_keys={file}',
+                                    f'gateway.requests_per_s_per_key={RATE}',
+                                    'gateway.upload_bytes_max=50000',
+                                    'gateway.upload_bytes_per_s_per_key=50000']) as cluster:
+            cluster.up()
+
+            def post(client, size, headers):
+                return client.ask('/v1/files', 'POST', random_bytes(size), headers)
+            for what, size in (('requests', 10), ('bytes', 40_000)):
+                loud_client, quiet_client = Client(cluster, address), Client(cluster, address)
+                answers = [post(loud_client, size, loud)]
+                while answers[-1].status == 201:
+                    check(len(answers) < 1_000, f'{what} have no limit')
+                    answers.append(post(loud_client, size, loud))
+                check_equal(answers[-1].status, 429, what)
+                check_equal(post(quiet_client, size, quiet).status, 201, f'{what} of another key')
+                check_equal(post(quiet_client, size, {}).status, 401, 'without a key')
+                time.sleep(int(answers[-1].headers['Retry-After']))
+                check_equal(post(loud_client, 10, loud).status, 201, 'at the told time')
 
 
 def test_who_heeds_retry_after_is_served():

@@ -278,4 +278,72 @@ TEST_CASE("gateway: it does not start with keys that others may read, or that ar
   options.nameservers = options.cluster_key_file = "x";
   options.signed_reads = true;
   CHECK_NE(options.Fault(), "");
+  options.signed_reads = false;
+  options.upload_bytes_per_s_per_key = 1;  // of no key
+  CHECK_NE(options.Fault(), "");
+  options.signing_keys = "x";
+  CHECK_EQ(options.Fault(), "");
+}
+
+TEST_CASE("gateway: a key's requests have a rate, whatever they are; other keys have their own") {
+  const Keys keys;
+  keys.Write("signing", Line(kOld) + Line(kNew));
+  GatewayFixture gateway([&keys](GatewayConfig* config) {
+    keys.Config()(config);
+    config->options.requests_per_s_per_key = 1;
+  });
+  const std::string path = "/AAAAAAAAAAAAAAAAAA";
+  const std::string target = Signed({.method = "GET", .path = path});
+  RawHttp client = gateway.Connect();
+  int refused = 0;
+  for (int i = 0; i < 6; ++i) {
+    const RawAnswer answer = client.Ask(GatewayFixture::Get(target));
+    if (answer.status == 404) continue;
+    ++refused;
+    CHECK_EQ(answer.status, 429);
+    CHECK_EQ(Error(answer), "rate_limited");
+    CHECK_EQ(answer["retry-after"], "1");
+    CHECK_EQ(answer["connection"], "");
+  }
+  CHECK_GE(refused, 2);
+  CHECK_EQ(gateway.server.shared().metrics.rate_limited_total.value(), refused);
+  // On the same connection: another key, and what needs none.
+  const std::string other = Signed({.method = "GET", .path = path}, kNew);
+  CHECK_EQ(client.Ask(GatewayFixture::Get(other)).status, 404);
+  CHECK_EQ(client.Ask(GatewayFixture::Get(other)).status, 404);
+  for (int i = 0; i < 20; ++i) CHECK_EQ(client.Ask(GatewayFixture::Get(path)).status, 404);
+  // What is not allowed counts for no key: it is told so, however often it comes.
+  for (int i = 0; i < 20; ++i) {
+    CHECK_EQ(Post(gateway, "/v1/files", kPng, "Authorization: Bearer x\r\n").status, 403);
+    CHECK_EQ(client.Ask(GatewayFixture::Get(Signed({.path = path}, kNew))).status, 403);
+    const std::string expired = Signed({.method = "GET", .path = path, .life_s = -1}, kNew);
+    CHECK_EQ(client.Ask(GatewayFixture::Get(expired)).status, 410);
+  }
+  CHECK_EQ(Post(gateway, "/v1/files", kPng, kBearer).status, 201);
+}
+
+TEST_CASE("gateway: a key's uploads have a rate of bytes; a refused one leaves a nonce unspent") {
+  const Keys keys;
+  GatewayFixture gateway([&keys](GatewayConfig* config) {
+    keys.Config()(config);
+    config->options.upload_bytes_max = 20'000;
+    config->options.upload_bytes_per_s_per_key = 40'000;
+  });
+  const std::string body = NoiseBytes(20'000);
+  std::string once;
+  RawAnswer answer = Post(gateway, "/v1/files", kPng, kBearer);
+  for (int i = 0; i < 100 && answer.status == 201; ++i) {
+    const std::string nonce = "nonce-of-" + std::to_string(i);
+    once = Signed({.nonce = nonce});
+    answer = Post(gateway, once, body);
+  }
+  CHECK_EQ(answer.status, 429);
+  CHECK_EQ(Error(answer), "rate_limited");
+  CHECK_EQ(answer["retry-after"], "1");
+  CHECK_EQ(Post(gateway, "/v1/files", body, kBearer).status, 201);
+  GatewayFixture::WaitUntil([&] {
+    answer = Post(gateway, once, kPng);
+    return answer.status != 429;
+  });
+  CHECK_EQ(answer.status, 201);
 }
