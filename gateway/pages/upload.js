@@ -252,9 +252,12 @@ async function onAnswer(entry, request) {
   const words = sentence(answer.message ?? (status === 0 ?
     'The connection broke: the gateway is away, the file is too large for it, or cannot be read' :
     `The gateway answered ${status}`));
-  if (status === 401 && entry.key !== stored(UPLOAD_KEY, '') && entry.tries < TRIES_MAX) {
+  // 403 is also for pages of other sites, which no key would help.
+  const wantsKey =
+    status === 401 || (status === 403 && answer.error === 'forbidden' && entry.key !== '');
+  if (wantsKey && entry.key !== stored(UPLOAD_KEY, '') && entry.tries < TRIES_MAX) {
     show(entry, 'waiting');  // another key was given meanwhile
-  } else if (status === 401) {
+  } else if (wantsKey) {
     show(entry, 'refused', words);
     askForKey();
   } else if ((status === 503 || status === 429) && entry.tries < TRIES_MAX) {

@@ -4,7 +4,6 @@ It has a profile of its own, which goes with it, and is ended with all of its pr
 """
 
 import contextlib
-import http.client
 import http.server
 import os
 import shutil
@@ -44,7 +43,7 @@ def png_image(seed, width=160, height=120):
 class Site:
     """Another web site: what `pages` holds, by path, on a port of its own."""
 
-    def __init__(self, pages, handler=None):
+    def __init__(self, pages):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):  # pylint: disable=invalid-name
                 body = pages.get(self.path, '').encode()
@@ -57,7 +56,7 @@ class Site:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler or Handler)
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever)
 
@@ -69,49 +68,6 @@ class Site:
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
-
-
-class KeyedFront:
-    """A front that lets uploads through to a gateway with one key only."""
-
-    def __init__(self, gateway, key):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # pylint: disable=invalid-name
-                self.pass_on(None)
-
-            def do_POST(self):  # pylint: disable=invalid-name
-                body = self.rfile.read(int(self.headers['Content-Length']))
-                if self.headers['Authorization'] == f'Bearer {key}':
-                    self.pass_on(body)
-                else:
-                    self.tell(401, [('WWW-Authenticate', 'Bearer')], b'{"message":"A key, please"}')
-
-            def pass_on(self, body):
-                there = http.client.HTTPConnection(gateway, timeout=30)
-                there.request(self.command, self.path, body, dict(self.headers))
-                answer = there.getresponse()
-                fields = [each for each in answer.getheaders()
-                          if each[0] not in ('Content-Length', 'Date', 'Connection')]
-                self.tell(answer.status, fields, answer.read())
-                there.close()
-
-            def tell(self, status, fields, body):
-                self.send_response(status)
-                for field in fields + [('Content-Length', str(len(body)))]:
-                    self.send_header(*field)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.site = Site({}, Handler)
-
-    def __enter__(self):
-        return self.site.__enter__()
-
-    def __exit__(self, *words):
-        self.site.__exit__(*words)
 
 
 def descendants(pid):

@@ -7,11 +7,12 @@ What they looked like is left in out/screenshots/.
 import hashlib
 import os
 import signal
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-from browser import Browser, KeyedFront, Site, png_image
+from browser import Browser, Site, png_image
 from fronts import OriginReads, counter
-from harness import Cluster, check, check_equal, main, random_bytes
+from harness import BIN, Cluster, check, check_equal, main, random_bytes, run
 
 NAMED_LIKE_HTML = "<img src=x onerror=document.title='owned'>.png"
 REBIND = '--host-resolver-rules=MAP evil.example 127.0.0.1'
@@ -150,16 +151,20 @@ def test_refusals_are_told_and_tried_again():
 
 def test_upload_key():
     """Asked for when it is needed, again when it is wrong; then what was refused goes through."""
-    with Cluster(disks=1) as cluster, Browser() as browser:
-        cluster.up()
-        with KeyedFront(cluster.gateway, 'right') as front:
-            browser.open(f'http://127.0.0.1:{front.port}/')
+    with tempfile.TemporaryDirectory(prefix='hayloft-test-') as top:
+        file = os.path.join(top, 'upload.keys')
+        right = run(f'{BIN}/hayloft', 'key', 'upload', 'shop', '--file', file).stdout.strip()
+        with Cluster(disks=1, sets=[f'gateway.upload_keys={file}']) as cluster, \
+                Browser() as browser:
+            cluster.up()
+            browser.open(f'http://{cluster.gateway}/')
             browser.drop('.drop', write_files(cluster, {'a.png': png_image(1),
                                                         'b.png': png_image(2)}))
             announced(browser, '0 of 2 uploaded, 2 failed')
-            check_equal(texts(browser, '.told'), ['A key, please.'] * 2, 'why')
+            needed = 'An upload key is needed, as Authorization: Bearer, or a signed URL.'
+            check_equal(texts(browser, '.told'), [needed] * 2, 'why')
             for key, wanted in (('wrong', '0 of 2 uploaded, 2 failed'),
-                                ('right', '2 of 2 uploaded')):
+                                (right, '2 of 2 uploaded')):
                 browser.wait('document.activeElement.id === "key"', 'the key is asked for')
                 names = [name for role, name in check_names(browser) if role == 'textbox']
                 check_equal(names, ['This gateway takes uploads with a key only:'], 'its label')
