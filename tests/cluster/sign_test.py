@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`hayloft key` and `hayloft sign` without a cluster: files, and a second reckoning of each MAC."""
+"""`hayloft key` and `hayloft sign`: files, a second reckoning of each MAC, and a gateway's word."""
 
 import base64
 import concurrent.futures
@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.parse
 
-from harness import BIN, check, check_equal, main, run
+from harness import BIN, Cluster, check, check_equal, main, random_bytes, run, wait_until
 
 HAYLOFT = f'{BIN}/hayloft'
 
@@ -193,6 +193,60 @@ def test_sign_refuses_what_no_gateway_would_take():
         write(file, f'k1 {canary}\n', 0o644)
         done = run(HAYLOFT, 'sign', *good, wanted=1)
         check('open to other users' in done.stderr, done.stderr)
+
+
+def test_a_gateway_takes_what_the_commands_made():
+    """Key files of `hayloft key`; URLs of `hayloft sign` as printed, until they end or change."""
+    with folder() as top:
+        signing, uploads = os.path.join(top, 'signing.keys'), os.path.join(top, 'upload.keys')
+        run(HAYLOFT, 'key', 'signing', 'k1', '--file', signing)
+        key = run(HAYLOFT, 'key', 'upload', 'shop', '--file', uploads).stdout.strip()
+        with Cluster(disks=1, sets=[f'gateway.signing_keys={signing}',
+                                    f'gateway.upload_keys={uploads}',
+                                    'gateway.signed_reads=true']) as cluster:
+            cluster.up()
+            body = random_bytes(1000)
+
+            def sign(path, *words, life=('--for', '1h')):
+                return run(HAYLOFT, 'sign', '--keys', signing, *life, '--url',
+                           f'http://{cluster.gateway}{path}', *words).stdout.strip()
+
+            def curl(url, *words):
+                done = run('curl', '-s', '-w', '\n%{http_code}', *words, url, text=False)
+                answer, _, status = done.stdout.rpartition(b'\n')
+                return int(status), answer
+
+            def post(url, data=body, *words):
+                file = os.path.join(top, 'file')
+                with open(file, 'wb') as out:
+                    out.write(data)
+                return curl(url, '--data-binary', '@' + file, *words)
+
+            # The key stands in a file for curl, too: never on a command line.
+            header = os.path.join(top, 'header')
+            write(header, f'Authorization: Bearer {key}\n')
+            files = f'http://{cluster.gateway}/v1/files'
+            check_equal(post(files, body, '-H', '@' + header)[0], 201, 'with the upload key')
+            check_equal(post(files)[0], 401, 'without one')
+            once = sign('/v1/files', '--method', 'POST', '--limit', 1000, '--once')
+            check_equal(post(once, body + b'x')[0], 413, 'beyond --limit')
+            status, answer = post(once)
+            check_equal(status, 201, 'a URL for POST')
+            check_equal(post(once)[0], 403, 'the same once more')
+            images = sign('/v1/files', '--method', 'POST', '--type', 'image/*')
+            check_equal(post(images, b'<html>')[0], 415, 'another than --type')
+            path = json.loads(answer)['url']
+            read = sign(path)
+            check_equal(curl(read), (200, body), 'a URL for GET')
+            check_equal(curl(read, '-I')[0], 200, 'and for HEAD')
+            check_equal(curl(f'http://{cluster.gateway}{path}')[0], 403, 'without one')
+            check_equal(post(read.replace(path, '/v1/files'))[0], 403, 'for another path')
+            later = re.sub(r'hl-expires=(\d)', r'hl-expires=9\1', read)
+            for changed in (later, read[:-1], read.replace('hl-key=k1', 'hl-key=k2')):
+                check(changed != read, 'it is another')
+                check_equal(curl(changed)[0], 403, f'{changed} instead of {read}')
+            brief = sign(path, life=('--expires', int(time.time()) + 2))
+            wait_until(lambda: curl(brief)[0] == 410, 'a URL that ends')
 
 
 def test_what_a_full_stdout_takes_not_is_a_failure():
