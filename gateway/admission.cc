@@ -56,6 +56,7 @@ void Admission::Learn(uint64_t now_ms) {
     rate_ = std::max(rate_, std::min(2 * rate_, kRateStart));
     return BeginInterval(now_ms);
   }
+  if (least_ms_ == kUnknownMs) return BeginInterval(now_ms);  // of none that ended it is known
   rate_ = (rate_ + ended_ * 1'000 / (now_ms - began_ms_)) / 2;
   if (least_ms_ > kStoreMs) {
     work_max_ = std::max({work_max_ / 2, work_max_ * kStoreMs / least_ms_, kWorkMin});

@@ -20,19 +20,16 @@ std::string CacheControl(const GatewayOptions& options, std::optional<uint64_t> 
   const uint64_t left_s = seconds_left.value_or(UINT64_MAX);
   const uint64_t fresh_s = std::min<uint64_t>(options.max_age_s, left_s);
   const uint64_t shared_s = std::min<uint64_t>(options.s_maxage_s, left_s);
-  // A stale answer is one more of this age: it is what is left behind the longest fresh life.
-  const uint64_t stale_left_s = left_s - std::max(fresh_s, shared_s);
-  const auto stale_s = [&](uint64_t wanted_s) { return std::min(wanted_s, stale_left_s); };
   std::string text = "public";
   AppendSeconds("max-age", fresh_s, &text);
   if (shared_s > 0) AppendSeconds("s-maxage", shared_s, &text);
   if (options.immutable && fresh_s > 0) text.append(", immutable");
-  if (const uint64_t s = stale_s(options.stale_while_revalidate_s)) {
+  // Of a URL that expires nothing stale is sent, also while nobody can be asked.
+  if (seconds_left) return text.append(", must-revalidate");
+  if (const uint64_t s = options.stale_while_revalidate_s) {
     AppendSeconds("stale-while-revalidate", s, &text);
   }
-  if (const uint64_t s = stale_s(options.stale_if_error_s)) {
-    AppendSeconds("stale-if-error", s, &text);
-  }
+  if (const uint64_t s = options.stale_if_error_s) AppendSeconds("stale-if-error", s, &text);
   return text;
 }
 

@@ -57,7 +57,7 @@ CorsPolicy::CorsPolicy(std::string_view origins, bool open_reads) {
 
 std::string_view CorsPolicy::WriteLines(std::string_view origin) const {
   for (const Listed& each : listed_) {
-    if (each.origin == origin) return each.lines;
+    if (EqualsNoCase(origin, each.origin)) return each.lines;
   }
   return {};
 }

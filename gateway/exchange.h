@@ -3,9 +3,11 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/buffer.h"
@@ -56,7 +58,10 @@ struct FormState {
   std::vector<File> files;     // in the order of their parts
   bool in_file = false;        // files.back() is being received
   bool may_be_absent = false;  // it has an empty name: what a browser sends when none was chosen
-  size_t storing = 0;          // puts under way
+  size_t storing = 0;          // parts that are whole and not yet stored
+  // Those of them that the store has no room for yet, with the index of their file.
+  std::deque<std::pair<size_t, std::unique_ptr<UploadState>>> waiting;
+  bool paused = false;         // its body is, until fewer are being stored
   bool ended = false;          // nothing more is received: answered when the last put has ended
   HttpFault fault;             // why it ended early
   uint64_t retry_after_s = 1;  // with 429 and 503
@@ -86,7 +91,15 @@ struct DownloadState {
 };
 
 // What a request asks of the store first, once it is let in.
-enum class Work : uint8_t { kReadHead, kReadRun, kDescribe, kStore, kDelete, kUndelete };
+enum class Work : uint8_t {
+  kReadHead,
+  kReadRun,
+  kDescribe,
+  kStore,
+  kStorePart,
+  kDelete,
+  kUndelete
+};
 
 // What the URL that allows a request narrows it to; most allow all or are none.
 struct UrlBounds {
@@ -97,6 +110,8 @@ struct UrlBounds {
   uint64_t until_s = 0;  // the URL is honoured
 };
 
+inline constexpr const char* kOverloaded =
+    "More is asked for than the store can do now; try again later.";
 inline constexpr const char* kBeyondUrl = "The body is larger than the signed URL allows.";
 
 struct Exchange {

@@ -4,7 +4,7 @@ namespace hayloft {
 
 NonceTable::Outcome NonceTable::Spend(std::string_view key_id, std::string_view nonce,
                                       uint64_t until_s, uint64_t now_s) {
-  while (!by_end_.empty() && by_end_.begin()->first <= now_s) {
+  while (!by_end_.empty() && by_end_.begin()->first + kForgetAfterS <= now_s) {
     spent_.erase(spent_.find(*by_end_.begin()->second));
     by_end_.erase(by_end_.begin());
   }

@@ -17,11 +17,14 @@ namespace hayloft {
 class NonceTable {
  public:
   enum class Outcome : uint8_t { kFresh, kSpent, kFull };
+  // It is kept for so much longer than its URL is honoured: another worker's clock may have been
+  // read a turn ago, and clocks are set back.
+  static constexpr uint64_t kForgetAfterS = 60;
   static constexpr size_t kEntriesMax = 65'536;  // some 16 MiB at the most
 
   explicit NonceTable(size_t entries_max = kEntriesMax) : entries_max_(entries_max) {}
-  // Spends it: only the first call for a key and its nonce is kFresh, until `now_s` has come to
-  // the `until_s` of that call.
+  // Spends it: only the first call for a key and its nonce is kFresh, until `now_s` is
+  // kForgetAfterS beyond the `until_s` of that call.
   Outcome Spend(std::string_view key_id, std::string_view nonce, uint64_t until_s, uint64_t now_s);
   size_t size() const { return spent_.size(); }
 

@@ -75,7 +75,8 @@ RightsVerdict Rights::CheckUrl(const RightsRequest& request, const SignedParamet
   if (!url.nonce.empty()) {
     // A read changes nothing, and caches repeat it as they like: nobody could count on "once".
     const bool reads = request.kind == Route::Kind::kRead || request.kind == Route::Kind::kDescribe;
-    if (reads || left_s > kOnceUrlSecondsMax + kClockSkewSecondsMax) {
+    // Nonces are remembered while their URLs live. The signer's clock may be ahead of ours.
+    if (reads || left_s > kUrlNonceLifeMaxS + kClockSkewSecondsMax) {
       verdict.kind = Kind::kWrongUrl;
       return verdict;
     }

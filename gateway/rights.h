@@ -7,7 +7,7 @@
 //                            checked elsewhere, and no key replaces it
 //   GET, HEAD of a file      with signed_reads a URL signed for GET      403
 //   GET, HEAD of its JSON    with signed_reads either of the two         401
-//   health, OPTIONS          nothing; nor does what is not there
+//   health, pages, OPTIONS   nothing; nor does what is not there
 //
 // Once there are signing keys, a request with any "hl-" parameter is judged by its URL alone: one
 // that is malformed, not ours or for something else is 403, one that has expired 410. The signature
@@ -28,10 +28,6 @@
 #include "gateway/routes.h"
 
 namespace hayloft {
-
-// A nonce is remembered while its URL lives: that is bounded, with room for a signer whose clock is
-// ahead of ours by kClockSkewSecondsMax.
-inline constexpr uint64_t kOnceUrlSecondsMax = 86'400;
 
 struct RightsKeys {
   std::vector<SigningKey> signing{};

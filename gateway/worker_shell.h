@@ -6,8 +6,9 @@
 // Callbacks name a connection by a number that is never given again, so an answer that comes after
 // its client has gone finds nothing.
 //
-// Threads: its own; Start and Stop come from the owner's. Workers share only atomics (memory
-// budgets, metrics, the count of connections).
+// Threads: its own; Start and Stop come from the owner's. Workers share atomics (memory budgets,
+// metrics), and behind locks what is rarely asked or off by default: the count of connections by
+// address, rates, nonces, the cluster's state.
 #pragma once
 
 #include <atomic>
@@ -236,9 +237,10 @@ class GatewayWorker : private HttpConnection::Handler {
   HttpFault FinishBytes(UploadState* upload);
   void RefuseUpload(HttpConnection* connection, const HttpFault& fault);
   void EndUpload(HttpConnection* connection);
+  void Recycle(std::unique_ptr<UploadState> upload);
   void StoreBody(HttpConnection* connection);
   static HttpFault TypeFault(const Exchange& exchange);
-  Err StoreUpload(HttpConnection* connection);
+  Err StoreUpload(HttpConnection* connection, UploadState* upload, size_t part);
   void NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size);
   std::string StoredJson(const FileAddress& address, const StoredFile& file) const;
   void OnStored(HttpConnection* connection, const PutDone& done);
@@ -249,6 +251,9 @@ class GatewayWorker : private HttpConnection::Handler {
   void BeginPart(HttpConnection* connection);
   void AddToPart(HttpConnection* connection, Bytes piece);
   void EndPart(HttpConnection* connection);
+  void StorePart(HttpConnection* connection);
+  void RefusePart(HttpConnection* connection);
+  void PartEnded(HttpConnection* connection);
   void OnPartStored(HttpConnection* connection, size_t part, const PutDone& done);
   void EndForm(HttpConnection* connection, const HttpFault& fault);
   void AnswerForm(HttpConnection* connection);

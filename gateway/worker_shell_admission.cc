@@ -4,7 +4,7 @@
 // uploads. The first call of a request is let in, those behind it are only counted. An upload is
 // let in when its body is here, because a client may take minutes for that; but one that would be
 // refused then is refused at its head, as are those that the loop itself comes too late to. What
-// needs no store (/healthz, /readyz) never waits.
+// needs no store (/healthz, /readyz) never waits. Each part of a form is let in by itself.
 #include "common/io/system_clock.h"
 #include "gateway/worker_shell.h"
 
@@ -19,7 +19,8 @@ bool GatewayWorker::IsLateFor(const HttpConnection& connection) {
 
 void GatewayWorker::Admit(HttpConnection* connection, Work work) {
   connection->exchange.work = work;
-  if (work != Work::kStore && IsLateFor(*connection)) return RefuseOverload(connection);
+  const bool has_body = work == Work::kStore || work == Work::kStorePart;  // asked at its head
+  if (!has_body && IsLateFor(*connection)) return RefuseOverload(connection);
   switch (LaneOf(work).Arrive(connection->id, loop_.now().mono_ms)) {
     case Admission::Verdict::kBegin:
       return BeginWork(connection);
@@ -40,10 +41,14 @@ void GatewayWorker::BeginWork(HttpConnection* connection) {
       return Describe(connection);
     case Work::kStore:
       return StoreBody(connection);
+    case Work::kStorePart:
+      return StorePart(connection);
     case Work::kDelete:
-      return SetDelete(connection, /*undelete=*/false);
     case Work::kUndelete:
-      return SetDelete(connection, /*undelete=*/true);
+      if (SpendNonce(connection)) {
+        return SetDelete(connection, connection->exchange.work == Work::kUndelete);
+      }
+      return writes_.Dropped();
   }
 }
 
@@ -85,15 +90,16 @@ void GatewayWorker::TickAdmission(uint64_t now_ms) {
 void GatewayWorker::RefuseOverload(HttpConnection* connection) {
   shared_->metrics.overload_refused_total.Add();
   const Work work = connection->exchange.work;
+  if (work == Work::kStorePart) {
+    shared_->metrics.upload_failures_total.Add();
+    return RefusePart(connection);
+  }
   if (work == Work::kReadHead || work == Work::kReadRun) shared_->metrics.read_failures_total.Add();
   if (work == Work::kStore) {
     shared_->metrics.upload_failures_total.Add();
     EndUpload(connection);
   }
-  AnswerError(connection,
-              {.status = 503,
-               .code = "overloaded",
-               .message = "More is asked for than the store can do now; try again later."});
+  AnswerError(connection, {.status = 503, .code = "overloaded", .message = kOverloaded});
 }
 
 }  // namespace hayloft

@@ -3,6 +3,7 @@
 //   BeginForm --bytes--> parser --part--> BeginPart, AddToPart, EndPart --put--> OnPartStored
 //                           \\--end, or fault--> EndForm --no put under way--> AnswerForm
 //
+// Each part passes admission by itself: a form may bring any number of them.
 // A part that has come is stored while the next ones are received. Each file has an outcome of its
 // own, in the order of the parts: one that is too large does not cost the others. Also when the
 // form breaks off in the middle the answer waits for the puts under way and names what is stored:
@@ -71,8 +72,9 @@ void GatewayWorker::OnFormBytes(HttpConnection* connection, Bytes piece) {
         if (form.in_file) EndPart(connection);
         break;
       case MultipartParser::Step::kMore:
-        if (form.storing >= kPutsUnderWayMax) connection->PauseBody();
-        return;
+        if (form.storing < kPutsUnderWayMax) return;
+        form.paused = true;
+        return connection->PauseBody();
       case MultipartParser::Step::kError:
         connection->AbandonBody();
         return EndForm(connection, form.parser.fault());
@@ -120,19 +122,49 @@ void GatewayWorker::EndPart(HttpConnection* connection) {
   file.fault = FinishBytes(connection->exchange.upload.get());
   if (file.fault.status == 0) file.fault = TypeFault(connection->exchange);
   if (file.fault.status != 0) return EndUpload(connection);
-  file.err = StoreUpload(connection);
-  if (file.err == Err::kOk) {
-    writes_.Begin();
-    file.stored = connection->exchange.upload->file;
-    ++form.storing;
+  form.waiting.emplace_back(form.files.size() - 1, std::move(connection->exchange.upload));
+  ++form.storing;
+  Admit(connection, Work::kStorePart);
+}
+
+// There is room in the store for the part that has waited longest.
+void GatewayWorker::StorePart(HttpConnection* connection) {
+  FormState& form = *connection->exchange.form;
+  auto [part, upload] = std::move(form.waiting.front());
+  form.waiting.pop_front();
+  FormState::File& file = form.files[part];
+  file.err = StoreUpload(connection, upload.get(), part);
+  file.stored = upload->file;
+  Recycle(std::move(upload));
+  if (file.err == Err::kOk) return;
+  writes_.Dropped();
+  PartEnded(connection);
+}
+
+// There is none for one of those that wait: the last, as the order of the others is kept then.
+void GatewayWorker::RefusePart(HttpConnection* connection) {
+  FormState& form = *connection->exchange.form;
+  auto [part, upload] = std::move(form.waiting.back());
+  form.waiting.pop_back();
+  form.files[part].fault = {503, kOverloaded, "overloaded"};
+  Recycle(std::move(upload));
+  PartEnded(connection);
+}
+
+void GatewayWorker::PartEnded(HttpConnection* connection) {
+  FormState& form = *connection->exchange.form;
+  ASSERT(form.storing > 0);
+  --form.storing;
+  if (form.paused && !form.ended && form.storing <= kPutsUnderWayMax / 2) {
+    form.paused = false;
+    connection->ResumeBody();
   }
-  EndUpload(connection);
+  AnswerForm(connection);
 }
 
 void GatewayWorker::OnPartStored(HttpConnection* connection, size_t part, const PutDone& done) {
   FormState& form = *connection->exchange.form;
   ASSERT(part < form.files.size());
-  ASSERT(form.storing > 0);
   FormState::File& file = form.files[part];
   file.err = done.err;
   file.address = done.address;
@@ -140,9 +172,7 @@ void GatewayWorker::OnPartStored(HttpConnection* connection, size_t part, const 
   if (ErrHttpStatus(done.err) >= 500) {
     LOG_WARN("request_failed", "err=%s action=tell_in_form_answer", ErrName(done.err).data());
   }
-  --form.storing;
-  if (!form.ended && form.storing == kPutsUnderWayMax / 2) connection->ResumeBody();
-  AnswerForm(connection);
+  PartEnded(connection);
 }
 
 // Nothing more of it comes. A file that is not whole is no file.

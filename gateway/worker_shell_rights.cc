@@ -75,9 +75,9 @@ void GatewayWorker::RefuseRights(HttpConnection* connection, RightsVerdict::Kind
   AnswerError(connection, answer);
 }
 
-// Called last, when a body is about to be taken or a delete to be done: what is refused before
-// costs no nonce. From here on it is spent, whatever comes of it, since nobody can say what did.
-// False when it was refused and answered.
+// Called last, when a body is about to be taken or the store to be asked for a delete: what is
+// refused before costs no nonce. From here on it is spent, whatever comes of it, since nobody can
+// say what did. False when it was refused and answered.
 bool GatewayWorker::SpendNonce(HttpConnection* connection) {
   const UrlBounds* bounds = connection->exchange.bounds.get();
   if (bounds == nullptr || bounds->nonce.empty()) return true;

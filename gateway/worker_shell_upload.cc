@@ -109,7 +109,10 @@ void GatewayWorker::RefuseUpload(HttpConnection* connection, const HttpFault& fa
 
 // Its hashing contexts are worth keeping; its bytes are not.
 void GatewayWorker::EndUpload(HttpConnection* connection) {
-  std::unique_ptr<UploadState> upload = std::move(connection->exchange.upload);
+  Recycle(std::move(connection->exchange.upload));
+}
+
+void GatewayWorker::Recycle(std::unique_ptr<UploadState> upload) {
   if (upload == nullptr || spare_uploads_.size() >= kSpareUploadsMax) return;
   upload->raw = Buffer();
   upload->charge.Clear();
@@ -189,7 +192,7 @@ void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
 }
 
 void GatewayWorker::StoreBody(HttpConnection* connection) {
-  const Err err = StoreUpload(connection);
+  const Err err = StoreUpload(connection, connection->exchange.upload.get(), 0);
   if (err == Err::kOk) return;
   writes_.Dropped();
   EndUpload(connection);
@@ -206,10 +209,10 @@ HttpFault GatewayWorker::TypeFault(const Exchange& exchange) {
   return {415, "The file is not of the type that the signed URL allows."};
 }
 
-// Begins the put of what was received: a request's body, or the part of a form that came last.
+// Begins the put of what was received: a request's body, or this part of a form.
 // REQUIRES: FinishBytes found nothing.
-Err GatewayWorker::StoreUpload(HttpConnection* connection) {
-  UploadState& from = *connection->exchange.upload;
+Err GatewayWorker::StoreUpload(HttpConnection* connection, UploadState* upload, size_t part) {
+  UploadState& from = *upload;
   StoredFile& stored = from.file;
   from.raw.Narrow(0, stored.size);
   Upload file;
@@ -223,8 +226,6 @@ Err GatewayWorker::StoreUpload(HttpConnection* connection) {
   file.fields = std::move(from.headers.fields);
   file.timeout_ms = shared_->options.upload_timeout_ms;
   TRY_ASSIGN(PutRequest put, PreparePut(std::move(file)));
-  const FormState* form = connection->exchange.form.get();
-  const size_t part = form == nullptr ? 0 : form->files.size() - 1;
   // The bytes live as long as the put, whatever becomes of the connection.
   const uint64_t held = from.charge.Detach();
   client_.Put(std::move(put), [this, held, part, id = connection->id,

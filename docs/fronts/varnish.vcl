@@ -81,6 +81,11 @@ sub vcl_backend_response {
     set beresp.grace = 6h;
     # ... and keep it for longer, to ask for it with If-None-Match: a 304 costs no bytes.
     set beresp.keep = 7d;
+    # But of a signed URL nothing is sent once it has expired.
+    if (bereq.url ~ "[?&]hl-") {
+        set beresp.grace = 0s;
+        set beresp.keep = 0s;
+    }
 
     if (beresp.status >= 500) {
         if (bereq.is_bgfetch) {

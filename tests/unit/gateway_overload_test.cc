@@ -89,6 +89,40 @@ TEST_CASE("gateway: what waits begins when there is room, but not for clients th
   CHECK_EQ(full.metrics().overload_abandoned_total.value(), 2);
 }
 
+TEST_CASE(
+    "gateway: a form's files wait for the store like any upload, and are refused like it (F56)") {
+  const std::string type = "Content-Type: multipart/form-data; boundary=b\r\n";
+  const auto form_of = [](size_t files) {
+    std::string form;
+    for (size_t i = 0; i < files; ++i) {
+      form += "--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n" + kImage + "\r\n";
+    }
+    return form + "--b--\r\n";
+  };
+  {
+    FullGateway full(/*queue_ms=*/30'000);
+    RawHttp client = full.gateway.Connect();
+    CHECK(client.Send(GatewayFixture::Post(form_of(40), type)));
+    GatewayFixture::WaitUntil([&] { return full.metrics().requests_waiting.value() == 40; });
+    CHECK_EQ(full.gateway.cluster.appends, full.appends);
+    full.Release();
+    CHECK_EQ(client.Read().status, 201);
+    CHECK_EQ(full.gateway.cluster.appends, full.appends + 40);
+  }
+  FullGateway full(/*queue_ms=*/50);
+  const MemoryBudget& memory = full.gateway.server.shared().upload_memory;
+  const uint64_t held_bytes = memory.used_bytes();
+  RawHttp client = full.gateway.Connect();
+  const RawAnswer refused = client.Ask(GatewayFixture::Post(form_of(2), type));
+  CHECK_EQ(refused.status, 503);
+  CHECK_EQ(refused["retry-after"], "1");
+  CHECK(refused.body.find("overloaded") != std::string::npos);
+  CHECK_EQ(full.gateway.cluster.appends, full.appends);
+  CHECK_EQ(memory.used_bytes(), held_bytes);
+  full.Release();
+  CHECK_EQ(client.Ask(GatewayFixture::Post(form_of(2), type)).status, 201);
+}
+
 TEST_CASE("gateway: with queue_ms=0 nothing is refused however full the store is") {
   FullGateway full(/*queue_ms=*/0);
   RawHttp client = full.gateway.Connect();
