@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import socket
 import time
 
@@ -16,6 +17,7 @@ from fronts import (Haproxy, Nginx, OriginReads, Relay, SAMPLES, TrafficServer, 
                     gateway_addresses)
 from harness import Cluster, check, check_equal, main, random_bytes, run, wait_until
 from load import kill_for_good, measured
+from rights_test import Keys
 
 MIB = 1 << 20
 SLICES = 9
@@ -274,6 +276,32 @@ def test_trafficserver():
                             BODY[first:10], 'a read after a gateway died')
 
 
+def test_signed_urls_expire():
+    """No front sends a file by a signed URL that has expired, not even while no gateway answers."""
+    keys = Keys()
+    try:
+        with two_of_all([f'gateway.signing_keys={keys.dir}/signing']) as cluster:
+            cluster.up()
+            answer = cluster.request('POST', keys.url('POST', '/v1/files'), b'for a while')[2]
+            path = '/' + json.loads(answer)['id']
+            with Nginx(cluster) as nginx, Varnish(cluster) as varnish, \
+                    TrafficServer(cluster) as traffic_server:
+                fronts = (nginx, varnish, traffic_server)
+                url = keys.url('GET', path, life_s=4)
+
+                def statuses():
+                    return [cluster.request('GET', url, address=front.address)[0]
+                            for front in fronts]
+                for _ in range(2):
+                    check_equal(statuses(), [200] * 3, 'while it lives')
+                for gateway in cluster.processes('gateway'):
+                    cluster.kill(gateway)
+                wait_until(lambda: 200 not in statuses(), 'none sends it any more', 20)
+    finally:
+        shutil.rmtree(keys.dir)
+
+
 if __name__ == '__main__':
     main([test_nginx_slices, test_nginx_revalidates, test_nginx_while_a_dsp_dies, test_varnish,
-          test_varnish_while_a_dsp_dies, test_haproxy_balances, test_trafficserver])
+          test_varnish_while_a_dsp_dies, test_haproxy_balances, test_trafficserver,
+          test_signed_urls_expire])

@@ -176,14 +176,15 @@ TEST_CASE("rights: a URL expires to the second, and only a true one says so (S15
 TEST_CASE("rights: what a URL allows to upload comes with it") {
   // Parts of the verdict are views of the query, another one of the keys.
   const Rights rights = Make();
-  const std::string query = Signed({.method = "POST",
-                                    .path = kFiles,
-                                    .limit_bytes = 1'000,
-                                    .type = "image/*",
-                                    .nonce = "abcdefgh"},
-                                   kOld);
-  const RightsVerdict verdict =
-      Verdict(rights, {.method = HttpMethod::kPost, .path = kFiles, .query = query});
+  const Ask ask{.method = HttpMethod::kPost,
+                .path = kFiles,
+                .query = Signed({.method = "POST",
+                                 .path = kFiles,
+                                 .limit_bytes = 1'000,
+                                 .type = "image/*",
+                                 .nonce = "abcdefgh"},
+                                kOld)};
+  const RightsVerdict verdict = Verdict(rights, ask);
   CHECK(verdict.allowed());
   CHECK_EQ(verdict.body_bytes_max, 1'000);
   CHECK_EQ(verdict.type, "image/*");
