@@ -22,13 +22,15 @@ class Strace:
     def __init__(self, pids, output, *words):
         attach = [word for pid in pids for word in ('-p', str(pid))]
         self.output = output
+        self.processes = len(pids)
         self.command = ['strace', '-f', '-yy', '-s', '300', '-o', output, *words, *attach]
         self.process = None
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        check('attached' in line, lambda: f'strace attaches: {line!r}')
+        for _ in range(self.processes):  # a line each; what one does before is not seen
+            line = self.process.stderr.readline()
+            check('attached' in line, lambda: f'strace attaches: {line!r}')
         return self
 
     def __exit__(self, *_):
