@@ -40,7 +40,7 @@ void Admission::Dropped() {
 }
 
 std::optional<uint64_t> Admission::Expired(uint64_t now_ms) {
-  if (waiting_.empty() || now_ms - waiting_.front().since_ms < kPatience * queue_ms_) {
+  if (waiting_.empty() || now_ms - waiting_.front().since_ms < queue_ms_) {
     return std::nullopt;
   }
   const uint64_t id = waiting_.front().id;

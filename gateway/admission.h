@@ -34,7 +34,6 @@ class Admission {
   static constexpr uint64_t kWorkStart = 256;
   static constexpr uint64_t kWorkMax = 8'192;
   static constexpr uint64_t kRateStart = 4'096;  // a second
-  static constexpr uint64_t kPatience = 2;       // times queue_ms: the store has come to a halt
   static constexpr uint64_t kUnknownMs = UINT64_MAX;
 
   // 0: none waits and none is refused.
@@ -55,7 +54,8 @@ class Admission {
   }
   // It was not worth the work: its client has gone.
   void Dropped();
-  // Who has waited too long. To be asked until there is none, every 100 ms or so.
+  // Who has waited for `queue_ms`: begun now, the work would be done for a client that has given up
+  // before its end. To be asked until there is none, every 100 ms or so.
   std::optional<uint64_t> Expired(uint64_t now_ms);
 
   uint64_t in_work() const { return in_work_; }
