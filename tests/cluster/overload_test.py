@@ -12,16 +12,10 @@ from attack_test import resident_mib
 from harness import TOP, Cluster, check, check_equal, cpu_us, main, run
 
 
-class SlowDsp:
-    """A dsp that gets a share of a processor's time, so that it is what is short, not the load.
+class Background:
+    """run() in a thread of its own, from entering to leaving the block: until `ended` is set."""
 
-    Time of its own is rationed, not time on the clock: else a load that keeps all processors busy
-    would take from the store what is to be measured.
-    """
-
-    def __init__(self, cluster, share=0.03, burst_us=3000):
-        self.pid = cluster.process('dsp-1-1')['pid']
-        self.share, self.burst_us = share, burst_us
+    def __init__(self):
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
@@ -32,6 +26,22 @@ class SlowDsp:
     def __exit__(self, *_):
         self.ended.set()
         self.thread.join()
+
+    def run(self):
+        raise NotImplementedError
+
+
+class SlowDsp(Background):
+    """A dsp that gets a share of a processor's time, so that it is what is short, not the load.
+
+    Time of its own is rationed, not time on the clock: else a load that keeps all processors busy
+    would take from the store what is to be measured.
+    """
+
+    def __init__(self, cluster, share=0.03, burst_us=3000):
+        super().__init__()
+        self.pid = cluster.process('dsp-1-1')['pid']
+        self.share, self.burst_us = share, burst_us
 
     def run(self):
         left, stopped = self.burst_us, False
@@ -78,22 +88,13 @@ class Load:
         return answer
 
 
-class Watch:
+class Watch(Background):
     """Asks after a gateway's health all the while, and how much memory it takes."""
 
     def __init__(self, cluster):
+        super().__init__()
         self.cluster = cluster
         self.statuses, self.slowest_s, self.most_mib = [], 0.0, 0
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.run)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
     def run(self):
         while not self.ended.wait(0.05):
