@@ -23,8 +23,8 @@ def pin(cluster):
         run('taskset', '-a', '-c', '-p', 0, process['pid'])
 
 
-def overload_part():
-    """Ten times the rate of uploads onto a slow disk: servers on core 0, the load on core 1."""
+def overloads(kind):
+    """Figures of three floods with admission control, in turns with three without."""
     shares, offered, healths, most_mib, without = [], [], set(), 0, []
     for queue_ms, seconds in 3 * ((500, 8), (0, 8)):
         with Cluster(disks=1, sets=['gateway.loops=1',
@@ -34,7 +34,7 @@ def overload_part():
             with Load(cluster, core=1) as load:
                 load.ask('http_put 16384 64 0.5')
                 with SlowDsp(cluster):
-                    _, flood, watch = overload(cluster, load, seconds)
+                    _, flood, watch = overload(cluster, load, seconds, kind)
         if queue_ms == 0:
             without.append(round(flood['share'], 2))
             continue
@@ -42,7 +42,8 @@ def overload_part():
         offered.append(round(flood['offered'], 1))
         healths |= set(watch.statuses)
         most_mib = max(most_mib, watch.most_mib)
-        check(flood['no_retry_after'] == 0, f'refusals have Retry-After: {flood}')
+        check(flood['no_retry_after'] == 0 < flood['refused'], f'Retry-After: {flood}')
+        check(flood['failed'] == 0, f'what is not refused is right: {flood}')
     return [figure(f'of the peak left, median of {shares}', median(shares), '>= 0.8',
                    median(shares) >= 0.8),
             figure('offered, in peaks, least', min(offered), '>= 8', min(offered) >= 8),
@@ -50,6 +51,16 @@ def overload_part():
             equal('statuses of /healthz and /readyz meanwhile', sorted(map(str, healths)),
                   ['200']),
             figure('MiB of the gateway', most_mib, '<= 256', most_mib <= 256)]
+
+
+def overload_part():
+    """Ten times the rate of uploads onto a slow disk: servers on core 0, the load on core 1."""
+    return overloads('put')
+
+
+def overload_reads():
+    """Ten times the rate of GETs from a slow dsp, likewise."""
+    return overloads('get')
 
 
 def connections():
@@ -105,4 +116,5 @@ def busy():
             for kind in ('get', 'put')] + [figure('MiB of the gateway', most_mib, 'stated', True)]
 
 
-PARTS = {'overload': overload_part, 'connections': connections, 'busy': busy}
+PARTS = {'overload': overload_part, 'overload_reads': overload_reads,
+         'connections': connections, 'busy': busy}
