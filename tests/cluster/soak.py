@@ -1,10 +1,11 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """`make soak [PART=name]`: every figure that the project promises, at its full size.
 
     soak.py [PART...]     parts that passed for this commit are not run again, unless they are named
 
 Writes out/soak.json after each part: command, seconds, and each figure with its target and whether
-it was reached. What needs root (dropping caches) says so in its part. Exits 1 if a part failed.
+it was reached. What needs root (dropping caches) says so in its part. Exits 1 if a part failed. Run by
+Debian's Python, which has what drives a browser.
 """
 
 import datetime
@@ -19,12 +20,13 @@ import soak_attacks
 import soak_copies
 import soak_figures
 import soak_load
+import soak_pages
 import soak_promises
 from harness import TOP, run
 
 RESULT = os.path.join(TOP, 'out', 'soak.json')
 PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_attacks.PARTS,
-         **soak_figures.PARTS, **soak_load.PARTS}
+         **soak_pages.PARTS, **soak_figures.PARTS, **soak_load.PARTS}
 
 
 def commit():
