@@ -118,7 +118,8 @@ mutants: $(OUT)/sim_test
 BENCH ?=
 BENCHES := $(patsubst %.cc,$(OUT)/%,$(wildcard bench/$(BENCH)*_bench.cc))
 SCRIPT_BENCHES := $(wildcard bench/$(BENCH)*_bench.py)
-SCRIPT_BENCHES_NEED := $(if $(SCRIPT_BENCHES),binaries $(OUT)/bench/cluster_load $(OUT)/bench/bare_http)
+SCRIPT_BENCHES_NEED := $(if $(SCRIPT_BENCHES),binaries $(OUT)/bench/cluster_load $(OUT)/bench/bare_http \
+  $(OUT)/bench/needle_places)
 .PHONY: bench bench-long bench-smoke
 bench: $(BENCHES) $(SCRIPT_BENCHES_NEED)
 	@for each in $(BENCHES) $(SCRIPT_BENCHES); do $$each || exit 1; done

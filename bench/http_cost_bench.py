@@ -6,6 +6,9 @@ reaches it by TCP; nginx with one worker and without sendfile; bench/bare_http.c
 pinned to one processor and the load to the other; they take turns, so that what is compared was
 measured within seconds. us of CPU a request, user and system; medians.
 
+Then what cannot be compared with those, on clusters of their own and not pinned: uploads, each
+synced before its answer, and reads of images none of which lies in the page cache.
+
     http_cost_bench.py [--smoke] [--rounds N] [--seconds S]
 """
 
@@ -18,6 +21,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'tests', 'cluster'))
+from cluster_bench import Side  # noqa: E402
+from cold_reads import IMAGES, ColdReads  # noqa: E402
 from harness import MODE, TOP, Cluster, check, cpu_us, free_port, wait_until  # noqa: E402
 
 OUT = os.path.join(TOP, 'out', MODE, 'bench')
@@ -25,7 +30,8 @@ REPORT = os.path.join(TOP, 'out', 'bench', 'http_cost.json')
 KIB = 1024
 SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
 CONNECTIONS = 64
-SMOKE_S = 0.02
+SMOKE_S, SMOKE_IMAGES = 0.02, 1000
+COLD_ROUNDS = 3
 WANTED_US = {'gateway': 18, 'gateway, TCP': 22}  # of 16 KiB
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;
@@ -152,6 +158,66 @@ class Bench:
         return used / got['images'], got['images'] / got['seconds']
 
 
+def uploads(rounds, seconds):
+    """[{per_s, us}] of 16 KiB, 64 at once, one copy."""
+    with Side(copies=1) as side:
+        side.sample('http_put', 16 * KIB, CONNECTIONS, seconds)
+        samples = []
+        for _ in range(rounds):
+            if seconds > SMOKE_S:
+                side.wait_for_pool()
+            got = side.sample('http_put', 16 * KIB, CONNECTIONS, seconds)
+            samples.append({'per_s': got['per_s'], 'us': got['gateway'] + got['dsp']})
+        return samples
+
+
+def cold_reads(images, rounds):
+    """[{per_s, reads, cpu_us, share}], see tests/cluster/cold_reads.py."""
+    with ColdReads(images) as cold:
+        return [cold.round(number) for number in range(rounds)]
+
+
+def at_most(what, values, bound, digits=1):
+    """Prints median, least and most beside the goal for the median."""
+    print_goal(what, values, '<=', bound, digits, statistics.median(values) <= bound)
+
+
+def at_least(what, values, bound, digits=0):
+    print_goal(what, values, '>=', bound, digits, statistics.median(values) >= bound)
+
+
+def print_goal(what, values, sign, bound, digits, reached):
+    median, least, most = (f'{value:.{digits}f}' for value in (
+        statistics.median(values), min(values), max(values)))
+    print(f'{"reached" if reached else "missed":8}{what}: {median} ({least} to {most}), '
+          f'goal {sign} {bound}')
+
+
+def print_gets(samples):
+    print(f'{"us of CPU a GET (a second)":28}' +
+          ''.join(f'{size // KIB:>10} KiB' for size in SIZES))
+    medians = {key: [statistics.median(column) for column in zip(*rows)]
+               for key, rows in samples.items()}
+    for server in dict.fromkeys(server for server, _ in medians):
+        cells = [medians[server, size] for size in SIZES]
+        print(f'{server:28}' + ''.join(f'{us:7.1f} {rate:6.0f}' for us, rate in cells))
+    for server, wanted in WANTED_US.items():
+        at_most(f'us, {server}, 16 KiB', [us for us, _ in samples[server, 16 * KIB]], wanted)
+
+
+def print_uploads(samples):
+    at_least('uploads of 16 KiB a second', [each['per_s'] for each in samples], 18_000)
+    at_most('us of gateway and dsp for each', [each['us'] for each in samples], 50)
+
+
+def print_cold(samples, images):
+    rates = sorted(round(each['per_s']) for each in samples)
+    print(f'{images} images read cold, a second: {rates}')
+    at_least("bytes/s, of fio's", [each['share'] for each in samples], 0.85, 2)
+    at_most('disk reads of each', [each['reads'] for each in samples], 1.0, 3)
+    at_most('us of gateway and dsp for each', [each['cpu_us'] for each in samples], 35)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n', maxsplit=1)[0])
     parser.add_argument('--smoke', action='store_true')
@@ -167,21 +233,17 @@ def main():
                 for server in bench.servers:
                     samples.setdefault((server, size), []).append(
                         bench.sample(server, size, options.seconds))
-    print(f'{"us of CPU a GET (a second)":28}' +
-          ''.join(f'{size // KIB:>10} KiB' for size in SIZES))
-    medians = {key: [statistics.median(column) for column in zip(*rows)]
-               for key, rows in samples.items()}
-    for server in dict.fromkeys(server for server, _ in medians):
-        cells = [medians[server, size] for size in SIZES]
-        print(f'{server:28}' + ''.join(f'{us:7.1f} {rate:6.0f}' for us, rate in cells))
-    for server, wanted in WANTED_US.items():
-        got = medians[server, 16 * KIB][0]
-        print(f'{"reached" if got <= wanted else "missed":8}{server}, 16 KiB: {got:.1f} us, '
-              f'goal <= {wanted}')
+    print_gets(samples)
+    stored = uploads(options.rounds, options.seconds)
+    print_uploads(stored)
+    images = SMOKE_IMAGES if options.smoke else IMAGES
+    read = cold_reads(images, min(options.rounds, COLD_ROUNDS))
+    print_cold(read, images)
     os.makedirs(os.path.dirname(REPORT), exist_ok=True)
     with open(REPORT, 'w', encoding='utf-8') as file:
         json.dump({'seconds': options.seconds, 'rounds': options.rounds,
-                   'samples': [[*key, rows] for key, rows in samples.items()]}, file, indent=1)
+                   'samples': [[*key, rows] for key, rows in samples.items()],
+                   'uploads': stored, 'cold': read}, file, indent=1)
 
 
 if __name__ == '__main__':

@@ -10,8 +10,9 @@ import tempfile
 import threading
 import time
 
-from harness import (BIN, TOP, Cluster, alive, check, check_equal, cpu_us, metric, random_bytes,
-                     run, wait_until)
+from cold_reads import IMAGES, ColdReads, disk_stat_of, reads_of
+from harness import (BIN, TOP, Cluster, alive, check, check_equal, metric, random_bytes, run,
+                     wait_until)
 from soak_promises import figure, make, manifest_ids
 
 MILLION = 1_000_000
@@ -26,20 +27,6 @@ def at_least(name, value, target):
 
 
 # --- one disk read an image ---------------------------------------------------------------------
-def disk_stat_of(folder):
-    """/sys/block/DEV/stat of the disk under a folder."""
-    number = os.stat(folder).st_dev
-    link = os.path.realpath(f'/sys/dev/block/{os.major(number)}:{os.minor(number)}')
-    if os.path.exists(os.path.join(link, 'partition')):
-        link = os.path.dirname(link)
-    return os.path.join(link, 'stat')
-
-
-def reads_of(stat):
-    with open(stat, encoding='utf-8') as file:
-        return int(file.read().split()[0])
-
-
 def drop_caches():
     run('sync')
     with open('/proc/sys/vm/drop_caches', 'w', encoding='utf-8') as file:
@@ -76,78 +63,16 @@ def one_read():
 
 
 # --- cold reads, beside fio on the same places ----------------------------------------------------
-COLD_IMAGES, COLD_MEAN_BYTES, COLD_AT_ONCE = 200_000, 27_000, 64
-
-
-def fio_bytes_per_s(places, folder, seed):
-    """Buffered reads of all needles in an order of chance, by 32 threads."""
-    jobs = 32
-    random.Random(seed).shuffle(places)
-    job_file = os.path.join(folder, 'fio.ini')
-    with open(job_file, 'w', encoding='utf-8') as ini:
-        ini.write('[global]\nioengine=psync\nthread=1\nreplay_no_stall=1\ninvalidate=0\n'
-                  'fadvise_hint=random\ngroup_reporting=1\n')
-        for job in range(jobs):
-            log = os.path.join(folder, f'fio-{job}.log')
-            mine = places[job::jobs]
-            with open(log, 'w', encoding='utf-8') as file:
-                file.write('fio version 2 iolog\n')
-                for name in sorted({place[0] for place in mine}):
-                    file.write(f'{name} add\n{name} open\n')
-                file.writelines(f'{name} read {offset} {size}\n' for name, offset, size in mine)
-            ini.write(f'[job{job}]\nread_iolog={log}\n')
-    drop_caches()
-    done = run('fio', '--output-format=json', job_file, timeout=600)
-    read = json.loads(done.stdout[done.stdout.index('{'):])['jobs'][0]['read']
-    check_equal(read['io_bytes'], sum(size for _, _, size in places), 'bytes that fio read')
-    return read['bw_bytes']
-
-
-def cold_reads():
-    """200,000 images read once each by HTTP, nothing in the page cache (needs root)."""
-    with Cluster(dataservers=1, disks=1) as cluster:
-        cluster.up()
-        check_equal(make('out/release/bench/cluster_load', 'out/release/bench/needle_places')
-                    .returncode, 0, 'build')
-        tool = os.path.join(TOP, 'out', 'release', 'bench')
-        nameservers = [process['address'] for process in cluster.processes('nameserver')]
-        load = subprocess.Popen([f'{tool}/cluster_load', ','.join(nameservers),
-                                 os.path.join(cluster.dir, 'secret'), cluster.gateway],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-        def ask(line):
-            load.stdin.write(line + '\n')
-            load.stdin.flush()
-            answer = json.loads(load.stdout.readline())
-            check_equal((answer['images'], answer['failed']), (COLD_IMAGES, 0), line)
-            return answer
-        try:
-            ask(f'fill {COLD_MEAN_BYTES} {COLD_AT_ONCE} {COLD_IMAGES}')
-            folder = os.path.join(cluster.dir, 'dataserver-1', 'disk-1')
-            listed = run(f'{tool}/needle_places', folder, timeout=600).stdout.splitlines()
-            places = [(os.path.join(folder, name), int(offset), int(size))
-                      for name, offset, size in map(str.split, listed)]
-            servers = [process['pid'] for role in ('gateway', 'dsp')
-                       for process in cluster.processes(role)]
-            stat, ratios, reads, cpu = disk_stat_of(cluster.dir), [], [], []
-            for round_ in range(3):
-                fio = fio_bytes_per_s(places, cluster.dir, round_)
-                drop_caches()
-                before = reads_of(stat), sum(map(cpu_us, servers))
-                got = ask(f'cold {8 + round_} {COLD_AT_ONCE} 1')
-                reads.append((reads_of(stat) - before[0]) / COLD_IMAGES)
-                cpu.append((sum(map(cpu_us, servers)) - before[1]) / COLD_IMAGES)
-                ratios.append(got['bytes'] / got['seconds'] / fio)
-                print(f'fio {fio / 1e6:.0f} MB/s, {got["images"] / got["seconds"]:.0f} images/s, '
-                      f'{ratios[-1]:.2f} of its bytes, {reads[-1]:.3f} disk reads, '
-                      f'{cpu[-1]:.1f} us an image', flush=True)
-        finally:
-            load.stdin.close()
-            load.wait()
+def cold():
+    """200,000 images read once each by HTTP, nothing in the page cache."""
+    with ColdReads(IMAGES) as images:
+        rounds = [images.round(number) for number in range(3)]
     return [at_least('bytes/s of cold GETs, of what fio reads, best of three',
-                     round(max(ratios), 3), 0.85),
-            at_most('disk reads an image, least of three', round(min(reads), 3), 1.0),
-            at_most('us of CPU an image, gateway and dsp, least of three', round(min(cpu), 1), 35)]
+                     round(max(each['share'] for each in rounds), 3), 0.85),
+            at_most('disk reads an image, least of three',
+                    round(min(each['reads'] for each in rounds), 3), 1.0),
+            at_most('us of CPU an image, gateway and dsp, least of three',
+                    round(min(each['cpu_us'] for each in rounds), 1), 35)]
 
 
 # --- a million images on one dsp ----------------------------------------------------------------
@@ -372,5 +297,5 @@ def build():
             at_most(f's for a release build on {os.cpu_count()} cores', seconds, 240)]
 
 
-PARTS = {part.__name__: part for part in (one_read, cold_reads, index, quick_start, group_commit,
+PARTS = {part.__name__: part for part in (one_read, cold, index, quick_start, group_commit,
                                           mixed, benchmarks, build)}
