@@ -12,6 +12,11 @@ from attack_test import resident_mib
 from harness import TOP, Cluster, check, check_equal, cpu_us, main, run
 
 
+# The dsp is to be what is short: ten times as many small GETs as it can serve are more than the
+# gateway can read, so they are large ones.
+SIZES = {'put': 16 << 10, 'get': 64 << 10}
+
+
 class Background:
     """run() in a thread of its own, from entering to leaving the block: until `ended` is set."""
 
@@ -116,10 +121,10 @@ def overload(cluster, load, seconds, kind='put'):
     arrivals a load on a busy machine really offered is part of the report: `offered`, in peaks.
     `told` is the share of requests that got their answer, or their refusal, in time.
     """
-    peak = max(load.ask(f'crowd_{kind} 16384 {clients} 1.5')['per_s']
+    peak = max(load.ask(f'crowd_{kind} {SIZES[kind]} {clients} 1.5')['per_s']
                for clients in (64, 256, 640))
     with Watch(cluster) as watch:
-        flood = load.ask(f'flood_{kind} 16384 {10 * round(peak)} {seconds}')
+        flood = load.ask(f'flood_{kind} {SIZES[kind]} {10 * round(peak)} {seconds}')
     sent = flood['images'] + flood['refused'] + flood['given_up'] + flood['failed']
     flood['share'] = flood['per_s'] / peak
     flood['offered'] = sent / seconds / peak
@@ -134,7 +139,7 @@ def flooded(queue_ms, kind, seconds=4):
     with Cluster(disks=1, sets=['gateway.loops=1', f'gateway.queue_ms={queue_ms}']) as cluster:
         cluster.up()
         with Load(cluster) as load:
-            load.ask('http_put 16384 64 0.3')
+            load.ask(f'http_put {SIZES[kind]} 64 0.3')
             with SlowDsp(cluster):
                 return overload(cluster, load, seconds, kind)
 

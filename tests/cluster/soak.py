@@ -4,8 +4,9 @@
     soak.py [PART...]     parts that passed for this commit are not run again, unless they are named
 
 Writes out/soak.json after each part: command, seconds, and each figure with its target and whether
-it was reached. What needs root (dropping caches) says so in its part. Exits 1 if a part failed. Run by
-Debian's Python, which has what drives a browser.
+it was reached. What needs root (dropping caches) says so in its part. Exits 1 if a part failed.
+
+Debian's Python has what drives a browser.
 """
 
 import datetime

@@ -7,7 +7,7 @@ import threading
 
 from attack_test import resident_mib
 from harness import Cluster, check, run
-from overload_test import Load, SlowDsp, overload
+from overload_test import SIZES, Load, SlowDsp, overload
 from soak_promises import equal, figure
 
 IDLE = 10_000
@@ -32,7 +32,7 @@ def overloads(kind):
             cluster.up()
             pin(cluster)
             with Load(cluster, core=1) as load:
-                load.ask('http_put 16384 64 0.5')
+                load.ask(f'http_put {SIZES[kind]} 64 0.5')
                 with SlowDsp(cluster):
                     _, flood, watch = overload(cluster, load, seconds, kind)
         if queue_ms == 0:
