@@ -40,7 +40,7 @@ PROTOS := $(wildcard common/proto/*.proto)
 GEN_H := $(PROTOS:%.proto=out/gen/%.pb.h)
 GEN_O := $(PROTOS:%.proto=$(OUT)/gen/%.pb.o)
 
-FOLDERS := common common/io nameserver dataserver dataserver/dsp client client/cli gateway
+FOLDERS := common common/io common/ha nameserver dataserver dataserver/dsp client client/cli gateway
 SOURCES := $(wildcard $(FOLDERS:%=%/*.cc))
 MAINS := $(wildcard $(FOLDERS:%=%/*_main.cc))
 LIB_O := $(patsubst %.cc,$(OUT)/%.o,$(filter-out $(MAINS),$(SOURCES))) $(GEN_O)

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/codec.h"
+#include "common/ha/lease_file.h"
 #include "common/io/failpoint.h"
 #include "common/io/files.h"
 #include "common/io/server_start.h"
@@ -184,10 +185,10 @@ Err NsShell::WinRole(const NsState& state, bool forced, uint64_t* epoch, std::st
   if (!device.ok()) return Refuse(why, "cannot open " + folder);
   lease_folder_ = std::move(device).value();
   coordinator_ = std::make_unique<LeaseFile>(lease_folder_.get(), &random_);
-  const Result<uint64_t> won = coordinator_->Acquire({.node = state.node,
-                                                      .log_position = state.last_index,
-                                                      .epoch_above = state.epoch,
-                                                      .force = forced});
+  const Result<uint64_t> won = Claim({.node = state.node,
+                                      .log_position = state.last_index,
+                                      .epoch_above = state.epoch,
+                                      .force = forced});
   switch (won.err()) {
     case Err::kOk:
       *epoch = won.value();
@@ -203,6 +204,26 @@ Err NsShell::WinRole(const NsState& state, bool forced, uint64_t* epoch, std::st
       return Refuse(why,
                     "the lease record in " + folder + ": " + std::string(ErrMeaning(won.err())));
   }
+}
+
+// The new epoch. kExists: another process holds the role. kNotActive: this node may not have it.
+Result<uint64_t> NsShell::Claim(const LeaseClaim& claim) {
+  Result<CoordinatorView> view = coordinator_->Read();
+  if (view.err() == Err::kCorrupt && claim.force) view = CoordinatorView{};
+  if (!view.ok()) return view.err();
+  TRY_ASSIGN(lease_, ClaimRecord(*view, claim));
+  TRY_ASSIGN(lease_version_, coordinator_->Commit(lease_, view->version));
+  return lease_.epoch();
+}
+
+// Says how far the log has come. kNotActive: another one has won meanwhile.
+Err NsShell::Renew(uint64_t log_position) {
+  lease_.set_log_position(log_position);
+  const Result<uint64_t> version = coordinator_->Commit(lease_, lease_version_);
+  if (version.err() == Err::kExists) return Err::kNotActive;
+  if (!version.ok()) return version.err();
+  lease_version_ = *version;
+  return Err::kOk;
 }
 
 // --- The loop ---
@@ -230,7 +251,7 @@ void NsShell::WriteLog() {
     Err err = store_->Append(batch);
     FAILPOINT("nameserver_log_append_after");
     if (err == Err::kOk) written_index_ = index;
-    if (err == Err::kOk && renew) err = coordinator_->Renew(index);
+    if (err == Err::kOk && renew) err = Renew(index);
     loop_->Post([this, err, index, count = batch.size()] {
       metrics_.log_batches_total.Add();
       metrics_.log_records_total.Add(count);
@@ -258,7 +279,7 @@ void NsShell::RaiseEpoch(uint64_t above) {
     // What is on the disk, not what the core has made and nobody has written: after a crash the log
     // could not reach that position, and this node would be refused as outdated.
     claim.log_position = written_index_;
-    const Result<uint64_t> won = coordinator_->Acquire(claim);
+    const Result<uint64_t> won = Claim(claim);
     loop_->Post([this, won] {
       if (!won.ok()) return End(kExitRoleLost, "a higher epoch could not be won", won.err());
       NsOutbox outbox;

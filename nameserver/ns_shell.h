@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "common/ha/claim.h"
 #include "common/io/admin_http.h"
 #include "common/io/leveldb_kv.h"
 #include "common/io/loop.h"
@@ -23,7 +24,6 @@
 #include "common/io/system_random.h"
 #include "common/io/worker.h"
 #include "common/options.h"
-#include "nameserver/lease_file.h"
 #include "nameserver/ns_core.h"
 #include "nameserver/ns_store.h"
 
@@ -83,6 +83,8 @@ class NsShell {
   Err Listen(std::string* why);
   Err OpenStore(NsState* state, std::string* why);
   Err WinRole(const NsState& state, bool forced, uint64_t* epoch, std::string* why);
+  Result<uint64_t> Claim(const LeaseClaim& claim);
+  Err Renew(uint64_t log_position);
   void Take(NsOutbox* outbox);
   void WriteLog();
   void OnLogWritten(Err err, uint64_t index);
@@ -99,6 +101,8 @@ class NsShell {
   std::unique_ptr<NsStore> store_;
   std::unique_ptr<PosixDevice> lease_folder_;
   std::unique_ptr<Coordinator> coordinator_;
+  pb::LeaseRecord lease_;       // as last committed; the log's thread's once that runs, like
+  uint64_t lease_version_ = 0;  // its version
   std::unique_ptr<NsCore> core_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<RpcClient> client_;

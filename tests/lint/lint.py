@@ -24,10 +24,11 @@ SHELLS = re.compile(r'^(common/io/.*|client/cli/.*|client/async_client\.(h|cc)|.
 INCLUDES = {
     'common': (),
     'common/io': ('common',),
-    'nameserver': ('common',),
+    'common/ha': ('common',),
+    'nameserver': ('common', 'common/ha'),
     'dataserver': ('common',),
     'dataserver/dsp': ('common',),
-    'directory': ('common',),
+    'directory': ('common', 'common/ha'),
     'cache': ('common',),
     'client': ('common',),
     'client/cli': ('common', 'client'),

@@ -1,4 +1,4 @@
-// The nameserver's parts: block table, store, membership, placement, lease.
+// The nameserver's parts: block table, store, membership, placement.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -6,7 +6,6 @@
 #include <set>
 
 #include "nameserver/block_table.h"
-#include "nameserver/lease_file.h"
 #include "nameserver/membership.h"
 #include "nameserver/ns_shell.h"
 #include "nameserver/ns_store.h"
@@ -334,121 +333,6 @@ TEST_CASE("placement: a named primary leads, and a share never costs a copy") {
   candidates.resize(2);
   CHECK(ChooseReplicas(candidates, {3, 2}, &random, 2).empty());  // one machine
   CHECK_EQ(ChooseReplicas(candidates, {1, 1}, &random, 2), std::vector<uint32_t>{2});
-}
-
-struct LeaseBench {
-  SimDevice disk;
-  SimRandom random{4};
-  LeaseBench() : disk(1) {}
-  void Kill() {
-    disk.Crash(CrashMode::kKill);
-    disk.Restart();
-  }
-  // As a process of its own, after the last one was killed.
-  Result<uint64_t> Acquire(const LeaseClaim& claim) {
-    Kill();
-    LeaseFile lease(&disk, &random);
-    return lease.Acquire(claim);
-  }
-};
-
-TEST_CASE("lease_file: each win raises the epoch above all that was heard of, F32") {
-  LeaseBench bench;
-  LeaseClaim claim{.node = kNode};
-  CHECK_EQ(bench.Acquire(claim).value(), 1);
-  CHECK_EQ(bench.Acquire(claim).value(), 2);
-  claim.epoch_above = 40;
-  CHECK_EQ(bench.Acquire(claim).value(), 41);
-}
-
-TEST_CASE("lease_file: the golden bytes are what is written today, and are read") {
-  pb::LeaseRecord record;
-  record.set_identity("0123456789abcdef");
-  record.set_holder(kNode);
-  record.set_epoch(41);
-  record.add_in_sync(kNode);
-  record.set_log_position(1'000);
-  const std::string golden = Golden("lease_v1.hex");
-  CHECK_EQ(ToHex(AsBytes(EncodeLease(record))), ToHex(AsBytes(golden)));
-  const Result<pb::LeaseRecord> read = DecodeLease(AsBytes(golden));
-  REQUIRE(read.ok());
-  CHECK_EQ(read->epoch(), 41);
-  CHECK_EQ(read->log_position(), 1'000);
-  for (size_t size = 0; size < golden.size(); ++size) {
-    CHECK_EQ(DecodeLease(AsBytes(golden).first(size)).err(), Err::kCorrupt);
-  }
-}
-
-TEST_CASE("lease_file: one process at a time") {
-  LeaseBench bench;
-  LeaseFile first(&bench.disk, &bench.random);
-  LeaseFile second(&bench.disk, &bench.random);
-  REQUIRE(first.Acquire({.node = kNode}).ok());
-  CHECK_EQ(second.Acquire({.node = kNode}).err(), Err::kExists);
-  CHECK(first.Acquire({.node = kNode}).ok());  // the holder may raise its epoch
-}
-
-TEST_CASE("lease_file: an outdated or foreign node doesn't win unless an operator says so, F61") {
-  LeaseBench bench;
-  LeaseFile lease(&bench.disk, &bench.random);
-  REQUIRE(lease.Acquire({.node = kNode, .log_position = 5}).ok());
-  REQUIRE_EQ(lease.Renew(10), Err::kOk);
-  CHECK_EQ(lease.Acquire({.node = kNode, .log_position = 9}).err(), Err::kNotActive);
-  const std::string other(16, 'o');
-  CHECK_EQ(lease.Acquire({.node = other, .log_position = 99}).err(), Err::kNotActive);
-  CHECK(lease.Acquire({.node = other, .log_position = 99, .force = true}).ok());
-}
-
-TEST_CASE("lease_file: a holder that was overtaken is told, F33") {
-  LeaseBench bench;
-  LeaseFile old_holder(&bench.disk, &bench.random);
-  REQUIRE(old_holder.Acquire({.node = kNode}).ok());
-  bench.Kill();  // its lock is gone, and it does not know
-  LeaseFile new_holder(&bench.disk, &bench.random);
-  REQUIRE(new_holder.Acquire({.node = std::string(16, 'o'), .force = true}).ok());
-  CHECK_EQ(old_holder.Renew(1), Err::kNotActive);
-}
-
-TEST_CASE("lease_file: any damaged byte is noticed, F63") {
-  LeaseBench bench;
-  REQUIRE(bench.Acquire({.node = kNode}).ok());
-  const auto flip = [&](uint64_t at) {
-    const FileHandle file = bench.disk.Open("lease").value();
-    uint8_t byte = 0;
-    REQUIRE_EQ(bench.disk.Read(file, at, {&byte, 1}), Err::kOk);
-    byte ^= 0x10;
-    const Bytes flipped[] = {{&byte, 1}};
-    REQUIRE_EQ(bench.disk.Write(file, at, flipped), Err::kOk);
-    const uint64_t size = bench.disk.Size(file).value();
-    bench.disk.Close(file);
-    return size;
-  };
-  uint64_t size = 1;
-  for (uint64_t at = 0; at < size; ++at) {
-    size = flip(at);
-    CHECK_EQ(bench.Acquire({.node = kNode}).err(), Err::kCorrupt);
-    flip(at);
-  }
-  CHECK(size > 40);
-  CHECK(bench.Acquire({.node = kNode}).ok());
-}
-
-TEST_CASE("lease_file: a power cut leaves the old record or the new one") {
-  for (const CrashMode mode : {CrashMode::kClean, CrashMode::kTorn, CrashMode::kReordered}) {
-    for (uint64_t operation = 1; operation < 12; ++operation) {
-      LeaseBench bench;
-      REQUIRE(bench.Acquire({.node = kNode, .epoch_above = 10}).ok());
-      bench.Kill();
-      bench.disk.CrashAtOperation(operation);
-      LeaseFile lease(&bench.disk, &bench.random);
-      const Result<uint64_t> won = lease.Acquire({.node = kNode});
-      bench.disk.Crash(mode);
-      bench.disk.Restart();
-      const Result<uint64_t> next = bench.Acquire({.node = kNode});
-      REQUIRE(next.ok());
-      CHECK(*next > (won.ok() ? *won : 11));
-    }
-  }
 }
 
 }  // namespace
