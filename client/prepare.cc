@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/file_fields.h"
+#include "common/text.h"
 
 namespace hayloft {
 
@@ -27,9 +28,8 @@ bool IsUnfit(const std::pair<const std::string, std::string>& field) {
 }  // namespace
 
 bool IsCompressible(std::string_view content_type) {
-  std::string type(content_type.substr(0, content_type.find(';')));
+  std::string type = LowerText(content_type.substr(0, content_type.find(';')));
   while (!type.empty() && type.back() == ' ') type.pop_back();
-  for (char& c : type) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   if (type.starts_with("text/")) return true;
   if (type.ends_with("+xml") || type.ends_with("+json")) return true;  // image/svg+xml
   constexpr std::string_view kTypes[] = {"application/json",

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "common/text.h"
 
 namespace hayloft {
 
@@ -37,13 +38,6 @@ constexpr std::string_view kHtmlTags[] = {
 std::string_view SkipSpace(std::string_view text) {
   const size_t first = text.find_first_not_of(" \t\r\n\f");
   return first == std::string_view::npos ? std::string_view() : text.substr(first);
-}
-
-bool StartsWithNoCase(std::string_view text, std::string_view lower) {
-  return text.size() >= lower.size() &&
-         std::equal(lower.begin(), lower.end(), text.begin(), [](char small, char any) {
-           return small == (any >= 'A' && any <= 'Z' ? any + ('a' - 'A') : any);
-         });
 }
 
 // "<tag" followed by something that ends a tag's name.
@@ -153,11 +147,7 @@ void SkipOptionalSpace(std::string_view* text) {
 }
 
 std::string Essence(std::string_view type) {
-  std::string essence(type.substr(0, type.find_first_of("; ")));
-  for (char& c : essence) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c | 0x20);
-  }
-  return essence;
+  return LowerText(type.substr(0, type.find_first_of("; ")));
 }
 
 bool IsMarkup(std::string_view essence) {

@@ -2,17 +2,13 @@
 
 #include <algorithm>
 
+#include "common/text.h"
+
 namespace hayloft {
 
 namespace {
 
-bool IsBlank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
-
-std::string_view Trimmed(std::string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
-}
+constexpr std::string_view kBlanks = " \t\r";
 
 bool IsHex(std::string_view text) {
   return text.size() % 2 == 0 && std::all_of(text.begin(), text.end(), [](char c) {
@@ -41,7 +37,7 @@ Err EachLine(std::string_view text, std::string* why, const Take& take) {
   for (size_t number = 1; !text.empty(); ++number) {
     const std::string_view whole = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), whole.size() + 1));
-    const std::string_view line = Trimmed(whole);
+    const std::string_view line = TrimBlanks(whole, kBlanks);
     if (line.empty() || line.front() == '#') continue;
     const size_t gap = std::min(line.find_first_of(" \t"), line.size());
     const std::string_view id = line.substr(0, gap);
@@ -49,7 +45,7 @@ Err EachLine(std::string_view text, std::string* why, const Take& take) {
     if (!IsKeyId(id)) fault = "a key's name has 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
     if (std::find(ids.begin(), ids.end(), id) != ids.end()) fault = "the name is there already";
     if (ids.size() == kKeysMax) fault = "more than 1000 keys";
-    if (fault == nullptr) fault = take(id, Trimmed(line.substr(gap)));
+    if (fault == nullptr) fault = take(id, TrimBlanks(line.substr(gap), kBlanks));
     if (fault != nullptr) {
       *why = "line " + std::to_string(number) + ": " + fault;
       return Err::kConfig;

@@ -8,19 +8,6 @@ namespace hayloft {
 
 namespace {
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string LowerText(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), Lower);
-  return lower;
-}
-
-bool SameText(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return Lower(x) == Lower(y); });
-}
-
 bool AllOf(std::string_view text, std::string_view letters) {
   return !text.empty() && text.find_first_not_of(letters) == std::string_view::npos;
 }
@@ -57,7 +44,7 @@ std::string_view WithoutPort(std::string_view host) {
 std::string_view AuthorityOf(std::string_view origin, std::string_view* port) {
   for (const auto& [scheme, scheme_port] :
        {std::pair<std::string_view, std::string_view>("http://", ":80"), {"https://", ":443"}}) {
-    if (!SameText(origin.substr(0, scheme.size()), scheme)) continue;
+    if (!StartsWithNoCase(origin, scheme)) continue;
     *port = scheme_port;
     const std::string_view authority = origin.substr(scheme.size());
     const bool sane = authority.find_first_of("/?#@ \t,*\\") == std::string_view::npos;
@@ -74,7 +61,7 @@ bool IsOwnOrigin(std::string_view origin, std::string_view host) {
   if (own.empty()) return false;
   if (own.ends_with(port)) own.remove_suffix(port.size());
   if (host.ends_with(port)) host.remove_suffix(port.size());
-  return SameText(own, host);
+  return EqualsNoCase(own, LowerText(host));
 }
 
 }  // namespace
@@ -86,14 +73,14 @@ BrowserGuard::BrowserGuard(std::string_view hosts, std::string_view origins)
 
 bool BrowserGuard::CannotBeRebound(std::string_view host) const {
   const std::string_view name = WithoutPort(host);
-  if (IsIpv4(name) || IsIpv6(name) || SameText(name, "localhost")) return true;
+  if (IsIpv4(name) || IsIpv6(name) || EqualsNoCase(name, "localhost")) return true;
   return std::any_of(hosts_.begin(), hosts_.end(),
-                     [&](const std::string& listed) { return SameText(name, listed); });
+                     [&](const std::string& listed) { return EqualsNoCase(name, listed); });
 }
 
 bool BrowserGuard::IsListed(std::string_view origin) const {
   return std::any_of(origins_.begin(), origins_.end(),
-                     [&](const std::string& listed) { return SameText(origin, listed); });
+                     [&](const std::string& listed) { return EqualsNoCase(origin, listed); });
 }
 
 BrowserVerdict BrowserGuard::CheckPage(const HttpRequest& request) const {

@@ -11,15 +11,15 @@ namespace {
 bool TagListHolds(std::string_view list, std::string_view etag, bool weak) {
   if (list == "*") return true;
   while (true) {
-    list = TrimHttpBlanks(list);
-    while (list.starts_with(',')) list = TrimHttpBlanks(list.substr(1));
+    list = TrimBlanks(list);
+    while (list.starts_with(',')) list = TrimBlanks(list.substr(1));
     const bool is_weak = list.starts_with("W/");
     if (is_weak) list.remove_prefix(2);
     if (!list.starts_with('"')) return false;
     const size_t close = list.find('"', 1);
     if (close == std::string_view::npos) return false;
     if (list.substr(0, close + 1) == etag && (weak || !is_weak)) return true;
-    list = TrimHttpBlanks(list.substr(close + 1));
+    list = TrimBlanks(list.substr(close + 1));
     if (!list.starts_with(',')) return false;
   }
 }

@@ -26,7 +26,7 @@ uint32_t ParseWeight(std::string_view text) {
 // Of one member of the list: "zstd", "zstd;q=0.5".
 uint32_t WeightOf(std::string_view parameters) {
   if (parameters.empty()) return kMostWeight;
-  parameters = TrimHttpBlanks(parameters.substr(1));
+  parameters = TrimBlanks(parameters.substr(1));
   if (!EqualsNoCase(parameters.substr(0, 2), "q=")) return 0;
   return ParseWeight(parameters.substr(2));
 }
@@ -39,7 +39,7 @@ struct Weights {
 
 void Note(std::string_view member, Weights* weights) {
   const size_t semicolon = std::min(member.find(';'), member.size());
-  const std::string_view coding = TrimHttpBlanks(member.substr(0, semicolon));
+  const std::string_view coding = TrimBlanks(member.substr(0, semicolon));
   const uint32_t weight = WeightOf(member.substr(semicolon));
   std::optional<uint32_t>* of = nullptr;
   if (EqualsNoCase(coding, "zstd")) of = &weights->zstd;
@@ -59,7 +59,7 @@ bool PrefersZstd(const HttpRequest& request) {
     std::string_view list = header.value;
     while (!list.empty()) {
       const size_t comma = std::min(list.find(','), list.size());
-      Note(TrimHttpBlanks(list.substr(0, comma)), &weights);
+      Note(TrimBlanks(list.substr(0, comma)), &weights);
       list.remove_prefix(std::min(comma + 1, list.size()));
     }
   }

@@ -40,8 +40,8 @@ void AppendLine(std::string_view name, std::string_view value, std::string* out)
 }  // namespace
 
 CorsPolicy::CorsPolicy(std::string_view origins, bool open_reads) {
-  for (std::string& origin : SplitList(origins)) {
-    for (char& c : origin) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  for (const std::string& each : SplitList(origins)) {
+    std::string origin = LowerText(each);
     std::string lines = "Access-Control-Allow-Origin: " + origin + "\r\nVary: Origin\r\n";
     lines += kExposed;
     listed_.push_back({.origin = std::move(origin), .lines = std::move(lines)});

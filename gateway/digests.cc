@@ -140,15 +140,14 @@ bool ExpectedDigests::Add(HttpField field, std::string_view value) {
 bool ExpectedDigests::AddList(std::string_view list) {
   while (!list.empty()) {
     const size_t comma = std::min(list.find(','), list.size());
-    const std::string_view member = TrimHttpBlanks(list.substr(0, comma));
+    const std::string_view member = TrimBlanks(list.substr(0, comma));
     list.remove_prefix(std::min(comma + 1, list.size()));
     if (member.empty()) continue;  // RFC 9110 section 5.6.1 lets them pass
     const size_t equals = member.find('=');
     if (equals == std::string_view::npos) return false;
     const std::string_view name = member.substr(0, equals);
-    std::string lower(name);
-    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-    if (!IsHttpToken(name) || !AddNamed(lower, member.substr(equals + 1))) return false;
+    if (!IsHttpToken(name)) return false;
+    if (!AddNamed(LowerText(name), member.substr(equals + 1))) return false;
   }
   return true;
 }

@@ -40,7 +40,6 @@ constexpr CharTable MakeTargetTable() {
 constexpr CharTable kTargetChars = MakeTargetTable();
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 
 // The first control byte or DEL in [begin, end), else end; eight bytes at a time.
 const char* SkipText(const char* begin, const char* end) {
@@ -75,7 +74,7 @@ HttpField FieldIf(std::string_view name, std::string_view lower, HttpField field
 
 // By length first, so that most headers of a browser cost one jump.
 HttpField FieldOf(std::string_view name) {
-  if (EqualsNoCase(name.substr(0, 10), "x-hayloft-")) return HttpField::kUserField;
+  if (StartsWithNoCase(name, "x-hayloft-")) return HttpField::kUserField;
   switch (name.size()) {
     case 4:
       return FieldIf(name, "host", HttpField::kHost);
@@ -254,7 +253,7 @@ class HeadParser {
   bool Target(std::string_view target) {
     bool absolute = false;
     for (std::string_view scheme : {"http://", "https://"}) {  // absolute-form, from a proxy
-      if (!EqualsNoCase(target.substr(0, scheme.size()), scheme)) continue;
+      if (!StartsWithNoCase(target, scheme)) continue;
       const size_t authority_end = target.find_first_of("/?", scheme.size());
       if (!IsValidHost(target.substr(scheme.size(), authority_end - scheme.size()))) {
         return BadRequest("The request target names no valid host.");
@@ -299,7 +298,7 @@ class HeadParser {
     if (request_->header_count == kHttpHeadersMax) return Fail(431, "More than 100 headers.");
     HttpHeader& header = request_->header_table[request_->header_count++];
     header.name = name;
-    header.value = TrimHttpBlanks({value, value_end});
+    header.value = TrimBlanks({value, value_end});
     header.field = FieldOf(name);
     return header.field == HttpField::kOther || Known(header);
   }
@@ -525,26 +524,10 @@ bool IsHttpToken(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return kTokenChars[c]; });
 }
 
-std::string_view TrimHttpBlanks(std::string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-bool EqualsNoCase(std::string_view text, std::string_view lower) {
-  if (text.size() != lower.size()) return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    const char folded = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-    if (folded != lower[i]) return false;
-  }
-  return true;
-}
-
 bool HttpListHasToken(std::string_view value, std::string_view token) {
   while (!value.empty()) {
     const size_t comma = std::min(value.find(','), value.size());
-    if (EqualsNoCase(TrimHttpBlanks(value.substr(0, comma)), token)) return true;
+    if (EqualsNoCase(TrimBlanks(value.substr(0, comma)), token)) return true;
     value.remove_prefix(std::min(comma + 1, value.size()));
   }
   return false;

@@ -15,6 +15,8 @@
 #include <span>
 #include <string_view>
 
+#include "common/text.h"
+
 namespace hayloft {
 
 inline constexpr size_t kHttpLineBytesMax = 8 << 10;   // request line (414), one header line (431)
@@ -162,8 +164,5 @@ std::string_view HttpMethodName(HttpMethod method);
 bool HttpListHasToken(std::string_view value, std::string_view token);
 // token of RFC 9110 section 5.6.2: what a header's name is made of. Not empty.
 bool IsHttpToken(std::string_view text);
-std::string_view TrimHttpBlanks(std::string_view text);  // spaces and tabs, at both ends
-// Compares without case; `lower` is in lower case.
-bool EqualsNoCase(std::string_view text, std::string_view lower);
 
 }  // namespace hayloft

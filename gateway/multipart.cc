@@ -39,11 +39,11 @@ class Parameters {
 
   // False at the end, or when the rest is malformed.
   bool Next() {
-    rest_ = TrimHttpBlanks(rest_);
+    rest_ = TrimBlanks(rest_);
     if (rest_.empty()) return false;
     malformed = true;  // until the parameter has been read
     if (!rest_.starts_with(';')) return false;
-    rest_ = TrimHttpBlanks(rest_.substr(1));
+    rest_ = TrimBlanks(rest_.substr(1));
     if (rest_.empty()) return malformed = false;  // a last semicolon
     const size_t equals = rest_.find('=');
     if (equals == std::string_view::npos) return false;
@@ -92,7 +92,7 @@ bool HasControl(std::string_view text) {
 }  // namespace
 
 bool IsMultipart(std::string_view content_type) {
-  return EqualsNoCase(content_type.substr(0, 10), "multipart/");
+  return StartsWithNoCase(content_type, "multipart/");
 }
 
 HttpFault ParseFormType(std::string_view content_type, std::string_view* boundary) {
@@ -326,7 +326,7 @@ bool MultipartParser::HeaderLine(std::string_view line) {
   if (header_count_ == kPartHeadersMax) return Fail(431, "A part has more than 32 headers.");
   HttpHeader& header = headers_[header_count_++];
   const std::string_view name = line.substr(0, colon);
-  header = {.name = name, .value = TrimHttpBlanks(value), .field = HttpFieldOf(name)};
+  header = {.name = name, .value = TrimBlanks(value), .field = HttpFieldOf(name)};
   return KnownHeader(header);
 }
 
@@ -355,7 +355,7 @@ bool MultipartParser::KnownHeader(const HttpHeader& header) {
 
 // RFC 7578 section 4.2. filename* must not be sent, and is, beside or instead of filename.
 bool MultipartParser::Disposition(std::string_view value) {
-  if (!EqualsNoCase(value.substr(0, kFormData.size()), kFormData)) {
+  if (!StartsWithNoCase(value, kFormData)) {
     return Fail(400, "A part's Content-Disposition is not form-data.");
   }
   bool has_name = false, has_filename = false, has_long_filename = false;

@@ -33,12 +33,6 @@ std::optional<RangeSpec> ParseSpec(std::string_view text) {
   return RangeSpec{.kind = Kind::kFromTo, .first = *first, .last = *last};
 }
 
-std::string_view TrimBlanks(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
-
 // Length 0: it can't be satisfied.
 ByteRange Resolve(const RangeSpec& spec, uint64_t size) {
   if (spec.kind == RangeSpec::Kind::kSuffix) {
@@ -62,7 +56,7 @@ std::vector<RangeSpec> ParseRanges(const HttpRequest& request) {
   constexpr std::string_view kUnit = "bytes=";
   if (request.Count(HttpField::kRange) != 1) return {};
   std::string_view value = request.Value(HttpField::kRange);
-  if (!EqualsNoCase(value.substr(0, kUnit.size()), kUnit)) return {};
+  if (!StartsWithNoCase(value, kUnit)) return {};
   value.remove_prefix(kUnit.size());
   if (value.starts_with(' ') || value.starts_with('\t')) return {};
   std::vector<RangeSpec> specs;

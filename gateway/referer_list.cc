@@ -11,18 +11,11 @@ namespace {
 constexpr size_t kPortDigitsMax = 5;
 constexpr size_t kHostBytesMax = 255;  // RFC 1035 section 2.3.4
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string LowerText(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), Lower);
-  return lower;
-}
-
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 bool IsNameByte(char c) {
-  return IsDigit(c) || (Lower(c) >= 'a' && Lower(c) <= 'z') || c == '-' || c == '_' || c == '.';
+  const char lower = LowerChar(c);
+  return IsDigit(c) || (lower >= 'a' && lower <= 'z') || c == '-' || c == '_' || c == '.';
 }
 
 bool IsName(std::string_view text) {

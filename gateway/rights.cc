@@ -35,7 +35,7 @@ std::optional<std::string_view> BearerToken(std::string_view authorization) {
   const size_t gap = authorization.find(' ');
   if (!EqualsNoCase(authorization.substr(0, gap), kBearer)) return std::nullopt;
   if (gap == std::string_view::npos) return std::string_view();
-  return TrimHttpBlanks(authorization.substr(gap));
+  return TrimBlanks(authorization.substr(gap));
 }
 
 // A URL for GET is one for HEAD.
@@ -97,15 +97,10 @@ RightsVerdict Rights::CheckKey(std::string_view authorization) const {
 }
 
 bool TypeFits(std::string_view wanted, std::string_view type) {
-  const std::string_view essence = TrimHttpBlanks(type.substr(0, type.find(';')));
-  const auto same = [](std::string_view a, std::string_view b) {
-    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c; };
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [&lower](char x, char y) { return lower(x) == lower(y); });
-  };
-  if (!wanted.ends_with("/*")) return same(wanted, essence);
-  wanted.remove_suffix(1);
-  return same(wanted, essence.substr(0, wanted.size()));
+  const std::string_view essence = TrimBlanks(type.substr(0, type.find(';')));
+  const std::string lower = LowerText(wanted);
+  if (!lower.ends_with("/*")) return EqualsNoCase(essence, lower);
+  return StartsWithNoCase(essence, std::string_view(lower).substr(0, lower.size() - 1));
 }
 
 }  // namespace hayloft

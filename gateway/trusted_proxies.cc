@@ -72,7 +72,7 @@ PeerAddress TrustedProxies::ClientOf(const PeerAddress& peer, const HttpRequest&
       if (!Trusts(client) || ++hops > kHopsMax) return client;
       const size_t comma = list.rfind(',');
       more = comma != std::string_view::npos;
-      const auto entry = PeerAddress::Parse(TrimHttpBlanks(more ? list.substr(comma + 1) : list));
+      const auto entry = PeerAddress::Parse(TrimBlanks(more ? list.substr(comma + 1) : list));
       if (!entry) return client;
       client = *entry;
       if (more) list = list.substr(0, comma);

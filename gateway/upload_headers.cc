@@ -36,8 +36,7 @@ const char* Reason(FieldFault fault) {
 }
 
 HttpFault TakeField(const HttpHeader& header, UploadHeaders* out) {
-  std::string name(header.name);
-  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  std::string name = LowerText(header.name);
   if (const char* reason = Reason(CheckHttpField(name, header.value))) return {400, reason};
   size_t bytes = name.size() + header.value.size();
   for (const auto& [other, value] : out->fields) bytes += other.size() + value.size();

@@ -6,12 +6,12 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 
 #include "common/check.h"
+#include "common/text.h"
 
 namespace hayloft {
 
@@ -118,9 +118,7 @@ void LoadConnection::GiveUp() {
 bool LoadConnection::TakeAnswer() {
   const size_t end = in_.find("\r\n\r\n");
   if (end == std::string::npos) return true;
-  std::string header = in_.substr(0, end + 2);
-  std::transform(header.begin(), header.end(), header.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  const std::string header = LowerText(std::string_view(in_).substr(0, end + 2));
   LoadAnswer answer;
   size_t length = 0;
   if (header.size() < 12 || !LengthOf(header, &length)) return false;

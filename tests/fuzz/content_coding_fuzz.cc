@@ -37,7 +37,7 @@ std::string Joined(const Codings& codings) {
 
 // In lower case, without blanks around it; empty: none.
 std::string NameOf(const std::string& coding) {
-  std::string name(TrimHttpBlanks(coding.substr(0, coding.find(';'))));
+  std::string name(TrimBlanks(coding.substr(0, coding.find(';'))));
   for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
   return name;
 }
@@ -51,7 +51,7 @@ bool IsOurs(const std::string& coding) {
 long WeightOf(const std::string& coding) {
   const size_t semicolon = coding.find(';');
   if (semicolon == std::string::npos) return 1'000;
-  const std::string parameter(TrimHttpBlanks(std::string_view(coding).substr(semicolon + 1)));
+  const std::string parameter(TrimBlanks(std::string_view(coding).substr(semicolon + 1)));
   if (parameter.size() < 3 || (parameter[0] | 0x20) != 'q' || parameter[1] != '=') return 0;
   const std::string number = parameter.substr(2);
   const bool form = number.size() <= 5 && (number[0] == '0' || number[0] == '1') &&

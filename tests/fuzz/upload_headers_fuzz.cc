@@ -41,7 +41,7 @@ std::vector<HttpHeader> Headers(std::string_view text, std::deque<std::string>* 
       value.remove_prefix(std::min(colon + 1, value.size()));
       if (!IsHttpToken(name)) continue;
     }
-    headers.push_back({.name = name, .value = TrimHttpBlanks(value), .field = HttpFieldOf(name)});
+    headers.push_back({.name = name, .value = TrimBlanks(value), .field = HttpFieldOf(name)});
   }
   return headers;
 }

@@ -4,10 +4,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "common/io/socket_address.h"
+#include "common/text.h"
 
 namespace hayloft {
 
@@ -58,9 +58,7 @@ RawAnswer RawHttp::Read(bool head) {
     const size_t next = buffer_.find("\r\n", line);
     const size_t colon = buffer_.find(": ", line);
     REQUIRE(colon < next);
-    std::string name = buffer_.substr(line, colon - line);
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c | 0x20 : c); });
+    const std::string name = LowerText(buffer_.substr(line, colon - line));
     CHECK(answer.fields.emplace(name, buffer_.substr(colon + 2, next - colon - 2)).second);
     line = next + 2;
   }
