@@ -66,8 +66,7 @@ bool IsOwnOrigin(std::string_view origin, std::string_view host) {
 
 }  // namespace
 
-BrowserGuard::BrowserGuard(std::string_view hosts, std::string_view origins)
-    : origins_(SplitList(origins)) {
+BrowserGuard::BrowserGuard(std::string_view hosts) {
   for (const std::string& host : SplitList(hosts)) hosts_.push_back(LowerText(host));
 }
 
@@ -78,23 +77,18 @@ bool BrowserGuard::CannotBeRebound(std::string_view host) const {
                      [&](const std::string& listed) { return EqualsNoCase(name, listed); });
 }
 
-bool BrowserGuard::IsListed(std::string_view origin) const {
-  return std::any_of(origins_.begin(), origins_.end(),
-                     [&](const std::string& listed) { return EqualsNoCase(origin, listed); });
-}
-
 BrowserVerdict BrowserGuard::CheckPage(const HttpRequest& request) const {
   const bool fits = CannotBeRebound(request.Value(HttpField::kHost));
   return fits ? BrowserVerdict::kAllowed : BrowserVerdict::kWrongHost;
 }
 
-BrowserVerdict BrowserGuard::CheckWrite(const HttpRequest& request) const {
+BrowserVerdict BrowserGuard::CheckWrite(const HttpRequest& request, const CorsPolicy& cors) const {
   const uint32_t origins = request.Count(HttpField::kOrigin);
   const uint32_t sites = request.Count(HttpField::kSecFetchSite);
   if (origins + sites == 0) return BrowserVerdict::kAllowed;
   if (origins > 1 || sites > 1) return BrowserVerdict::kForeignPage;  // no browser does that
   const std::string_view origin = request.Value(HttpField::kOrigin);
-  if (origins == 1 && IsListed(origin)) return BrowserVerdict::kAllowed;
+  if (origins == 1 && cors.Lists(origin)) return BrowserVerdict::kAllowed;
   const std::string_view host = request.Value(HttpField::kHost);
   if (!CannotBeRebound(host)) return BrowserVerdict::kWrongHost;
   if (origins == 1 && !IsOwnOrigin(origin, host)) return BrowserVerdict::kForeignPage;

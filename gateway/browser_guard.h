@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gateway/cors.h"
 #include "gateway/http_parser.h"
 
 namespace hayloft {
@@ -32,21 +33,18 @@ enum class BrowserVerdict : uint8_t {
 
 class BrowserGuard {
  public:
-  // As the options `hosts` and `cors_origins` have them: with commas between.
-  BrowserGuard(std::string_view hosts, std::string_view origins);
+  // As the option `hosts` has them: with commas between.
+  explicit BrowserGuard(std::string_view hosts);
 
   // For a request that changes something if it is carried out.
-  BrowserVerdict CheckWrite(const HttpRequest& request) const;
+  BrowserVerdict CheckWrite(const HttpRequest& request, const CorsPolicy& cors) const;
   // For a page, and for what only our pages are to read.
   BrowserVerdict CheckPage(const HttpRequest& request) const;
   // `host` is the value of a Host field: a name or an IP address, perhaps with a port.
   bool CannotBeRebound(std::string_view host) const;
 
  private:
-  bool IsListed(std::string_view origin) const;
-
   std::vector<std::string> hosts_;  // in lower case
-  std::vector<std::string> origins_;
 };
 
 // What is wrong with the value of an option, in words for its operator; empty: nothing.

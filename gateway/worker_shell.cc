@@ -266,8 +266,10 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
   }
   SetCors(connection, request, route);
   if (shared_->address_rates != nullptr && !PassesAddressRate(connection, request, route)) return;
-  if (route.writes() && !PassesGuard(connection, shared_->browser_guard.CheckWrite(request)))
+  if (route.writes() &&
+      !PassesGuard(connection, shared_->browser_guard.CheckWrite(request, shared_->cors))) {
     return;
+  }
   if (route.kind == Route::Kind::kRead && shared_->referer_list.is_on() &&
       !PassesReferer(connection, request)) {
     return;

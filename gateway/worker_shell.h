@@ -95,7 +95,7 @@ class ConnectionCount {
 struct GatewayShared {
   explicit GatewayShared(const GatewayOptions& gateway_options)
       : options(gateway_options),
-        browser_guard(options.hosts, options.cors_origins),
+        browser_guard(options.hosts),
         referer_list(options.referers, options.hosts, options.referer_needed),
         cors(options.cors_origins, options.cors_reads),
         pages(options.pages),

@@ -11,8 +11,7 @@ using Judgement = BrowserVerdict;
 namespace {
 
 const BrowserGuard& Guard() {
-  static const BrowserGuard guard("images.example,Other.Example",
-                                  "https://www.example,http://127.0.0.1:9000");
+  static const BrowserGuard guard("images.example,Other.Example");
   return guard;
 }
 
@@ -21,7 +20,8 @@ BrowserVerdict Judge(const std::string& headers, bool page = false) {
   const std::string text = "POST /v1/files HTTP/1.0\r\n" + headers + "\r\n";
   HttpRequest request;
   REQUIRE_EQ(ParseHttpRequest(text, 0, &request).kind, HttpParsed::Kind::kRequest);
-  return page ? Guard().CheckPage(request) : Guard().CheckWrite(request);
+  const CorsPolicy cors("https://www.example,http://127.0.0.1:9000", /*open_reads=*/true);
+  return page ? Guard().CheckPage(request) : Guard().CheckWrite(request, cors);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace {
 
 bool Allowed(const std::string& headers, const std::string& host = "files.example",
              bool needed = false) {
-  const BrowserGuard own("files.example", "");
+  const BrowserGuard own("files.example");
   const RefererList list("www.example, Shop.Example,*.Cdn.example", "files.example", needed);
   const std::string bytes = "GET /x HTTP/1.1\r\nHost: " + host + "\r\n" + headers + "\r\n";
   HttpRequest request;
