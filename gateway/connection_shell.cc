@@ -301,7 +301,7 @@ void HttpConnection::PauseBody() {
 
 void HttpConnection::ResumeBody() {
   if (state_ != State::kBody) return;
-  rate_.Start(shared_->loop->now().mono_ms);
+  slow_peer_.Start(shared_->loop->now().mono_ms);
   body_before_pause_ = body_bytes_;
   ResumeReading();
 }
@@ -319,7 +319,7 @@ void HttpConnection::ReadBody() {
   ASSERT(state_ == State::kAnswering);
   state_ = State::kBody;
   decoder_ = ChunkedDecoder();
-  rate_.Start(shared_->loop->now().mono_ms);
+  slow_peer_.Start(shared_->loop->now().mono_ms);
   body_before_pause_ = 0;
   if (!body_left_) return BodyEnded();
   if (expects_continue_) {
@@ -404,7 +404,7 @@ void HttpConnection::Send(Buffer payload, Rest rest) {
     answer_begin_bytes_ = written_bytes_;
     first_byte_us_ = shared_->loop->now_us() - began_us_;
     shared_->times->NoteFirstByte(kind_, first_byte_us_);
-    rate_.Start(shared_->loop->now().mono_ms);
+    slow_peer_.Start(shared_->loop->now().mono_ms);
   }
   payload_ = std::move(payload);
   rest_ = rest;
@@ -564,7 +564,8 @@ void HttpConnection::OnTick(uint64_t now_ms) {
   const GatewayOptions& options = *shared_->options;
   const uint64_t age_ms = now_ms - std::min(now_ms, state_since_ms_);
   const auto too_slow = [&](uint64_t bytes) {
-    return rate_.IsTooSlow(now_ms, bytes, options.body_bytes_per_s_min, options.body_window_ms);
+    return slow_peer_.IsTooSlow(now_ms, bytes, options.body_bytes_per_s_min,
+                                options.body_window_ms);
   };
   switch (state_) {
     case State::kHead:
@@ -588,7 +589,7 @@ void HttpConnection::OnTick(uint64_t now_ms) {
       return Fault({408, "The body came too slowly."});
     case State::kSending:
       // Waiting for our own next bytes is not the client's fault.
-      if (writable_ == nullptr) return rate_.Start(now_ms);
+      if (writable_ == nullptr) return slow_peer_.Start(now_ms);
       if (!too_slow(AcknowledgedBytes())) return;
       shared_->metrics->slow_clients_total.Add();
       return Reset();

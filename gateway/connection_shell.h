@@ -33,8 +33,8 @@
 #include "gateway/http_parser.h"
 #include "gateway/http_semantics.h"
 #include "gateway/peer_address.h"
-#include "gateway/rate_guard.h"
 #include "gateway/request_times.h"
+#include "gateway/slow_peer_guard.h"
 
 namespace hayloft {
 
@@ -211,7 +211,7 @@ class HttpConnection {
   uint64_t body_bytes_ = 0;
   uint64_t body_before_pause_ = 0;  // of those; the rate is taken of what came since
   ChunkedDecoder decoder_;
-  RateGuard rate_;
+  SlowPeerGuard slow_peer_;
   bool in_request_ = false;  // its answer has not ended
   bool stored_ = false;      // store_us_ is known
   RequestKind kind_ = RequestKind::kOther;

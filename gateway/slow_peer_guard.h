@@ -7,7 +7,7 @@
 
 namespace hayloft {
 
-class RateGuard {
+class SlowPeerGuard {
  public:
   void Start(uint64_t now_ms) {
     window_start_ms_ = now_ms;
