@@ -8,11 +8,6 @@ namespace hayloft {
 
 namespace {
 
-constexpr HttpField kUploadFields[] = {HttpField::kContentMd5,    HttpField::kDigest,
-                                       HttpField::kContentDigest, HttpField::kReprDigest,
-                                       HttpField::kSurrogateKey,  HttpField::kCacheTag,
-                                       HttpField::kUserField};
-
 HttpFault TakeDigest(const HttpHeader& header, UploadHeaders* out) {
   if (out->digests == nullptr) out->digests = std::make_unique<ExpectedDigests>();
   if (out->digests->Add(header.field, header.value)) return {};
@@ -55,8 +50,10 @@ bool IsFileField(HttpField field) {
 }  // namespace
 
 bool HasUploadHeaders(const HttpRequest& request) {
-  return std::any_of(std::begin(kUploadFields), std::end(kUploadFields),
-                     [&](HttpField field) { return request.Count(field) > 0; });
+  const auto headers = request.headers();
+  return std::any_of(headers.begin(), headers.end(), [](const HttpHeader& header) {
+    return IsDigestField(header.field) || IsFileField(header.field);
+  });
 }
 
 HttpFault TakeUploadHeaders(std::span<const HttpHeader> headers, UploadHeaders* out) {
