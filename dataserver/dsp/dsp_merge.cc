@@ -132,6 +132,8 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
     block->merged_in = 0;  // should it become a member again
   }
   unmerged_.erase(block->id);
+  std::erase(merged_blocks_, block->id);  // what the former set told is no reason to serve it
+  std::erase(committing_merged_, block->id);
   if (!in_doubt_ && sets_known_) BeginMerge(*block);  // else all begin later
 }
 

@@ -235,6 +235,29 @@ TEST_CASE("dsp_merge: F70: a set that is older than the one that is known change
   CHECK(trio.block(3).set_version == 5);
 }
 
+TEST_CASE("dsp_merge: a set that changes while its deletes are being synced is merged anew") {
+  Trio trio;
+  const FileAddress address = *trio.Append(Photo(900, 1));
+  Lose3(&trio);
+  REQUIRE(trio.dsp(1).SetDelete(address, 1) == Err::kOk);
+  REQUIRE(trio.dsp(2).SetDelete(address, 1) == Err::kOk);
+  REQUIRE(trio.dsp(3).Start() == Err::kOk);
+  trio.Heartbeat(3);
+  trio.CarryCalls(3);
+  REQUIRE(trio.dsp(3).jobs() == 1);  // what the others told is being written
+  trio.set_version = 2;
+  trio.Heartbeat(3);
+  REQUIRE(trio.block(3).set_version == 2);
+  trio.cut = {3};
+  trio.Pump();
+  CHECK(trio.dsp(3).core().Stats().files_deleted == 1);
+  CHECK_FALSE(trio.Stat(3, address)->serving());
+  trio.cut.clear();
+  trio.Heartbeat(3);
+  trio.Pump();
+  CHECK(trio.Stat(3, address)->serving());
+}
+
 TEST_CASE("dsp_merge: after each doubt the sets are told before anything is served") {
   Trio trio;
   const FileAddress address = *trio.Append(Photo(900, 1));

@@ -116,6 +116,16 @@ class Trio {
   }
   std::vector<RpcCall>& held() { return held_; }
 
+  // Carries what one of them has called its peers for, and their answers; its own jobs wait.
+  void CarryCalls(uint64_t number) {
+    for (Kept& kept : std::exchange(kept_, {})) {
+      REQUIRE(kept.from == number);
+      DspHarness& peer = dsp(std::stoull(kept.call.address));
+      const RpcReply& reply =
+          peer.Reply(peer.Send(kept.call.type, kept.call.message, kept.call.payload.Share()));
+      dsp(number).AnswerCall(kept.call.call_id, reply.err, reply.message, reply.payload.Share());
+    }
+  }
   // Carries all calls and runs all jobs until nothing is left to do.
   void Pump() {
     struct Call {
