@@ -4,16 +4,21 @@ namespace hayloft {
 
 NonceTable::Outcome NonceTable::Spend(std::string_view key_id, std::string_view nonce,
                                       uint64_t until_s, uint64_t now_s) {
-  while (!by_end_.empty() && by_end_.begin()->first + kForgetAfterS <= now_s) {
-    spent_.erase(spent_.find(*by_end_.begin()->second));
+  while (!by_end_.empty() && by_end_.begin()->until_s + kForgetAfterS <= now_s) {
+    const Entry& oldest = *by_end_.begin();
+    oldest.of_key->erase(oldest.of_key->find(*oldest.nonce));
     by_end_.erase(by_end_.begin());
   }
-  // No key's id holds a newline.
-  std::string entry(key_id);
-  entry.append("\n").append(nonce);
-  if (spent_.contains(entry)) return Outcome::kSpent;
-  if (spent_.size() >= entries_max_) return Outcome::kFull;
-  by_end_.emplace(until_s, &*spent_.insert(std::move(entry)).first);
+  auto key = spent_.find(key_id);
+  if (key == spent_.end()) key = spent_.emplace(key_id, Spent()).first;
+  Spent& spent = key->second;
+  const auto [entry, fresh] = spent.emplace(nonce);
+  if (!fresh) return Outcome::kSpent;
+  if (spent.size() > entries_max_ - by_end_.size()) {
+    spent.erase(entry);
+    return Outcome::kFull;
+  }
+  by_end_.insert({.until_s = until_s, .of_key = &spent, .nonce = &*entry});
   return Outcome::kFresh;
 }
 

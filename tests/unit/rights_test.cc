@@ -233,12 +233,32 @@ TEST_CASE("nonce_table: a nonce is spent once while its URL lives, and is never 
   CHECK_EQ(table.Spend("k", "one", 200, 99), Outcome::kSpent);  // another URL with its nonce
   CHECK_EQ(table.Spend("ko", "ne", 100, 0), Outcome::kFresh);
   CHECK_EQ(table.Spend("l", "one", 50, 0), Outcome::kFresh);
-  CHECK_EQ(table.Spend("k", "two", 100, 0), Outcome::kFull);
+  CHECK_EQ(table.Spend("m", "two", 100, 0), Outcome::kFull);
   CHECK_EQ(table.Spend("k", "one", 100, 0), Outcome::kSpent);
   const uint64_t late_s = NonceTable::kForgetAfterS;
   CHECK_EQ(table.Spend("l", "one", 50, 49 + late_s), Outcome::kSpent);   // by a clock behind others
-  CHECK_EQ(table.Spend("k", "two", 100, 50 + late_s), Outcome::kFresh);  // in place of that one
+  CHECK_EQ(table.Spend("m", "two", 100, 50 + late_s), Outcome::kFresh);  // in place of that one
   CHECK_EQ(table.size(), 3);
   CHECK_EQ(table.Spend("k", "one", 200, 100 + late_s), Outcome::kFresh);
+  CHECK_EQ(table.size(), 1);
+}
+
+TEST_CASE("nonce_table: who signs many leaves room for the other keys, however many do so") {
+  using Outcome = NonceTable::Outcome;
+  NonceTable table(120);
+  // As many as it takes. The next ones are refused, too.
+  const auto fill = [&table](const std::string& key) {
+    uint64_t taken = 0;
+    while (table.Spend(key, std::to_string(taken), 100, 0) == Outcome::kFresh) ++taken;
+    CHECK_EQ(table.Spend(key, "more", 100, 0), Outcome::kFull);
+    return taken;
+  };
+  CHECK_EQ(fill("greedy"), 60);
+  CHECK_EQ(fill("second"), 30);
+  CHECK_EQ(table.Spend("shop", "one", 100, 0), Outcome::kFresh);
+  CHECK_EQ(table.Spend("shop", "two", 100, 0), Outcome::kFresh);
+  CHECK_EQ(table.Spend("greedy", "0", 100, 0), Outcome::kSpent);
+  CHECK_EQ(table.size(), 92);
+  CHECK_EQ(table.Spend("greedy", "more", 200, 100 + NonceTable::kForgetAfterS), Outcome::kFresh);
   CHECK_EQ(table.size(), 1);
 }
