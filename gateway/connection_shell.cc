@@ -125,7 +125,28 @@ void HttpConnection::OnEof() {
   peer_closed_ = true;
   PauseReading();
   // A client may shut its side and still wait for the answers to what it asked.
-  if (state_ != State::kAnswering && state_ != State::kSending) CloseInOrder();
+  if (state_ != State::kAnswering && state_ != State::kSending) return CloseInOrder();
+  AskIfThere();
+}
+
+void HttpConnection::NoteWaits() {
+  waits_ = true;
+  AskIfThere();
+}
+
+void HttpConnection::AskIfThere() {
+  if (!waits_ || !peer_closed_ || !takes_interim_ || state_ != State::kAnswering) return;
+  if (std::exchange(asked_if_there_, true)) return;
+  out_.append(kContinue);
+  Flush();
+}
+
+bool HttpConnection::PeerGone() const {
+  if (!peer_closed_) return false;
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  const bool known = ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+  return !asked_if_there_ || !known || info.tcpi_state == TCP_CLOSE;
 }
 
 void HttpConnection::Take(std::string_view bytes) {
@@ -198,6 +219,7 @@ void HttpConnection::BeginRequest() {
   kind_ = RequestKind::kOther;
   status_ = 0;
   more_lines_ = {};
+  waits_ = asked_if_there_ = false;
   began_us_ = asked_us_ = shared_->loop->now_us();
   first_byte_us_ = 0;
   answer_begin_bytes_ = written_bytes_;
@@ -256,6 +278,7 @@ void HttpConnection::NoteRequest(const HttpRequest& request) {
   is_head_ = request.method == HttpMethod::kHead;
   body_left_ = request.HasBody();
   expects_continue_ = request.expect_continue;
+  takes_interim_ = request.minor_version > 0;
   chunked_ = request.chunked;
   body_wire_bytes_left_ = request.content_length;
   body_bytes_ = 0;

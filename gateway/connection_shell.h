@@ -130,8 +130,12 @@ class HttpConnection {
   // For how long the current request has been here before anybody read it, if it is the first of
   // its connection: that lay in the listener's backlog before. 0 for later ones.
   uint64_t UnreadMs() const;
-  // The client has shut its side, or gone: the two look alike.
-  bool peer_closed() const { return peer_closed_; }
+  // The current request waits. A client that shuts its side meanwhile has either gone or still
+  // reads: the two look alike, until something is sent to it. So it gets an interim answer, which a
+  // client of HTTP/1.1 passes over, and the kernel of one that has gone answers with a reset.
+  void NoteWaits();
+  // Not worked for any more; one of HTTP/1.0 that has shut its side counts as gone.
+  bool PeerGone() const;
   bool is_head() const { return is_head_; }  // the request is HEAD: no body in the answer
 
   // Header lines, each with its CRLF, that any answer to the current request has besides. They must
@@ -162,6 +166,7 @@ class HttpConnection {
   void WatchHandshake();
   void OnReadable();
   void OnEof();
+  void AskIfThere();
   void Take(std::string_view bytes);
   void DigestPending();
   size_t Digest(std::string_view input);
@@ -206,6 +211,9 @@ class HttpConnection {
   bool is_head_ = false;
   bool body_left_ = false;  // of it has not been read
   bool expects_continue_ = false;
+  bool takes_interim_ = false;  // HTTP/1.1
+  bool waits_ = false;
+  bool asked_if_there_ = false;
   bool chunked_ = false;
   uint64_t body_wire_bytes_left_ = 0;  // not chunked
   uint64_t body_bytes_ = 0;

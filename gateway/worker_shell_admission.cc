@@ -25,7 +25,7 @@ void GatewayWorker::Admit(HttpConnection* connection, Work work) {
     case Admission::Verdict::kBegin:
       return BeginWork(connection);
     case Admission::Verdict::kWait:
-      return;
+      return connection->NoteWaits();
     case Admission::Verdict::kRefuse:
       return RefuseOverload(connection);
   }
@@ -63,11 +63,11 @@ void GatewayWorker::ReadEnded(const HttpConnection* connection) {
   WorkEnded(&reads_, connection == nullptr ? 0 : connection->exchange.store_asked_ms);
 }
 
-// A client that has given up is not worked for. One that only shut its side gets an answer, too.
+// A client that has given up is not worked for.
 void GatewayWorker::BeginWaiting(Admission* lane) {
   while (const std::optional<uint64_t> id = lane->Next()) {
     HttpConnection* connection = Find(*id);
-    if (connection != nullptr && !connection->peer_closed()) {
+    if (connection != nullptr && !connection->PeerGone()) {
       BeginWork(connection);
       continue;
     }

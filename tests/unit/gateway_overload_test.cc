@@ -71,22 +71,31 @@ TEST_CASE("gateway: what waits begins when there is room, but not for clients th
   FullGateway full(/*queue_ms=*/30'000);
   RawHttp waits = full.gateway.Connect();
   RawHttp goes = full.gateway.Connect();
+  RawHttp closes = full.gateway.Connect();
   RawHttp shuts = full.gateway.Connect();
-  for (RawHttp* client : {&waits, &goes, &shuts}) CHECK(client->Send(GatewayFixture::Post(kImage)));
-  GatewayFixture::WaitUntil([&] { return full.metrics().requests_waiting.value() == 3; });
+  RawHttp shuts_old = full.gateway.Connect();
+  for (RawHttp* client : {&waits, &goes, &closes, &shuts}) {
+    CHECK(client->Send(GatewayFixture::Post(kImage)));
+  }
+  CHECK(shuts_old.Send("POST /v1/files HTTP/1.0\r\nContent-Length: 1\r\n\r\nx"));
+  GatewayFixture::WaitUntil([&] { return full.metrics().requests_waiting.value() == 5; });
   goes.Abort();
+  { const RawHttp closed = std::move(closes); }  // its bytes end as those of the next one do
   shuts.ShutdownSend();
+  shuts_old.ShutdownSend();
   const Gauge& connections = full.gateway.server.shared().http_metrics.connections;
   GatewayFixture::WaitUntil(
-      [&] { return connections.value() == static_cast<int64_t>(full.forms.size() + 2); });
-  // The shut side arrived before this was answered.
+      [&] { return connections.value() == static_cast<int64_t>(full.forms.size() + 4); });
+  // The shut sides arrived before this was answered.
   CHECK_EQ(full.gateway.Connect().Ask(GatewayFixture::Get("/healthz")).status, 200);
   CHECK_EQ(full.gateway.cluster.appends, full.appends);
   full.Release();
   CHECK_EQ(waits.Read().status, 201);
-  CHECK_EQ(shuts.Read().status, 503);
-  CHECK_EQ(full.gateway.cluster.appends, full.appends + 1);
-  CHECK_EQ(full.metrics().overload_abandoned_total.value(), 2);
+  CHECK_EQ(shuts.Read().status, 100);  // sent to see whether it is still there
+  CHECK_EQ(shuts.Read().status, 201);
+  CHECK_EQ(shuts_old.Read().status, 503);
+  CHECK_EQ(full.gateway.cluster.appends, full.appends + 2);
+  CHECK_EQ(full.metrics().overload_abandoned_total.value(), 3);
 }
 
 TEST_CASE(
