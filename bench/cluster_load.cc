@@ -41,7 +41,7 @@
 #include "client/cli/http_load.h"
 #include "common/file_address.h"
 #include "common/limits.h"
-#include "hayloft/client.h"
+#include "tests/cluster/open_client.h"
 
 namespace hayloft {
 namespace {
@@ -365,14 +365,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "usage: cluster_load NAMESERVER KEY_FILE GATEWAY\n");
     return 2;
   }
-  Options options;
-  options.cluster = argv[1];
-  options.key_file = argv[2];
-  std::unique_ptr<Client> client;
-  if (const Status status = Client::Open(options, &client); !status.ok()) {
-    std::fprintf(stderr, "%s\n", status.ToString().c_str());
-    return 1;
-  }
+  const std::unique_ptr<Client> client = OpenClient(argv[1], argv[2]);
+  if (client == nullptr) return 1;
   Load load(client.get(), argv[3]);
   Sample sample;
   while (std::cin >> sample.kind) {

@@ -16,7 +16,26 @@ from harness import MODE, TOP, check, check_equal, metric, random_bytes, wait_un
 ERRORS = (OSError, http.client.HTTPException, socket.timeout)
 
 
-class Uploaders:
+class Threads:
+    """`count` threads that do `run`, each with its number, until the end of a `with`."""
+
+    def __init__(self, run, count):
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+
+class Uploaders(Threads):
     """Threads that upload, and delete a few of their files, through whatever gateway answers.
 
     What was acknowledged is kept: contents in a folder, and ids. An upload that got no answer may
@@ -25,6 +44,7 @@ class Uploaders:
     """
 
     def __init__(self, cluster, folder, threads=4, gateways=None, deletes=True, seed=None):
+        super().__init__(self.run, threads)
         self.folder = folder
         self.manifest = folder + '.tsv'
         self.ids = folder + '.ids'
@@ -40,23 +60,13 @@ class Uploaders:
         self.longest_gap_s = 0.0  # without an acknowledgement
         self.gap_ended = 0.0
         self.last_ack = time.monotonic()
-        self.lock = threading.Lock()
-        self.stopped = threading.Event()
         os.makedirs(folder, exist_ok=True)
         with open(self.ids, 'w', encoding='utf-8'):
             pass
-        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(threads)]
 
     def __enter__(self):
         self.last_ack = time.monotonic()
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
+        return super().__enter__()
 
     def run(self, number):
         choose = random.Random(self.seed * 1000 + number)
@@ -128,7 +138,7 @@ def p99(values):
     return sorted(values)[len(values) * 99 // 100]
 
 
-class HttpReaders:
+class HttpReaders(Threads):
     """Threads that read what uploaders have stored, each time a random one of all gateways.
 
     A read whose connection breaks, as its gateway was killed, is repeated at another gateway, for
@@ -136,24 +146,12 @@ class HttpReaders:
     """
 
     def __init__(self, uploaders, threads=2):
+        super().__init__(self.run, threads)
         self.uploaders = uploaders
         self.reads = 0
         self.repeated = 0
         self.failed = []
         self.took = []
-        self.lock = threading.Lock()
-        self.stopped = threading.Event()
-        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(threads)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
 
     def run(self, number):
         choose, connections, known, at = random.Random(number), {}, [], 0

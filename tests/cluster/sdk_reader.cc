@@ -21,7 +21,7 @@
 #include <thread>
 #include <vector>
 
-#include "hayloft/client.h"
+#include "tests/cluster/open_client.h"
 
 namespace hayloft {
 namespace {
@@ -141,14 +141,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "usage: sdk_reader NAMESERVER KEY_FILE IDS FOLDER [THREADS]\n");
     return 2;
   }
-  Options options;
-  options.cluster = argv[1];
-  options.key_file = argv[2];
-  std::unique_ptr<Client> client;
-  if (const Status status = Client::Open(options, &client); !status.ok()) {
-    std::fprintf(stderr, "%s\n", status.ToString().c_str());
-    return 1;
-  }
+  const std::unique_ptr<Client> client = OpenClient(argv[1], argv[2]);
+  if (client == nullptr) return 1;
   Reader reader(client.get(), argv[3], argv[4]);
   reader.Run(argc > 5 ? std::strtoul(argv[5], nullptr, 10) : 2);
   reader.Print();
