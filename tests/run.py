@@ -41,6 +41,7 @@ TEST = [
     ('build-release', build('release'), {}),
     ('build-asan', build('asan'), {}),
     ('lint', ['make', '--no-print-directory', 'lint'], {}),
+    ('fuzz-syntax', ['make', '--no-print-directory', 'fuzz-syntax'], {}),
     # Each of these uses one processor: they run beside each other.
     [('unit-asan-blocks', ['out/asan/unit', '-tc=' + BLOCKS], {}),
      ('unit-asan', ['out/asan/unit', '-tce=' + BLOCKS], {}),

@@ -146,7 +146,6 @@ void ReadBack(SimDevice* device, FileHandle file, const ScanResult& scan, le64 r
     if ((range & 4) != 0) job.length = range >> 28 & 0xfffff;
     job.head_only = (range & 8) != 0;
     if ((range & 16) != 0) job.purpose = ReadJob::Purpose::kStat;
-    if ((range & 32) != 0) job.purpose = ReadJob::Purpose::kSetDelete;
     if ((range & 64) != 0) job.delete_err = Err::kGone;
     if ((range & 128) != 0) job.file_id.value ^= 1;
     const ReadDone done = ReadNeedle(device, job, /*cached_only=*/false);

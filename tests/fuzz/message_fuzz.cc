@@ -20,24 +20,27 @@ void Check(const std::string& bytes) {
   ASSERT(again.SerializeAsString() == written);
 }
 
-#define HAYLOFT_BODIES(X)      \
-  X(kHello, Hello)             \
-  X(kAuth, Auth)               \
-  X(kPing, Ping)               \
-  X(kAppend, Append)           \
-  X(kReplicaAppend, Append)    \
-  X(kRead, Read)               \
-  X(kStat, Stat)               \
-  X(kSetDelete, SetDelete)     \
-  X(kCreateBlock, CreateBlock) \
-  X(kCloseBlock, CloseBlock)   \
-  X(kSealBlock, SealBlock)     \
-  X(kRegister, Register)       \
-  X(kHeartbeat, Heartbeat)     \
-  X(kBlockReport, BlockReport) \
-  X(kGrant, Grant)             \
-  X(kLocate, Locate)           \
-  X(kClusterStatus, ClusterStatus)
+#define HAYLOFT_BODIES(X)          \
+  X(kHello, Hello)                 \
+  X(kAuth, Auth)                   \
+  X(kPing, Ping)                   \
+  X(kAppend, Append)               \
+  X(kReplicaAppend, Append)        \
+  X(kRead, Read)                   \
+  X(kStat, Stat)                   \
+  X(kSetDelete, SetDelete)         \
+  X(kNeedleList, NeedleList)       \
+  X(kDeleteState, DeleteState)     \
+  X(kCreateBlock, CreateBlock)     \
+  X(kCloseBlock, CloseBlock)       \
+  X(kSealBlock, SealBlock)         \
+  X(kRegister, Register)           \
+  X(kHeartbeat, Heartbeat)         \
+  X(kBlockReport, BlockReport)     \
+  X(kGrant, Grant)                 \
+  X(kLocate, Locate)               \
+  X(kClusterStatus, ClusterStatus) \
+  X(kDeclareGone, DeclareGone)
 
 void CheckBody(MessageType type, const std::string& bytes) {
   switch (type) {
