@@ -7,7 +7,7 @@ import threading
 
 from attack_test import resident_mib
 from harness import Cluster, check, run
-from overload_test import SIZES, Load, SlowDsp, overload
+from overload_test import LARGE, SMALL, Load, SlowDsp, overload
 from soak_promises import equal, figure
 
 IDLE = 10_000
@@ -23,7 +23,7 @@ def pin(cluster):
         run('taskset', '-a', '-c', '-p', 0, process['pid'])
 
 
-def overloads(kind):
+def overloads(kind, size):
     """Figures of three floods with admission control, in turns with three without."""
     shares, offered, healths, most_mib, without = [], [], set(), 0, []
     for queue_ms, seconds in 3 * ((500, 8), (0, 8)):
@@ -32,9 +32,9 @@ def overloads(kind):
             cluster.up()
             pin(cluster)
             with Load(cluster, core=1) as load:
-                load.ask(f'http_put {SIZES[kind]} 64 0.5')
+                load.ask(f'http_put {size} 64 0.5')
                 with SlowDsp(cluster):
-                    _, flood, watch = overload(cluster, load, seconds, kind)
+                    _, flood, watch = overload(cluster, load, seconds, kind, size)
         if queue_ms == 0:
             without.append(round(flood['share'], 2))
             continue
@@ -55,12 +55,17 @@ def overloads(kind):
 
 def overload_part():
     """Ten times the rate of uploads onto a slow disk: servers on core 0, the load on core 1."""
-    return overloads('put')
+    return overloads('put', SMALL)
 
 
 def overload_reads():
-    """Ten times the rate of GETs from a slow dsp, likewise."""
-    return overloads('get')
+    """Ten times the rate of GETs of 64 KiB from a slow dsp, likewise."""
+    return overloads('get', LARGE)
+
+
+def overload_small_reads():
+    """The same of 16 KiB: needs two free processors, as ten times that fill most of one."""
+    return overloads('get', SMALL)
 
 
 def connections():
@@ -117,4 +122,4 @@ def busy():
 
 
 PARTS = {'overload': overload_part, 'overload_reads': overload_reads,
-         'connections': connections, 'busy': busy}
+         'overload_small_reads': overload_small_reads, 'connections': connections, 'busy': busy}
