@@ -184,7 +184,8 @@ Err NsShell::WinRole(const NsState& state, bool forced, uint64_t* epoch, std::st
   Result<std::unique_ptr<PosixDevice>> device = PosixDevice::OpenFolder(folder);
   if (!device.ok()) return Refuse(why, "cannot open " + folder);
   lease_folder_ = std::move(device).value();
-  coordinator_ = std::make_unique<LeaseFile>(lease_folder_.get(), &random_);
+  coordinator_ = std::make_unique<LeaseFile>(LeaseFileOptions{.folder = folder},
+                                             lease_folder_.get(), &random_);
   const Result<uint64_t> won = Claim({.node = state.node,
                                       .log_position = state.last_index,
                                       .epoch_above = state.epoch,
@@ -237,24 +238,30 @@ void NsShell::Take(NsOutbox* outbox) {
   WriteLog();
 }
 
-// Records that come while a batch is being synced make the next one.
+// Records that come while a batch is being synced make the next one. The lease is renewed by the
+// same thread, so that it ends when the log's disk hangs.
 void NsShell::WriteLog() {
-  if (writing_ || waiting_.empty()) return;
-  writing_ = true;
   const Now now = loop_->now();
-  writing_since_ms_ = now.mono_ms;
   const bool renew = now.mono_ms - renewed_ms_ >= kRenewMs;
+  if (writing_ || (waiting_.empty() && !renew)) return;
+  writing_ = true;
+  writing_since_ms_ = now.mono_ms;
   if (renew) renewed_ms_ = now.mono_ms;
   const bool queued = log_->Run([this, renew, batch = std::exchange(waiting_, {})] {
-    const uint64_t index = batch.back().index();
-    FAILPOINT("nameserver_log_append_before");
-    Err err = store_->Append(batch);
-    FAILPOINT("nameserver_log_append_after");
-    if (err == Err::kOk) written_index_ = index;
-    if (err == Err::kOk && renew) err = Renew(index);
-    loop_->Post([this, err, index, count = batch.size()] {
-      metrics_.log_batches_total.Add();
-      metrics_.log_records_total.Add(count);
+    Err err = Err::kOk;
+    if (!batch.empty()) {
+      FAILPOINT("nameserver_log_append_before");
+      err = store_->Append(batch);
+      FAILPOINT("nameserver_log_append_after");
+      if (err == Err::kOk) written_index_ = batch.back().index();
+    }
+    if (err == Err::kOk && renew) err = Renew(written_index_);
+    loop_->Post([this, err, index = written_index_, count = batch.size()] {
+      if (count > 0) {
+        metrics_.log_batches_total.Add();
+        metrics_.log_records_total.Add(count);
+        metrics_.log_sync_ms.Observe(loop_->now().mono_ms - writing_since_ms_);
+      }
       OnLogWritten(err, index);
     });
   });
@@ -265,7 +272,6 @@ void NsShell::OnLogWritten(Err err, uint64_t index) {
   writing_ = false;
   if (err == Err::kNotActive) return End(kExitRoleLost, "another nameserver is active", err);
   if (err != Err::kOk) return End(kExitDisk, "the log cannot be written", err);
-  metrics_.log_sync_ms.Observe(loop_->now().mono_ms - writing_since_ms_);
   NsOutbox outbox;
   core_->OnLogSynced(index, &outbox);
   Take(&outbox);

@@ -158,6 +158,18 @@ Result<FileLock> FileLock::Take(const std::string& path, std::string* why) {
   return FileLock(std::move(fd));
 }
 
+Result<bool> FileLock::IsTaken(const std::string& path) {
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() && errno == ENOENT) return false;
+  if (!fd.valid()) return ErrOfErrno(errno);
+  // Shared, so that two who ask don't take each other for the holder.
+  while (flock(fd.get(), LOCK_SH | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return true;
+    if (errno != EINTR) return ErrOfErrno(errno);
+  }
+  return false;
+}
+
 Result<FileLock> FileLock::TryTake(const std::string& path) {
   TRY_ASSIGN(UniqueFd fd, LockFile(path, LOCK_EX | LOCK_NB, /*why=*/nullptr));
   return FileLock(std::move(fd));

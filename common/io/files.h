@@ -43,6 +43,9 @@ class FileLock {
   // Waits for it.
   static Result<FileLock> Take(const std::string& path, std::string* why = nullptr);
   static Result<FileLock> TryTake(const std::string& path);  // kBusy when another has it
+  // Whether somebody has it; false when there is no such file. Who calls TryTake at that moment may
+  // be told kBusy.
+  static Result<bool> IsTaken(const std::string& path);
 
  private:
   explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}

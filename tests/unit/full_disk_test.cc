@@ -1,6 +1,5 @@
 // A disk that is full, and has room again (F22): a tmpfs of 1 MiB. Needs the right to mount.
 #include <doctest/doctest.h>
-#include <sys/mount.h>
 
 #include <array>
 
@@ -8,33 +7,9 @@
 #include "common/io/leveldb_kv.h"
 #include "common/io/log_sink.h"
 #include "common/io/posix_device.h"
-#include "tests/unit/temp_folder.h"
+#include "tests/unit/small_disk.h"
 
 using namespace hayloft;
-
-namespace {
-
-class SmallDisk {
- public:
-  explicit SmallDisk(const char* size) {
-    const std::string options = std::string("size=") + size;
-    mounted_ = mount("none", folder_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
-    if (!mounted_) MESSAGE("skipped: no right to mount a tmpfs");
-  }
-  ~SmallDisk() {
-    if (mounted_) umount2(folder_.path().c_str(), MNT_DETACH);
-  }
-  SmallDisk(const SmallDisk&) = delete;  // two owners would unmount it twice
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  bool mounted() const { return mounted_; }
-  const std::string& path() const { return folder_.path(); }
-
- private:
-  TempFolder folder_;
-  bool mounted_ = false;
-};
-
-}  // namespace
 
 TEST_CASE(
     "full_disk: the device says full, keeps what it has, and goes on when there is room (F22)") {

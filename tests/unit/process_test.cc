@@ -104,11 +104,15 @@ TEST_CASE("files: a replaced file is whole, has its mode, and leaves nothing bes
 
 TEST_CASE("files: a lock has one holder and ends with it") {
   TempFolder folder;
+  CHECK_EQ(FileLock::IsTaken(folder.path + "/lock").value(), false);
+  CHECK_FALSE(FileExists(folder.path + "/lock"));
   {
     const auto held = FileLock::Take(folder.path + "/lock");
     REQUIRE(held.ok());
     CHECK_EQ(FileLock::TryTake(folder.path + "/lock").err(), Err::kBusy);
+    CHECK_EQ(FileLock::IsTaken(folder.path + "/lock").value(), true);
   }
+  CHECK_EQ(FileLock::IsTaken(folder.path + "/lock").value(), false);
   CHECK(FileLock::TryTake(folder.path + "/lock").ok());
 }
 
