@@ -199,7 +199,7 @@ def test_a_file_by_http_and_by_command():
             check_equal(cluster.hayloft('get', '--dsp', dsp, file['id'], text=False).stdout, body,
                         'get from the dsp itself')
             others = [p['address'] for p in cluster.processes('dsp') if p['address'] != dsp]
-            cluster.hayloft('get', '--dsp', others[0], file['id'], wanted=1)
+            cluster.hayloft('get', '--dsp', others[0], '--timeout-ms', 1000, file['id'], wanted=1)
         delete_and_undelete(cluster, stored, by_http, body)
 
 
