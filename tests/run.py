@@ -15,11 +15,12 @@ import time
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..'))
 LOGS = os.path.join(TOP, 'out', 'test')
+MAKE = ['make', '--no-print-directory']
 BUILT = ('all', 'out/{mode}/unit', 'out/{mode}/sim_test', 'out/{mode}/sdk_reader')
 
 
 def build(mode):
-    return ['make', '--no-print-directory', f'MODE={mode}'] + [t.format(mode=mode) for t in BUILT]
+    return MAKE + [f'MODE={mode}'] + [t.format(mode=mode) for t in BUILT]
 
 
 def cluster_test(name, mode='release'):
@@ -32,7 +33,7 @@ BLOCKS = 'crash_sweep*,bit_flip*,dsp*,disk_start*,delete_log*,block*,full_disk*'
 # name, command, environment; in this order. What stands in a list together runs at the same time.
 CHECK = [
     ('build-release', build('release'), {}),
-    ('lint', ['make', '--no-print-directory', 'lint'], {}),
+    ('lint', MAKE + ['lint'], {}),
     ('unit-release', ['out/release/unit'], {}),
     ('sim-release', ['out/release/sim_test', '--seeds=40', f'--jobs={os.cpu_count()}'], {}),
     cluster_test('dataserver'),
@@ -40,44 +41,48 @@ CHECK = [
 TEST = [
     ('build-release', build('release'), {}),
     ('build-asan', build('asan'), {}),
-    ('lint', ['make', '--no-print-directory', 'lint'], {}),
-    ('fuzz-syntax', ['make', '--no-print-directory', 'fuzz-syntax'], {}),
-    # Each of these uses one processor: they run beside each other.
+    # Each of these uses one processor for most of its time: they run beside each other, the longest
+    # first.
     [('unit-asan-blocks', ['out/asan/unit', '-tc=' + BLOCKS], {}),
      ('unit-asan', ['out/asan/unit', '-tce=' + BLOCKS], {}),
-     ('unit-release', ['out/release/unit'], {})],
+     ('unit-release', ['out/release/unit'], {}),
+     ('bench-smoke', MAKE + ['bench-smoke'], {}),
+     ('lint', MAKE + ['lint'], {}),
+     ('fuzz-syntax', MAKE + ['fuzz-syntax'], {})],
     ('sim-release', ['out/release/sim_test', '--seeds=300', f'--jobs={os.cpu_count()}'], {}),
-    ('sim-mutants', ['make', '--no-print-directory', 'mutants'], {}),
+    ('sim-mutants', MAKE + ['mutants'], {}),
     ('sim-asan', ['out/asan/sim_test', '--seeds=20', '--from=1000000',
                   f'--jobs={os.cpu_count()}'], {}),
-    cluster_test('dataserver'),
-    cluster_test('commands'),
-    cluster_test('http'),
-    cluster_test('tls'),
-    cluster_test('drain'),
-    cluster_test('access_log'),
+    # These wait for most of their time: for deadlines, for processes to start, for a browser. The
+    # longest first.
+    [cluster_test('commands'),
+     cluster_test('restart'),
+     cluster_test('disk'),
+     cluster_test('browser'),
+     cluster_test('fronts'),
+     cluster_test('sdk'),
+     cluster_test('clients'),
+     cluster_test('dataserver'),
+     cluster_test('openapi'),
+     cluster_test('tls'),
+     cluster_test('origin'),
+     cluster_test('upload'),
+     cluster_test('drain'),
+     cluster_test('http'),
+     cluster_test('fields'),
+     cluster_test('hostile'),
+     cluster_test('access_log'),
+     cluster_test('sign'),
+     cluster_test('systemd')],
+    # These measure time, or fill the machine.
     cluster_test('rights'),
-    cluster_test('systemd'),
-    cluster_test('upload'),
-    cluster_test('fields'),
-    cluster_test('origin'),
-    cluster_test('fronts'),
-    cluster_test('clients'),
     cluster_test('attack'),
     cluster_test('overload'),
-    cluster_test('hostile'),
-    # These wait for most of their time: for deadlines, and for a browser.
-    [cluster_test('openapi'), cluster_test('browser')],
-    cluster_test('sign'),
     cluster_test('rate'),
-    cluster_test('restart'),
-    cluster_test('disk'),
     cluster_test('copies'),
     cluster_test('network'),
-    cluster_test('sdk'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),
-    ('bench-smoke', ['make', '--no-print-directory', 'bench-smoke'], {}),
 ]
 
 # How the steps say how many passed and failed; a step that says neither counts as one.
@@ -174,6 +179,20 @@ def report(name, output):
     return shown
 
 
+# A network of its own: of two clusters that run at the same time, none takes a port that a killed
+# process of the other is to get back.
+APART = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
+
+
+def side_by_side(steps):
+    """(steps, how many of them at a time): clusters share a machine only if each can be apart."""
+    if len(steps) < 2 or not all(name.startswith('cluster-') for name, _, _ in steps):
+        return steps, os.cpu_count()
+    if subprocess.run(APART + ['true'], capture_output=True, check=False).returncode != 0:
+        return steps, 1
+    return [(name, APART + command, more) for name, command, more in steps], os.cpu_count()
+
+
 def run_step(name, command, environment):
     """(passed, failed, the lines that say what failed)."""
     start = time.monotonic()
@@ -202,7 +221,8 @@ def main():
     for group in {'check': CHECK, 'test': TEST}[sys.argv[1]]:
         steps = [step for step in (group if isinstance(group, list) else [group])
                  if not wanted or step[0] in wanted]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        steps, at_a_time = side_by_side(steps)
+        with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
             done = list(pool.map(lambda step: run_step(*step), steps))
         for step, (more_passed, more_failed, lines) in zip(steps, done):
             passed += more_passed

@@ -122,6 +122,22 @@ class Report(unittest.TestCase):
         self.assertLess(max(i for i, line in enumerate(lines) if line.startswith('good ')), closing)
         self.assertIn('    harness.Failure: GET: got 500, wanted 200', lines[closing:])
 
+    def test_clusters_that_run_side_by_side_do_not_share_ports(self):
+        network = ['sh', '-c',
+                   'ip -br address show lo up | grep -q 127.0.0.1 && readlink /proc/self/ns/net']
+        steps, at_a_time = run.side_by_side([(name, network, {})
+                                             for name in ('cluster-a', 'cluster-b')])
+        if at_a_time == 1:
+            return  # not allowed here: one after the other
+        seen = {subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                for _, command, _ in steps}
+        self.assertEqual(len(seen | {os.readlink('/proc/self/ns/net') + '\n'}), 3)
+
+    def test_what_is_no_cluster_runs_as_it_is(self):
+        steps = [('unit-a', ['true'], {}), ('lint', ['true'], {})]
+        self.assertEqual(run.side_by_side(steps), (steps, os.cpu_count()))
+        self.assertEqual(run.side_by_side([('cluster-a', ['true'], {})])[0][0][1], ['true'])
+
 
 if __name__ == '__main__':
     unittest.main()
