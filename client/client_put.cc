@@ -101,7 +101,8 @@ void ClientCore::OnGrantDone(const CallDone& done, Now now, ClientOutbox* outbox
   if (err == Err::kOk) {
     pb::GrantReply reply;
     if (!reply.ParseFromString(done.message)) err = Err::kCorrupt;
-    if (err == Err::kOk) (void)grants_.Add(reply);  // none new: seen by whoever finds none
+    if (err == Err::kOk)
+      (void)grants_.Add(reply, now.mono_ms);  // none new: seen by whoever finds none
   } else {
     NameserverFailed(err);
   }
@@ -164,16 +165,16 @@ void ClientCore::JudgeGrant(const Call& call, Err err, uint32_t late_dsp_id, Now
   grants_.Failed(call.block_id, call.bytes);
   if (late_dsp_id != 0) {  // the primary has answered: not it is late
     grants_.SkipDsp(late_dsp_id, now.mono_ms + kSlowDspMs);
-    return grants_.DropBlock(call.block_id);
+    return grants_.DropBlock(call.block_id, now.mono_ms);
   }
   switch (Judge(err)) {
     case Verdict::kBlockOver:
-      return grants_.DropBlock(call.block_id);
+      return grants_.DropBlock(call.block_id, now.mono_ms);
     case Verdict::kDspLate:
-      grants_.DropBlock(call.block_id);
+      grants_.DropBlock(call.block_id, now.mono_ms);
       return grants_.SkipDsp(call.dsp_id, now.mono_ms + kSlowDspMs);
     case Verdict::kDspUnwritable:
-      grants_.DropBlock(call.block_id);
+      grants_.DropBlock(call.block_id, now.mono_ms);
       return grants_.DropDsp(call.dsp_id, now.mono_ms + kUnwritableDspMs);
     case Verdict::kDspBusy:
     case Verdict::kBlockUncertain:

@@ -25,8 +25,10 @@ bool Contains(const std::vector<T>& list, const T& one) {
 }
 }  // namespace
 
-bool GrantCache::IsBad(uint64_t block_id) const {
-  return std::find(bad_blocks_.begin(), bad_blocks_.end(), block_id) != bad_blocks_.end();
+bool GrantCache::IsBad(uint64_t block_id, uint64_t now_ms) const {
+  return std::any_of(bad_blocks_.begin(), bad_blocks_.end(), [&](const BadBlock& bad) {
+    return bad.block_id == block_id && bad.until_ms > now_ms;
+  });
 }
 
 bool GrantCache::IsLate(const pb::Grant& grant, uint64_t now_ms) const {
@@ -37,17 +39,11 @@ bool GrantCache::IsLate(const pb::Grant& grant, uint64_t now_ms) const {
   return false;
 }
 
-void GrantCache::RememberBad(uint64_t block_id) {
-  if (IsBad(block_id)) return;
-  if (bad_blocks_.size() == kBadBlocksMax) bad_blocks_.pop_front();
-  bad_blocks_.push_back(block_id);
-}
-
-size_t GrantCache::Add(const pb::GrantReply& reply) {
+size_t GrantCache::Add(const pb::GrantReply& reply, uint64_t now_ms) {
   size_t added = 0;
   for (const pb::Grant& grant : reply.grants()) {
     if (grants_.size() == kGrantsMax) break;
-    if (grant.replicas().empty() || IsBad(grant.block_id())) continue;
+    if (grant.replicas().empty() || IsBad(grant.block_id(), now_ms)) continue;
     const auto known = grants_.find(grant.block_id());
     if (known != grants_.end()) {
       known->second.grant = grant;  // an address or incarnation may have changed
@@ -112,9 +108,11 @@ void GrantCache::Failed(uint64_t block_id, uint64_t bytes) {
   held.bytes_in_flight -= std::min(held.bytes_in_flight, bytes);
 }
 
-void GrantCache::DropBlock(uint64_t block_id) {
+void GrantCache::DropBlock(uint64_t block_id, uint64_t now_ms) {
   grants_.erase(block_id);
-  RememberBad(block_id);
+  if (IsBad(block_id, now_ms)) return;
+  if (bad_blocks_.size() == kBadBlocksMax) bad_blocks_.pop_front();
+  bad_blocks_.push_back({.block_id = block_id, .until_ms = now_ms + kBadBlockMs});
 }
 
 void GrantCache::SkipDsp(uint32_t dsp_id, uint64_t late_until_ms) {
@@ -146,7 +144,9 @@ void GrantCache::Describe(uint64_t now_ms, pb::GrantRequest* request) const {
   for (const auto& [dsp_id, until_ms] : late_dsps_) {
     if (until_ms > now_ms) request->add_avoid_dsp_ids(dsp_id);
   }
-  for (const uint64_t block_id : bad_blocks_) request->add_bad_block_ids(block_id);
+  for (const BadBlock& bad : bad_blocks_) {
+    if (bad.until_ms > now_ms) request->add_bad_block_ids(bad.block_id);
+  }
 }
 
 }  // namespace hayloft

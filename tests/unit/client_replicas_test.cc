@@ -337,7 +337,7 @@ TEST_CASE("client: the puts of a batch share a block, and leave it when it fails
 
 TEST_CASE("grant_cache: puts keep company in one block, up to a megabyte, while it answers") {
   GrantCache grants(/*preference=*/1);
-  REQUIRE_EQ(grants.Add(Grants({7, 8, 9, 10})), 4);
+  REQUIRE_EQ(grants.Add(Grants({7, 8, 9, 10}), 1'000), 4);
   const GrantCache::Wish wish{.tried = {}, .failed_dsps = {}, .bytes = 64 << 10};
   const auto take = [&](uint64_t now_ms) { return grants.Take(wish, now_ms)->block_id(); };
   const uint64_t block = take(1'000);
@@ -352,13 +352,31 @@ TEST_CASE("grant_cache: puts keep company in one block, up to a megabyte, while 
   CHECK_FALSE(taken.contains(block));
 }
 
+// Else who lost its connection to the only dsp with all of its open blocks in flight would never
+// get one again: the nameserver opens no further ones while those have room.
+TEST_CASE("grant_cache: a block that was dropped may be taken again after a while") {
+  GrantCache grants(/*preference=*/1);
+  REQUIRE_EQ(grants.Add(Grants({7}), 1'000), 1);
+  grants.DropBlock(7, 1'000);
+  const auto named = [&grants](uint64_t now_ms) {
+    pb::GrantRequest request;
+    grants.Describe(now_ms, &request);
+    return request.bad_block_ids_size();
+  };
+  const uint64_t end_ms = 1'000 + GrantCache::kBadBlockMs;
+  CHECK_EQ(named(end_ms - 1), 1);
+  CHECK_EQ(grants.Add(Grants({7}), end_ms - 1), 0);
+  CHECK_EQ(named(end_ms), 0);
+  CHECK_EQ(grants.Add(Grants({7}), end_ms), 1);
+}
+
 TEST_CASE("grant_cache: clients of one number begin in the same block") {
   const GrantCache::Wish wish{.tried = {}, .failed_dsps = {}, .bytes = 1};
   std::set<uint64_t> chosen;
   for (uint64_t preference = 1; preference <= 50; ++preference) {
     GrantCache one(preference), other(preference);
-    REQUIRE_EQ(one.Add(Grants({7, 8, 9, 10})), 4);
-    REQUIRE_EQ(other.Add(Grants({10, 7, 8})), 3);
+    REQUIRE_EQ(one.Add(Grants({7, 8, 9, 10}), 1'000), 4);
+    REQUIRE_EQ(other.Add(Grants({10, 7, 8}), 1'000), 3);
     const uint64_t block = one.Take(wish, 1'000)->block_id();
     if (block != 9) CHECK_EQ(other.Take(wish, 1'000)->block_id(), block);
     chosen.insert(block);
