@@ -5,6 +5,8 @@ import resource
 import socket
 import struct
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from attack_test import resident_mib
 from harness import (Cluster, admin_address, alive, check, check_equal, main, metric, random_bytes,
@@ -67,6 +69,13 @@ def test_s05_malformed_frames():
         check_equal(cluster.download(stored), body, 'others are served')
 
 
+def limit_memory(pid, more):
+    """The process gets so many bytes of address space besides those that it has."""
+    with open(f'/proc/{pid}/statm', encoding='utf-8') as file:
+        most = int(file.read().split()[0]) * resource.getpagesize() + more
+    resource.prlimit(pid, resource.RLIMIT_AS, (most, most))
+
+
 def test_f58_memory_limit():
     """F58: beyond its memory for uploads and readers a gateway refuses; its RSS stays bounded."""
     uploads = downloads = 32 << 20
@@ -78,9 +87,7 @@ def test_f58_memory_limit():
         long = cluster.upload(random_bytes(8 << 20, 2))['id']
         before = resident_mib(cluster)
         # A leak beyond the budgets meets this limit of the process and ends it.
-        with open(f'/proc/{pid}/statm', encoding='utf-8') as file:
-            now = int(file.read().split()[0]) * resource.getpagesize()
-        resource.prlimit(pid, resource.RLIMIT_AS, (now + (512 << 20), now + (512 << 20)))
+        limit_memory(pid, 512 << 20)
         clients, half, most = [], random_bytes(4 << 20, 3), before
         try:
             for i in range(96):
@@ -111,6 +118,42 @@ def test_f58_memory_limit():
         check_equal(len(cluster.download(long)), 8 << 20, 'it serves afterwards')
 
 
+def test_f58_memory_limit_of_a_dsp():
+    """F58: a dsp that gets no more memory refuses uploads, and lives; what it has is served."""
+    size = 24 << 20
+    # So much may wait for the disk that memory is what is short.
+    with Cluster(disks=1, sets=['dsp.append_queue_bytes=1073741824', 'gateway.queue_ms=0',
+                                'gateway.upload_memory_bytes=1073741824']) as cluster:
+        cluster.up()
+        body = random_bytes(size, 2)
+        stored = cluster.upload(body)['id']
+        dsp = cluster.process('dsp-1-1')
+        limit_memory(dsp['pid'], 64 << 20)
+        large, small, ended = [], [], threading.Event()
+
+        def flood():
+            large.extend(cluster.request('POST', '/v1/files', body)[0] for _ in range(3))
+
+        def trickle(number):
+            while not ended.is_set():
+                small.append(cluster.request('POST', '/v1/files', body[:700 << number])[0])
+        with ThreadPoolExecutor(24) as pool:
+            others = [pool.submit(trickle, i) for i in range(8)]
+            floods = [pool.submit(flood) for _ in range(16)]
+            wait(floods)
+            ended.set()
+        for done in floods + others:
+            done.result()
+        print(f'   large: {Counter(large)}, small: {Counter(small)}')
+        check(set(large + small) <= {201, 503, 507}, 'statuses')
+        check(large.count(201) < len(large), 'some were refused')
+        check_equal(cluster.process('dsp-1-1')['pid'], dsp['pid'], 'the dsp is the same')
+        check(alive(dsp['pid']), 'the dsp lives')
+        check(cluster.download(stored) == body, 'what it has is served')
+        wait_until(lambda: cluster.request('POST', '/v1/files', body[:5000])[0] == 201,
+                   'it stores again')
+
+
 def test_f58_killed_for_memory():
     """F58: SIGKILL of a dsp and of the gateway under load, as the OOM killer does: none lost."""
     with Cluster(disks=1) as cluster:
@@ -132,4 +175,5 @@ def test_f58_killed_for_memory():
 
 
 if __name__ == '__main__':
-    main([test_s05_malformed_frames, test_f58_memory_limit, test_f58_killed_for_memory])
+    main([test_s05_malformed_frames, test_f58_memory_limit, test_f58_memory_limit_of_a_dsp,
+          test_f58_killed_for_memory])
