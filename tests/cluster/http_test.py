@@ -5,12 +5,14 @@ What bad input gets is in tests/unit/gateway*_test.cc, against the same server o
 """
 
 import json
+import os
 import re
 import resource
 import socket
 
-from harness import (Cluster, admin_address, check, check_equal, main, metric, random_bytes, run,
-                     wait_until)
+from harness import (TOP, Cluster, admin_address, check, check_equal, main, metric, random_bytes,
+                     run, wait_until)
+from rights_test import fixture, plain
 
 
 def png(size, seed):
@@ -64,6 +66,32 @@ def test_curl_round_trip():
             undelete = f'/v1/files{path}/undelete'
             check_equal(cluster.request('POST', undelete, headers=token)[0], 200, 'undelete')
             check_equal(cluster.download(stored['id']), body, 'the bytes after an undelete')
+
+
+def test_curl_lines_of_the_documentation():
+    """Each line of docs/http.md, "With curl", does what it says at a gateway that wants keys."""
+    with open(os.path.join(TOP, 'docs', 'http.md'), encoding='utf-8') as file:
+        block = re.search(r'## With curl\n```\n(.*?)```', file.read(), re.S)[1]
+    lines = block.splitlines()
+    check_equal(lines[0], 'G=http://127.0.0.1:8080', 'where the gateway is')
+    body = png(50_000, 1)
+    with fixture(plain, 'gateway.pages=all') as (cluster, keys):
+        told = cluster.request('POST', '/v1/files', body, keys.bearer)[2]
+        stored = json.loads(told)
+        gateway = f'http://{cluster.gateway}'
+        names = dict(os.environ, G=gateway, ID=stored['id'], TOKEN=stored['delete_token'],
+                     KEY=keys.upload, URL=gateway + keys.url('POST', '/v1/files'))
+        image = os.path.join(keys.dir, 'cat.png')
+        for line in lines[1:]:
+            with open(image, 'wb') as file:
+                file.write(body[:1000] if '-C -' in line else body)
+            # Lines that have no right of their own are given one.
+            right = '' if '$KEY' in line or '$URL' in line else '-H "Authorization: Bearer $KEY"'
+            script = f'set -o pipefail; curl() {{ command curl -f {right} "$@"; }}; {line}'
+            done = run('bash', '-c', script, wanted=None, text=False, cwd=keys.dir, env=names)
+            check_equal(done.returncode, 0, f'{line}: {done.stdout[:300]} {done.stderr[:300]}')
+            with open(image, 'rb') as file:
+                check(file.read() == body, f'{line}: the file')
 
 
 def test_gateway_killed_mid_transfer():
@@ -140,5 +168,6 @@ def test_metrics_count_what_happened():
 
 
 if __name__ == '__main__':
-    main([test_curl_round_trip, test_gateway_killed_mid_transfer, test_two_thousand_connections,
+    main([test_curl_round_trip, test_curl_lines_of_the_documentation,
+          test_gateway_killed_mid_transfer, test_two_thousand_connections,
           test_metrics_count_what_happened])
