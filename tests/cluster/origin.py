@@ -2,6 +2,7 @@
 must be to the byte: for tests of reads by raw sockets."""
 
 import json
+import os
 import re
 import socket
 import time
@@ -25,8 +26,8 @@ SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 ALWAYS = {'Date', 'X-Request-Id', 'X-Content-Type-Options', 'Connection'}
 CORS = {'Access-Control-Allow-Origin', 'Access-Control-Expose-Headers',
         'Cross-Origin-Resource-Policy'}
-CACHED = {'ETag', 'Cache-Control', 'X-Cache'}
-FILE = ALWAYS | CORS | CACHED | {'Content-Type', 'Content-Length', 'Last-Modified',
+STORED = {'ETag', 'Cache-Control', 'X-Cache', 'Server-Timing'}
+FILE = ALWAYS | CORS | STORED | {'Content-Type', 'Content-Length', 'Last-Modified',
                                  'Accept-Ranges'}
 ERROR = ALWAYS | {'Content-Type', 'Content-Length', 'Cache-Control'}
 
@@ -48,7 +49,11 @@ class Origin:
     def __init__(self):
         self.cluster = Cluster(dataservers=2, disks=1, copies=2, gateways=2,
                                sets=['gateway.read_timeout_ms=1500',
+                                     'gateway.server_timing=true',
+                                     'gateway.access_log_format=json',
                                      f'gateway.connections_per_address_max={CONNECTIONS_MAX}'])
+        self.access_log = os.path.join(self.cluster.dir, 'access.log')
+        self.cluster.sets += ['--set', f'gateway.access_log={self.access_log}']
         self.gateways = [f'127.0.0.1:{self.cluster.port + i}' for i in range(2)]
 
     def start(self):
@@ -107,7 +112,7 @@ class Origin:
     def check_not_modified(self, stored, answer):
         """RFC 9110 section 15.4.5: what the 200 would have of these; no other field of the file."""
         check_equal(answer.status_line, 'HTTP/1.1 304 Not Modified', 'a revalidation')
-        check_equal(answer.names(), ALWAYS | CORS | CACHED, 'the fields of a 304')
+        check_equal(answer.names(), ALWAYS | CORS | STORED, 'the fields of a 304')
         check_equal((answer['ETag'], answer['Cache-Control']), (stored.etag, FOR_EVER), 'a 304')
 
     def check_error(self, answer, status_line, code, more=frozenset()):

@@ -260,7 +260,8 @@ class OriginTests(Origin):
         check_equal(self.ask('OPTIONS', self.image.path)['Allow'], 'GET, HEAD, OPTIONS', 'Allow')
 
     def test_row_ops(self):
-        """/healthz, /readyz; the client's X-Request-Id, or one of our own for each answer."""
+        """/healthz, /readyz; the client's X-Request-Id, or one of our own for each answer, and a
+        line of the access log for each; Server-Timing of what was served, not of errors."""
         for path in ('/healthz', '/readyz'):
             for gateway in (0, 1):
                 answer = self.ask('GET', path, gateway=gateway)
@@ -270,6 +271,18 @@ class OriginTests(Origin):
         own = {self.ask('GET', self.image.path, f'X-Request-Id: {wrong}')['X-Request-Id']
                for wrong in ('', 'a b', 'x' * 65, '"<script>')}
         check(len(own) == 4 and all(re.fullmatch('[0-9a-f]{16}', each) for each in own), own)
+        missing = self.ask('GET', UNKNOWN, 'X-Request-Id: mine-2')
+        check(re.fullmatch(r'store;dur=\d+\.\d{3}', mine['Server-Timing']), mine.fields)
+        check_equal(missing['Server-Timing'], None, 'of an error')
+        wanted = {(each, self.image.path, 200) for each in own | {'mine-1.a_B'}}
+        wanted.add(('mine-2', UNKNOWN, 404))
+
+        def logged():
+            with open(self.access_log, encoding='ascii') as file:
+                lines = [json.loads(line) for line in file.read().splitlines()]
+            found = [(line.get('request_id'), line.get('target'), line['status']) for line in lines]
+            return sorted(each for each in found if each[0] in own | {'mine-1.a_B', 'mine-2'})
+        wait_until(lambda: logged() == sorted(wanted), lambda: f'a line for each: {logged()}')
 
     # --- mistakes that origins are known for ---------------------------------------------------
     def test_mistake_01_date_before_tag(self):
