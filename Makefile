@@ -34,7 +34,8 @@ LDFLAGS := $(FLAGS_$(MODE))
 # What the SDK's shared library is made of too: compiled once for both. On x86-64, where executables are
 # position-independent anyhow, that costs them nothing as long as the symbols are hidden.
 PIC_release := -fPIC -fvisibility=hidden -fvisibility-inlines-hidden
-LIBS := -levent_core -levent_extra -levent_pthreads -lleveldb -lssl -lcrypto -lzstd -lisal -lprotobuf -lspdlog -lfmt -lpthread
+LIBS := -levent_core -levent_extra -levent_pthreads -lleveldb -lssl -lcrypto -lzstd -lisal -lprotobuf -lspdlog -lfmt -lpthread \
+  -Wl,--push-state,--as-needed -lcurl -Wl,--pop-state
 
 PROTOS := $(wildcard common/proto/*.proto)
 GEN_H := $(PROTOS:%.proto=out/gen/%.pb.h)
@@ -45,9 +46,9 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.cc))
 MAINS := $(wildcard $(FOLDERS:%=%/*_main.cc))
 LIB_O := $(patsubst %.cc,$(OUT)/%.o,$(filter-out $(MAINS),$(SOURCES))) $(GEN_O)
 ifeq ($(MODE),fuzz)
-# g++ judges the warnings; and no decoder lies behind the heavy headers.
+# g++ judges the warnings; and no decoder lies behind these heavy headers.
 WARN :=
-LIB_O := $(filter-out $(OUT)/common/io/options.o $(OUT)/common/io/log_sink.o $(OUT)/common/io/json.o,$(LIB_O))
+LIB_O := $(filter-out $(OUT)/common/io/options.o $(OUT)/common/io/log_sink.o,$(LIB_O))
 endif
 LIB := $(OUT)/libhayloft_parts.a
 

@@ -77,7 +77,19 @@ int HexDigit(char c) {
   return -1;
 }
 
-// Without padding, in the given alphabet.
+// Both without padding, in the given alphabet.
+std::string ToBase64Digits(Bytes bytes, std::string_view alphabet) {
+  std::string text;
+  uint32_t bits = 0;
+  int held = 0;
+  for (uint8_t byte : bytes) {
+    bits = bits << 8 | byte;
+    for (held += 8; held >= 6; held -= 6) text.push_back(alphabet[bits >> (held - 6) & 63]);
+  }
+  if (held > 0) text.push_back(alphabet[bits << (6 - held) & 63]);
+  return text;
+}
+
 bool FromBase64Digits(std::string_view text, std::string_view alphabet, MutableBytes out) {
   if (text.size() != (out.size() * 8 + 5) / 6) return false;
   uint32_t bits = 0;
@@ -278,15 +290,11 @@ bool FromHex(std::string_view text, MutableBytes out) {
   return true;
 }
 
-std::string ToBase64Url(Bytes bytes) {
-  std::string text;
-  uint32_t bits = 0;
-  int held = 0;
-  for (uint8_t byte : bytes) {
-    bits = bits << 8 | byte;
-    for (held += 8; held >= 6; held -= 6) text.push_back(kBase64Url[bits >> (held - 6) & 63]);
-  }
-  if (held > 0) text.push_back(kBase64Url[bits << (6 - held) & 63]);
+std::string ToBase64Url(Bytes bytes) { return ToBase64Digits(bytes, kBase64Url); }
+
+std::string ToBase64(Bytes bytes) {
+  std::string text = ToBase64Digits(bytes, kBase64);
+  text.append((4 - text.size() % 4) % 4, '=');
   return text;
 }
 

@@ -73,6 +73,7 @@ std::string ToBase64Url(Bytes bytes);
 // False unless `text` is the only spelling of exactly out.size() bytes.
 bool FromBase64Url(std::string_view text, MutableBytes out);
 // The same for base64 with its padding (RFC 4648 section 4).
+std::string ToBase64(Bytes bytes);
 bool FromBase64(std::string_view text, MutableBytes out);
 
 }  // namespace hayloft
