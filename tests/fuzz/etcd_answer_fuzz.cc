@@ -1,5 +1,5 @@
 // libFuzzer target: an answer that came from an endpoint of etcd.
-// covers: common/ha/etcd_answer.cc EtcdErrOf Decode HeaderOf KeyOf LeaseOf NumberOf BytesOf
+// covers: common/ha/etcd_answer.cc HeaderOf KeyOf NumberOf BytesOf LeaseOf ErrOfCode
 //
 // Promise: numbers are in range, a version is one that the store had, a token may stand in a
 // header, whatever came.
