@@ -41,7 +41,13 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   X(kLocate, 0x51, kControl, 1 << 20, 0)                              \
   X(kClusterStatus, 0x52, kControl, 4 << 20, 0)                       \
   /* operator -> nameserver */                                        \
-  X(kDeclareGone, 0x53, kControl, 4096, 0)
+  X(kDeclareGone, 0x53, kControl, 4096, 0)                            \
+  X(kFailover, 0x54, kControl, 4096, 0)                               \
+  X(kForcePromote, 0x55, kControl, 4096, 0)                           \
+  /* nameserver -> its standby */                                     \
+  X(kShip, 0x60, kControl, 4 << 20, 0)                                \
+  X(kSnapshot, 0x61, kControl, 4 << 20, 0)                            \
+  X(kTakeOver, 0x62, kControl, 4096, 0)
 
 enum class MessageType : uint16_t {
 #define X(name, number, queue, message_max, payload_max) name = number,

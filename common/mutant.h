@@ -28,7 +28,17 @@ namespace hayloft {
   X(kStaleReplicaAppend, "a secondary takes commits of a block that it has closed")   \
   X(kSealShortest, "a seal cuts to what all replicas have")                           \
   X(kDeleteByAnyOne, "a delete is acknowledged when one replica has it")              \
-  X(kDeleteAsIncrement, "a delete raises the counter instead of setting it")
+  X(kDeleteAsIncrement, "a delete raises the counter instead of setting it")          \
+  X(kHaActBeforeCommit, "a record counts as safe before the standby has it")          \
+  X(kHaWinOutsideSet, "a node wins that is not in the in-sync set")                   \
+  X(kHaIgnorePosition, "a node wins with a log that ends too early")                  \
+  X(kHaSoloBeforeCommit, "the active goes on alone before that is committed")         \
+  X(kHaReuseEpoch, "an epoch is won that was promised already")                       \
+  X(kHaKeepTail, "a node that follows keeps what differs")                            \
+  X(kHaForgetUnsettled, "a set that may be committed is not waited for")              \
+  X(kHaSettleByRead, "a read of the old record settles a change of the set")          \
+  X(kHaWinnerForgets, "a winner does not promise its own epoch")                      \
+  X(kHaBelieveRestored, "a coordinator's record from a backup is believed")
 
 enum class Mutant {
   kNone,

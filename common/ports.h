@@ -83,10 +83,15 @@ class Kv {
   virtual Result<std::string> Get(std::string_view key) = 0;  // kNotFound
   // All changes or none. With `sync`, durable when it returns, together with every earlier write.
   virtual Err Write(std::span<const Change> changes, bool sync) = 0;
-  // Calls `visit` for each key with this prefix in byte order until it returns false.
-  virtual Err Scan(
-      std::string_view prefix,
-      const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
+  using Visit = std::function<bool(std::string_view key, std::string_view value)>;
+  // Calls `visit` for each key from this one on, in byte order, until it returns false.
+  virtual Err ScanFrom(std::string_view first, const Visit& visit) = 0;
+  // The same for all keys with this prefix.
+  Err Scan(std::string_view prefix, const Visit& visit) {
+    return ScanFrom(prefix, [&](std::string_view key, std::string_view value) {
+      return key.starts_with(prefix) && visit(key, value);
+    });
+  }
 };
 
 class Clock {

@@ -18,6 +18,9 @@
 
 namespace hayloft {
 
+inline constexpr size_t kNodeIdBytes = 16;  // random; the name of a node's data directory
+inline constexpr uint64_t kEpochMax = uint64_t{1} << 48;  // above it nobody could win
+
 struct CoordinatorView {
   // What the record's history hangs on: another one means that the record was lost or restored
   // from a backup, and that nothing is known of what happened since. Empty when there is none.

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "common/codec.h"
-#include "common/ha/claim.h"
 #include "common/io/files.h"
 #include "common/io/system_clock.h"
 #include "common/log.h"

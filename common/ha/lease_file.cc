@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "common/codec.h"
-#include "common/ha/claim.h"
 #include "common/ha/lease_format.h"
 #include "common/io/system_clock.h"
 #include "common/log.h"

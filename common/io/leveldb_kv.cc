@@ -214,14 +214,11 @@ Err LevelDbKv::OpenAfterFull() {
   return Err::kOk;
 }
 
-Err LevelDbKv::Scan(
-    std::string_view prefix,
-    const std::function<bool(std::string_view key, std::string_view value)>& visit) {
+Err LevelDbKv::ScanFrom(std::string_view first, const Visit& visit) {
   const std::shared_lock<std::shared_mutex> lock(mutex_);
   if (db_ == nullptr) return Err::kFull;
   const std::unique_ptr<leveldb::Iterator> it(db_->NewIterator(CheckedReads()));
-  for (it->Seek(SliceOf(prefix)); it->Valid(); it->Next()) {
-    if (!ViewOf(it->key()).starts_with(prefix)) break;
+  for (it->Seek(SliceOf(first)); it->Valid(); it->Next()) {
     if (!visit(ViewOf(it->key()), ViewOf(it->value()))) break;
   }
   return ErrOf(it->status());

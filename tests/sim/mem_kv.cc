@@ -38,12 +38,10 @@ Err MemKv::Write(std::span<const Change> changes, bool sync) {
   return Err::kOk;
 }
 
-Err MemKv::Scan(std::string_view prefix,
-                const std::function<bool(std::string_view key, std::string_view value)>& visit) {
+Err MemKv::ScanFrom(std::string_view first, const Visit& visit) {
   if (power_->off()) return Err::kIo;
   if (damaged_) return Err::kCorrupt;
-  for (auto row = contents_.lower_bound(prefix); row != contents_.end(); ++row) {
-    if (!row->first.starts_with(prefix)) break;
+  for (auto row = contents_.lower_bound(first); row != contents_.end(); ++row) {
     if (!visit(row->first, row->second)) break;
   }
   return Err::kOk;

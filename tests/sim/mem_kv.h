@@ -24,8 +24,7 @@ class MemKv : public Kv {
   // --- Kv ---
   Result<std::string> Get(std::string_view key) override;
   Err Write(std::span<const Change> changes, bool sync) override;
-  Err Scan(std::string_view prefix,
-           const std::function<bool(std::string_view key, std::string_view value)>& visit) override;
+  Err ScanFrom(std::string_view first, const Visit& visit) override;
 
   // --- Death ---
   void CrashAtOperation(uint64_t n) { power_->CutAtOperation(n); }
