@@ -150,7 +150,7 @@ void ClientCore::OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox) {
     case MessageType::kAppend:
       return OnAppendDone(call, done, now, outbox);
     case MessageType::kGrant:
-      return OnGrantDone(done, now, outbox);
+      return OnGrantDone(call, done, now, outbox);
     case MessageType::kLocate:
       return OnLocateDone(call, done, now, outbox);
     case MessageType::kClusterStatus:
@@ -161,8 +161,10 @@ void ClientCore::OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox) {
 }
 
 // The next call goes to another one: it knows, or its NOT_ACTIVE leads back here.
-void ClientCore::NameserverFailed(Err err) {
+// Of several calls that one left unanswered, the first leads away from it; the others find us gone.
+void ClientCore::NameserverFailed(const Call& call, Err err) {
   if (err != Err::kNotActive && err != Err::kTimeout && err != Err::kUnavailable) return;
+  if (call.index != nameserver_) return;
   nameserver_ = (nameserver_ + 1) % options_.nameservers.size();
 }
 

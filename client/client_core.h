@@ -75,14 +75,15 @@ class ClientCore {
   uint32_t TimeoutMs(const Op& op, uint32_t most_ms, Now now) const;
   void SendCall(const Call& call, RpcCall&& rpc, ClientOutbox* outbox);
   const std::string& nameserver() const { return options_.nameservers[nameserver_]; }
-  void NameserverFailed(Err err);
+  void NameserverFailed(const Call& call, Err err);
   void OnStatusDone(const Call& call, const CallDone& done, ClientOutbox* outbox);
 
   // client_put.cc
   void StartPut(Op* op, Now now, ClientOutbox* outbox);
   void ContinuePut(Op* op, Err grant_err, Now now, ClientOutbox* outbox);
   void RequestGrants(Now now, ClientOutbox* outbox);
-  void OnGrantDone(const CallDone& done, Now now, ClientOutbox* outbox);
+  void OnGrantDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
+  void KeepLocation(const pb::Grant& grant);
   void SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbox* outbox);
   void OnAppendDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
   const pb::Grant* TakeGrant(PutOp* put, bool late_too, Now now);

@@ -115,7 +115,8 @@ void ClientCore::Locate(Op* op, Now now, ClientOutbox* outbox) {
   rpc.address = nameserver();
   rpc.timeout_ms = options_.nameserver_timeout_ms;
   rpc.message = request.SerializeAsString();
-  SendCall({.type = MessageType::kLocate, .block_id = block_id, .dsp = {}}, std::move(rpc), outbox);
+  SendCall({.type = MessageType::kLocate, .index = nameserver_, .block_id = block_id, .dsp = {}},
+           std::move(rpc), outbox);
 }
 
 void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
@@ -123,7 +124,7 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
   pb::LocateReply reply;
   Err err = done.err;
   if (err != Err::kOk) {
-    NameserverFailed(err);
+    NameserverFailed(call, err);
   } else if (!reply.ParseFromString(done.message) || reply.locations_size() != 1) {
     err = Err::kCorrupt;
   }

@@ -91,25 +91,37 @@ void ClientCore::RequestGrants(Now now, ClientOutbox* outbox) {
   rpc.address = nameserver();
   rpc.timeout_ms = options_.nameserver_timeout_ms;
   rpc.message = request.SerializeAsString();
-  SendCall({.type = MessageType::kGrant, .dsp = {}}, std::move(rpc), outbox);
+  SendCall({.type = MessageType::kGrant, .index = nameserver_, .dsp = {}}, std::move(rpc), outbox);
 }
 
-void ClientCore::OnGrantDone(const CallDone& done, Now now, ClientOutbox* outbox) {
+void ClientCore::OnGrantDone(const Call& call, const CallDone& done, Now now,
+                             ClientOutbox* outbox) {
   ASSERT(grants_requested_);
   grants_requested_ = false;
   Err err = done.err;
   if (err == Err::kOk) {
     pb::GrantReply reply;
     if (!reply.ParseFromString(done.message)) err = Err::kCorrupt;
-    if (err == Err::kOk)
+    if (err == Err::kOk) {
       (void)grants_.Add(reply, now.mono_ms);  // none new: seen by whoever finds none
+      // What is about to be stored there can be read while no nameserver answers.
+      for (const pb::Grant& grant : reply.grants()) KeepLocation(grant);
+    }
   } else {
-    NameserverFailed(err);
+    NameserverFailed(call, err);
   }
   const std::set<uint64_t> waiting = std::exchange(puts_without_grant_, {});
   for (const uint64_t op_id : waiting) {
     if (Op* op = FindOp(op_id)) ContinuePut(op, err, now, outbox);
   }
+}
+
+void ClientCore::KeepLocation(const pb::Grant& grant) {
+  std::vector<std::string> replicas;
+  for (const pb::Replica& replica : grant.replicas()) {
+    if (replicas.size() < kReplicasMax) replicas.push_back(replica.address());
+  }
+  if (!replicas.empty()) locations_.Put(grant.block_id(), replicas);
 }
 
 // After the nameserver has spoken: on with a grant, or without one.

@@ -1,5 +1,11 @@
 // hayloft-nameserver: which dsps hold which block.
+#include <unistd.h>
+
+#include <algorithm>
 #include <csignal>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "common/io/log_sink.h"
 #include "common/io/loop.h"
@@ -10,6 +16,26 @@
 
 namespace hayloft {
 namespace {
+
+// One that lost its role begins anew as one that follows, whether or not somebody watches it. What
+// an operator said of one start, on the command line or in a file, does not hold for another.
+void BeginAnew(int argc, char** argv) {
+  static char once[][32] = {"--force-promote", "--rebuild", "--end-rebuild"};
+  static char never[][32] = {"--force-promote=false", "--rebuild=false", "--end-rebuild=false"};
+  std::vector<char*> again;
+  for (int i = 0; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    const bool drop = std::any_of(std::begin(once), std::end(once), [&](const char* name) {
+      return argument == name || argument.starts_with(std::string(name) + "=");
+    });
+    if (!drop) again.push_back(argv[i]);
+  }
+  for (char* option : never) again.push_back(option);
+  again.push_back(nullptr);
+  StopLog();
+  execv("/proc/self/exe", again.data());
+  SayFault("hayloft-nameserver", "cannot begin anew");
+}
 
 int RunNameserver(int argc, char** argv) {
   NsConfig config;
@@ -35,8 +61,9 @@ int RunNameserver(int argc, char** argv) {
   {
     Loop loop;
     NsShell shell(&loop, config);
-    const Loop::Handle terminate = loop.OnSignal(SIGTERM, [&loop] { loop.Stop(); });
-    const Loop::Handle interrupt = loop.OnSignal(SIGINT, [&loop] { loop.Stop(); });
+    const Loop::Handle terminate = loop.OnSignal(SIGTERM, [&shell] { shell.Stop(); });
+    const Loop::Handle interrupt = loop.OnSignal(SIGINT, [&shell] { shell.Stop(); });
+    shell.OnRoleLost([&] { BeginAnew(argc, argv); });
     const Loop::Handle reopen = loop.OnSignal(SIGHUP, [] { ReopenLog(); });
     if (shell.Start(&why) == Err::kOk) {
       LOG_INFO("started", "version=%s data=%s", kVersion, LogText(config.data).c_str());

@@ -41,6 +41,7 @@ pb::CommandHead NsCore::Head() const {
   head.set_epoch(state_.epoch);
   head.set_node(state_.node);
   head.set_block_range_end(state_.id_range_end);
+  head.set_log_index(state_.last_index);
   return head;
 }
 

@@ -37,7 +37,7 @@ void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   now_ = now;
   started_ms_ = now.mono_ms;
   first_start_ = state_.dsps.empty();
-  synced_index_ = state_.last_index;
+  committed_index_ = state_.last_index;
   // What is left of an old range is never used: it may have been used already.
   next_block_id_ = state_.id_range_end;
   for (const auto& [dsp_id, dsp] : state_.dsps) {
@@ -53,12 +53,17 @@ void NsCore::Start(uint64_t epoch, bool forced, Now now, NsOutbox* outbox) {
   });
   pb::LogRecord record;
   record.mutable_new_epoch()->set_epoch(epoch);
+  const bool first_record = state_.last_index == 0;
   Log(std::move(record), outbox);
-  if (!forced || state_.settings.rebuilding()) return;
+  // A standby knows the settings by the log alone.
+  const bool rebuild = forced && !state_.settings.rebuilding();
+  if (!rebuild && !first_record) return;
   pb::LogRecord settings;
   *settings.mutable_settings() = state_.settings;
-  settings.mutable_settings()->set_rebuilding(true);
-  settings.mutable_settings()->set_rebuild_dsps(static_cast<uint32_t>(state_.dsps.size()));
+  if (rebuild) {
+    settings.mutable_settings()->set_rebuilding(true);
+    settings.mutable_settings()->set_rebuild_dsps(static_cast<uint32_t>(state_.dsps.size()));
+  }
   Log(std::move(settings), outbox);
 }
 
@@ -118,8 +123,6 @@ void NsCore::OnTick(Now now, NsOutbox* outbox) {
 
 void NsCore::Log(pb::LogRecord&& record, NsOutbox* outbox) {
   record.set_index(state_.last_index + 1);
-  record.set_epoch(record.has_new_epoch() ? record.new_epoch().epoch() : state_.epoch);
-  record.set_node(state_.node);
   const Err err = ApplyRecord(record, &state_);
   ASSERT(err == Err::kOk);  // our own record
   if (record.has_new_epoch()) epoch_index_ = record.index();
@@ -142,10 +145,10 @@ void NsCore::Emit(RpcCall&& call, NsOutbox* outbox) {
   }
 }
 
-void NsCore::OnLogSynced(uint64_t index, NsOutbox* outbox) {
-  ASSERT(index >= synced_index_);
+void NsCore::OnCommitted(uint64_t index, NsOutbox* outbox) {
   ASSERT(index <= state_.last_index);
-  synced_index_ = index;
+  if (index <= committed_index_) return;  // of the log as it was at the start
+  committed_index_ = index;
   while (!held_.empty() && held_.front().index <= index) {
     if (RpcReply* reply = std::get_if<RpcReply>(&held_.front().effect)) {
       outbox->replies.push_back(std::move(*reply));
@@ -154,6 +157,12 @@ void NsCore::OnLogSynced(uint64_t index, NsOutbox* outbox) {
     }
     held_.pop_front();
   }
+}
+
+void NsCore::LogNothing(NsOutbox* outbox) {
+  pb::LogRecord record;
+  record.mutable_nothing();
+  Log(std::move(record), outbox);
 }
 
 void NsCore::Reply(const RpcRequest& request, Err err, std::string message, NsOutbox* outbox) {

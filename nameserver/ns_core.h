@@ -1,11 +1,12 @@
 // The nameserver's decisions: which dsps hold which block, who may append, what is closed and
 // sealed.
 //
-//   request, tick, answer --> NsCore --> records --> [shell: synced batch] --> OnLogSynced
+//   request, tick, answer --> NsCore --> records --> [log of the pair: committed] --> OnCommitted
 //                               '--> replies and calls, held until every record before them is safe
 //
 // Nothing leaves that rests on a record which a crash could take back: so no block is announced,
-// no id used and no command sent before its record is synced. The state is changed at once, when
+// no id used and no command sent before its record is committed: synced on every member of the
+// in-sync set (common/ha/role_core.h). The state is changed at once, when
 // the record is made; whoever would see it waits for the gate.
 //
 // Blocks (docs/replication.md): all dsps of a chosen set create the file at once, then the block is
@@ -49,7 +50,7 @@ struct NsOptions {
 struct NsOutbox {
   std::vector<RpcReply> replies;
   std::vector<RpcCall> calls;
-  std::vector<pb::LogRecord> records;  // to be made durable in this order, then OnLogSynced
+  std::vector<pb::LogRecord> records;  // to be committed in this order, then OnCommitted
   // Not 0: a dsp has promised this epoch to another; win a higher one and call OnEpochRaised, or
   // stop.
   uint64_t raise_epoch_above = 0;
@@ -71,7 +72,13 @@ class NsCore {
   void OnCallDone(CallDone&& done, Now now, NsOutbox* outbox);
   void OnTick(Now now, NsOutbox* outbox);
   // All records up to this one are safe.
-  void OnLogSynced(uint64_t index, NsOutbox* outbox);
+  void OnCommitted(uint64_t index, NsOutbox* outbox);
+  // A record that changes nothing.
+  void LogNothing(NsOutbox* outbox);
+  // After Start, of a node that followed: what dsps told it at that time, and when. They count as
+  // registered if that would be admitted now.
+  void TakeRegistration(const pb::RegisterRequest& message, uint64_t heard_ms, Now now,
+                        NsOutbox* outbox);
   void OnEpochRaised(uint64_t epoch, NsOutbox* outbox);
 
   const NsState& state() const { return state_; }
@@ -81,7 +88,7 @@ class NsCore {
   bool Complete() const;             // a block that is not known does not exist
   bool Writable() const;             // an upload would find a block now
   // Its epoch is safe: it answers.
-  bool Active() const { return synced_index_ >= epoch_index_ && !raising_epoch_; }
+  bool Active() const { return committed_index_ >= epoch_index_ && !raising_epoch_; }
   pb::ClusterStatusReply Status(Now now) const;
   uint64_t DspsReported() const;
 
@@ -155,7 +162,7 @@ class NsCore {
   void Log(pb::LogRecord&& record, NsOutbox* outbox);
   void Emit(RpcReply&& reply, NsOutbox* outbox);
   void Emit(RpcCall&& call, NsOutbox* outbox);
-  bool Holding() const { return synced_index_ < state_.last_index; }
+  bool Holding() const { return committed_index_ < state_.last_index; }
   void Reply(const RpcRequest& request, Err err, std::string message, NsOutbox* outbox);
   void NoteMark(uint64_t mark, NsOutbox* outbox);
   bool RegisteredHaveReported() const;
@@ -273,7 +280,7 @@ class NsCore {
   const uint64_t
       peers_version_base_;  // so that no other start of a nameserver has the same versions
   uint64_t last_call_id_ = 0;
-  uint64_t synced_index_ = 0;
+  uint64_t committed_index_ = 0;
   uint64_t epoch_index_ = UINT64_MAX;  // of the record that began the epoch
   std::deque<Held> held_;
   uint64_t next_block_id_ = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/ha/coordinator.h"
 #include "common/log.h"
 #include "nameserver/ns_core.h"
 
@@ -60,7 +61,7 @@ uint32_t NsCore::NumberFor(uint32_t had) {
 // A disk that moved comes with a higher one, but not while its old self is still heard.
 Err NsCore::JudgeRegistration(const pb::RegisterRequest& message, uint32_t known_dsp_id) const {
   if (message.cluster_id() != state_.settings.cluster_id()) return Err::kConfig;
-  if (!WellFormed(message)) return Err::kInvalid;
+  if (!WellFormed(message) || message.promised_epoch() > kEpochMax) return Err::kInvalid;
   if (known_dsp_id == 0) return state_.dsps.size() < kDspsMax ? Err::kOk : Err::kBusy;
   const pb::LogDsp& known = state_.dsps.at(known_dsp_id);
   const bool same_place = message.address() == known.address();
@@ -117,6 +118,16 @@ void NsCore::OnRegister(const RpcRequest& request, Now now, NsOutbox* outbox) {
   reply.set_node(state_.node);
   reply.set_block_range_end(state_.id_range_end);
   Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+}
+
+void NsCore::TakeRegistration(const pb::RegisterRequest& message, uint64_t heard_ms, Now now,
+                              NsOutbox* outbox) {
+  const uint32_t dsp_id = FindDisk(message.disk_id());
+  if (dsp_id == 0 || JudgeRegistration(message, dsp_id) != Err::kOk) return;
+  if (message.promised_epoch() >= state_.epoch) return;  // when it registers itself
+  Admit(dsp_id, message, now, outbox);
+  NoteMark(message.block_range_end(), outbox);
+  membership_.Find(dsp_id)->heard_ms = heard_ms;
 }
 
 void NsCore::Admit(uint32_t dsp_id, const pb::RegisterRequest& message, Now now, NsOutbox* outbox) {

@@ -74,6 +74,8 @@ Err ApplyOperation(const pb::LogRecord& record, NsState* state) {
     case pb::LogRecord::kSettings:
       state->settings = record.settings();
       return Err::kOk;
+    case pb::LogRecord::kNothing:
+      return Err::kOk;
     case pb::LogRecord::OPERATION_NOT_SET:
       return Err::kCorrupt;  // of a version that knows more: it must not be skipped
   }

@@ -3,16 +3,15 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "common/ha/ha_store.h"
 
 namespace hayloft {
 
 namespace {
 
-constexpr std::string_view kHeadKey = "head";
+constexpr std::string_view kHeadKey = kServiceHeadKey;
 constexpr std::string_view kBlockPrefix = "block/";
 constexpr std::string_view kDspPrefix = "dsp/";
-constexpr std::string_view kLogPrefix = "log/";
-constexpr size_t kNodeBytes = 16;
 
 std::string RowKey(std::string_view prefix, uint64_t number) {
   uint8_t digits[8];
@@ -47,27 +46,53 @@ void AdvanceHead(const pb::LogRecord& record, pb::NsHead* head) {
 
 }  // namespace
 
-Err NsStore::Init(std::string_view node, const pb::LogSettings& settings) {
-  ASSERT(node.size() == kNodeBytes);
+Err NsStore::Init(std::string_view node, const pb::LogSettings& settings, bool joining) {
   bool empty = true;
   TRY(kv_->Scan("", [&](std::string_view, std::string_view) { return empty = false; }));
   if (!empty) return Err::kExists;
   head_.Clear();
   head_.set_format(kNsStoreFormat);
-  head_.set_node(std::string(node));
   head_.set_id_range_end(1);
   *head_.mutable_settings() = settings;
-  const Kv::Change change = Row(std::string(kHeadKey), head_);
-  return kv_->Write({&change, 1}, /*sync=*/true);
+  pb::HaHead ha;
+  ha.set_node(std::string(node));
+  ha.set_joining(joining);
+  ha.set_service_id(settings.cluster_id());
+  const Kv::Change changes[] = {Row(std::string(kHeadKey), head_), HaStore::FirstRow(ha)};
+  return kv_->Write(changes, /*sync=*/true);
+}
+
+// Format 1 kept the applied records under "log/", for nobody.
+Err NsStore::Upgrade() {
+  std::vector<Kv::Change> changes;
+  TRY(kv_->Scan("log/", [&](std::string_view key, std::string_view) {
+    changes.push_back({.key = std::string(key), .value = "", .remove = true});
+    return true;
+  }));
+  if (head_.node().size() != 16) return Err::kCorrupt;
+  pb::HaHead ha;
+  ha.set_node(head_.node());
+  ha.set_service_id(head_.settings().cluster_id());
+  ha.set_promised_epoch(head_.epoch());
+  ha.set_promised_node(head_.node());
+  ha.mutable_base()->set_index(head_.last_index());
+  ha.mutable_base()->set_epoch(head_.epoch());
+  ha.mutable_base()->set_node(head_.node());
+  changes.push_back(HaStore::FirstRow(ha));
+  head_.set_format(kNsStoreFormat);
+  head_.clear_node();
+  changes.push_back(Row(std::string(kHeadKey), head_));
+  return kv_->Write(changes, /*sync=*/true);
 }
 
 Result<NsState> NsStore::Load() {
   TRY_ASSIGN(const std::string row, kv_->Get(kHeadKey));
   if (!head_.ParseFromString(row) || head_.format() == 0) return Err::kCorrupt;
   if (head_.format() > kNsStoreFormat) return Err::kUnsupported;
-  if (head_.node().size() != kNodeBytes) return Err::kCorrupt;
+  if (head_.format() < kNsStoreFormat) TRY(Upgrade());
   NsState state;
-  state.node = head_.node();
+  TRY_ASSIGN(const pb::HaHead ha, HaStore::ReadHead(kv_));
+  state.node = ha.node();
   TRY(LoadRows(&state));
   state.settings = head_.settings();
   state.epoch = head_.epoch();
@@ -97,21 +122,32 @@ Err NsStore::LoadRows(NsState* state) {
   return err;
 }
 
-Err NsStore::Append(std::span<const pb::LogRecord> records) {
+bool NsStore::CanTake(const pb::SnapshotRequest& snapshot) {
+  if (snapshot.part() == 0) {
+    pb::NsHead head;
+    const bool has_head = snapshot.rows_size() > 0 && snapshot.rows(0).key() == kHeadKey &&
+                          head.ParseFromString(snapshot.rows(0).value());
+    if (!has_head || head.format() != kNsStoreFormat) return false;
+    if (head.last_index() != snapshot.base().index()) return false;
+  }
+  for (int i = snapshot.part() == 0 ? 1 : 0; i < snapshot.rows_size(); ++i) {
+    const std::string& key = snapshot.rows(i).key();
+    if (key == kHeadKey || !HaStore::OfService(key)) return false;
+  }
+  return true;
+}
+
+Err NsStore::Apply(std::span<const pb::LogRecord> records, bool sync) {
   ASSERT(!records.empty());
-  ASSERT(head_.node().size() == kNodeBytes);
+  ASSERT(head_.format() == kNsStoreFormat);
   std::vector<Kv::Change> changes;
-  changes.reserve(records.size() * 3 + 1);
+  changes.reserve(records.size() + 1);
   for (const pb::LogRecord& record : records) {
     AdvanceHead(record, &head_);
-    changes.push_back(Row(RowKey(kLogPrefix, record.index()), record));
     AddRow(record, &changes);
-    if (record.index() > kLogKept) {
-      changes.push_back({RowKey(kLogPrefix, record.index() - kLogKept), "", true});
-    }
   }
   changes.push_back(Row(std::string(kHeadKey), head_));
-  return kv_->Write(changes, /*sync=*/true);
+  return kv_->Write(changes, sync);
 }
 
 }  // namespace hayloft

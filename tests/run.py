@@ -81,6 +81,8 @@ TEST = [
     cluster_test('rate'),
     cluster_test('copies'),
     cluster_test('network'),
+    cluster_test('pair'),
+    cluster_test('pair_network'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),
 ]

@@ -21,6 +21,7 @@ using Entries = std::vector<ProcessEntry>;
 // A dataserver gives its dsps 10 s; the rest has that long itself. Together below 30 s.
 constexpr uint64_t kDataserverMs = 12'000;
 constexpr uint64_t kOthersMs = 10'000;
+constexpr uint64_t kEtcdMs = 5'000;
 constexpr uint64_t kNoMoreMs = 3'000;  // of it, after a gateway was told twice
 constexpr uint64_t kKilledMs = 3'000;  // a killed process may still have to leave the kernel
 constexpr timespec kPollPause{.tv_sec = 0, .tv_nsec = 10'000'000};
@@ -93,6 +94,8 @@ int ClusterDown(const std::string& dir, bool json) {
   entries = file.Read();
   if (!entries.ok()) return 1;
   all_gone = End(WithRole(*entries, {"dsp", "nameserver"}), kOthersMs) && all_gone;
+  // Last: a nameserver gives its lease back.
+  all_gone = End(WithRole(*entries, {"etcd"}), kEtcdMs) && all_gone;
   if (!all_gone || file.Change([](Entries* all) { all->clear(); }) != Err::kOk) {
     return Complain("not everything could be stopped, see " + folder + "/cluster.json");
   }

@@ -85,7 +85,11 @@ std::vector<PlannedProcess> ClusterState::Plan() const {
                        const std::string& parent) {
     plan.push_back({name, role, address(name), address(name + ".admin"), data, parent});
   };
-  add("nameserver-1", "nameserver", Path("nameserver-1"), "");
+  if (coordinator == "etcd") add("etcd-1", "etcd", Path("etcd-1"), "");
+  for (uint32_t i = 1; i <= nameservers; ++i) {
+    const std::string name = "nameserver-" + std::to_string(i);
+    add(name, "nameserver", Path(name), "");
+  }
   for (uint32_t i = 1; i <= dataservers; ++i) {
     const std::string number = std::to_string(i);
     const std::string dataserver = "dataserver-" + number;
@@ -122,10 +126,6 @@ uint32_t ClusterState::MinCopies() const {
 
 std::vector<std::string> ClusterState::Remarks() const {
   std::vector<std::string> lines;
-  if (nameservers > 1) {
-    lines.push_back("nameservers: 1 of " + std::to_string(nameservers) +
-                    " is started; the standby is not built yet");
-  }
   const std::string machines =
       std::to_string(dataservers) + " machine(s) of " + std::to_string(copies) + " copies";
   if (dataservers < MinCopies()) {
@@ -133,9 +133,6 @@ std::vector<std::string> ClusterState::Remarks() const {
                     std::to_string(MinCopies()) + " must store each image (nameserver.min_copies)");
   } else if (dataservers < copies) {
     lines.push_back("copies: there are " + machines + "; every image will be under-replicated");
-  }
-  if (coordinator == "etcd") {
-    lines.push_back("coordinator: one nameserver needs none; etcd is not built yet");
   }
   lines.push_back("directory: not built yet; each upload is stored as a file of its own");
   return lines;
@@ -230,7 +227,8 @@ bool ChoosePorts(ClusterState* state) {
     return false;
   };
   for (const PlannedProcess& process : state->Plan()) {
-    const bool own_port = process.role == "nameserver" || process.role == "dsp";
+    const bool own_port =
+        process.role == "nameserver" || process.role == "dsp" || process.role == "etcd";
     if (own_port && !choose(process.name)) return false;
     if (!choose(process.name + ".admin")) return false;
   }

@@ -49,6 +49,21 @@ std::string LastLine(const std::string& log) {
   return std::string(start == std::string_view::npos ? tail : tail.substr(start + 1));
 }
 
+// One member, for trying it out: a cluster that matters has three, on machines of their own.
+std::vector<std::string> EtcdArguments(const PlannedProcess& process, const std::string& token) {
+  const std::string client = "http://" + process.listen;
+  const std::string peer = "http://" + process.admin;
+  return {"/usr/bin/etcd",
+          "--name=" + process.name,
+          "--data-dir=" + process.data,
+          "--listen-client-urls=" + client,
+          "--advertise-client-urls=" + client,
+          "--listen-peer-urls=" + peer,
+          "--initial-advertise-peer-urls=" + peer,
+          "--initial-cluster=" + process.name + "=" + peer,
+          "--initial-cluster-token=" + token};
+}
+
 class Starter {
  public:
   explicit Starter(const ClusterUpOptions& options) : options_(options) {}
@@ -63,6 +78,7 @@ class Starter {
   bool MakeStore(const PlannedProcess& process);
   bool StartMissing();
   bool Start(const PlannedProcess& process);
+  bool PeerHasStore(const PlannedProcess& process) const;
   bool WaitUntilReady();
   bool Ready(std::string* waiting_for);
   void ReadRetired(const PlannedProcess& dataserver);
@@ -80,6 +96,7 @@ class Starter {
   std::vector<PlannedProcess> plan_;
   std::vector<std::pair<std::string, ProcessId>> running_;    // when we started what was missing
   std::vector<std::pair<std::string, std::string>> retired_;  // dsps that take no writes, and why
+  bool rebuilds_ = false;                                     // a nameserver was started so
   std::unique_ptr<Session> session_;
 };
 
@@ -141,6 +158,9 @@ bool Starter::LoadOrCreate() {
 // Before anything is stored each role is asked whether it would take its options, which touches
 // nothing.
 bool Starter::CheckSettings() {
+  if (state_.coordinator == "etcd" && !FileExists("/usr/bin/etcd")) {
+    return Fail("--coordinator etcd: /usr/bin/etcd is not there (Debian: etcd-server)");
+  }
   for (const auto& [name, value] : state_.set) {
     const auto old = old_set_.find(name);
     const bool changed = old == old_set_.end() || old->second != value;
@@ -154,7 +174,7 @@ bool Starter::CheckSettings() {
   if (ReplaceFile(trial, config) != Err::kOk) return Fail("cannot write " + trial);
   std::string last_role;
   for (const PlannedProcess& process : plan_) {
-    if (state_.set == old_set_ || process.role == last_role) continue;
+    if (state_.set == old_set_ || process.role == last_role || process.role == "etcd") continue;
     last_role = process.role;
     std::vector<std::string> argv = Arguments(process, trial);
     argv.push_back("--check-config");
@@ -186,7 +206,7 @@ bool Starter::RoleRuns(const std::string& role) const {
 
 bool Starter::MakeStores() {
   for (const PlannedProcess& process : plan_) {
-    if (process.role == "gateway" || process.role == "dataserver") {
+    if (process.role == "gateway" || process.role == "dataserver" || process.role == "etcd") {
       if (MakeFolders(process.data) != Err::kOk) return Fail("cannot make " + process.data);
     } else if (!state_.formatted.contains(process.name)) {
       if (!MakeStore(process)) return false;
@@ -208,7 +228,10 @@ bool Starter::MakeStore(const PlannedProcess& process) {
                                      process.role == "dsp" ? "--format" : "--init",
                                      "--data=" + folder, "--cluster-id=" + state_.cluster_id,
                                      "--config=" + ConfigPath()};
-    if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
+    if (process.role == "nameserver") {
+      argv.push_back("--copies=" + std::to_string(state_.copies));
+      if (process.name != "nameserver-1" || PeerHasStore(process)) argv.push_back("--join");
+    }
     if (RunToEnd(argv) != 0) return Fail("could not make the store of " + process.name);
     if (!in_place && std::rename(folder.c_str(), process.data.c_str()) != 0) {
       return Fail("cannot move " + folder + " to its place");
@@ -221,6 +244,7 @@ bool Starter::MakeStore(const PlannedProcess& process) {
 
 std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
                                             const std::string& config) const {
+  if (process.role == "etcd") return EtcdArguments(process, state_.cluster_id);
   std::vector<std::string> argv = {OwnBinaryFolder() + "/hayloft-" + process.role,
                                    "--name=" + process.name,
                                    "--listen=" + process.listen,
@@ -234,7 +258,12 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
     argv.push_back("--pages=all");  // it listens on this machine only
   }
   if (process.role == "dsp") argv.push_back("--cluster-id=" + state_.cluster_id);
-  if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
+  if (process.role == "nameserver") {
+    argv.push_back("--copies=" + std::to_string(state_.copies));
+    const bool etcd = plan_.front().role == "etcd";
+    argv.push_back(etcd ? "--etcd=http://" + plan_.front().listen
+                        : "--coordinator-dir=" + state_.Path("coordinator"));
+  }
   if (process.role == "dataserver") {
     std::string disks, listens, admins;
     for (const PlannedProcess& dsp : plan_) {
@@ -285,9 +314,16 @@ bool Starter::Start(const PlannedProcess& process) {
                   "`hayloft cluster up --rebuild` makes a new one from the dsps' reports");
     }
     if (MakeFolders(process.data) != Err::kOk) return Fail("cannot make " + process.data);
-    argv.push_back("--rebuild");
-    argv.push_back("--cluster-id=" + state_.cluster_id);
-    argv.push_back("--rebuild-dsps=" + std::to_string(state_.dataservers * state_.disks));
+    // One of two comes back from the other, which has all of it.
+    if (empty && PeerHasStore(process)) {
+      state_.formatted.erase(process.name);
+      if (!MakeStore(process)) return false;
+    } else {
+      argv.push_back("--rebuild");
+      argv.push_back("--cluster-id=" + state_.cluster_id);
+      argv.push_back("--rebuild-dsps=" + std::to_string(state_.dataservers * state_.disks));
+      rebuilds_ = true;
+    }
   }
   const auto record = [&](const ProcessId& id) {
     return ClusterFile(state_.Path("cluster.json"))
@@ -303,6 +339,15 @@ bool Starter::Start(const PlannedProcess& process) {
   if (!id.ok()) return Fail("cannot start " + process.name + ": " + Describe(id.err()));
   running_.emplace_back(process.name, *id);
   return true;
+}
+
+bool Starter::PeerHasStore(const PlannedProcess& process) const {
+  if (rebuilds_) return true;
+  return std::any_of(plan_.begin(), plan_.end(), [&](const PlannedProcess& other) {
+    if (other.role != "nameserver" || other.name == process.name) return false;
+    const auto held = ListFolder(other.data);
+    return held.ok() && !held->empty();
+  });
 }
 
 // Each step asks one question less; the last one is answered when a write would succeed.
@@ -346,9 +391,11 @@ bool Starter::Ready(std::string* waiting_for) {
   const StatusDone status = Await<StatusDone>(
       session_->loop(), [&](auto done) { session_->client()->Status(kStatusMs, done); });
   size_t up = 0;
+  bool in_sync = true;  // a standby is a while after it was started
   bool reported = false;
   bool writable = false;
   for (const NameserverStatus& nameserver : status.nameservers) {
+    in_sync = in_sync && nameserver.err == Err::kOk && nameserver.status.in_sync();
     if (nameserver.err != Err::kOk || nameserver.status.role() != "active") continue;
     reported = nameserver.status.dsps_reported() + retired_.size() >= dsps;
     writable = nameserver.status.writable() && reported;
@@ -356,6 +403,8 @@ bool Starter::Ready(std::string* waiting_for) {
   }
   if (state_.dataservers < state_.MinCopies()) writable = reported;  // it never will be
   if (!writable || up + retired_.size() < dsps) return false;
+  *waiting_for = "both nameservers to be in sync";
+  if (!in_sync) return false;
   for (const PlannedProcess& process : plan_) {
     *waiting_for = process.name;
     // Its own port may speak HTTPS.
@@ -392,8 +441,10 @@ void Starter::SayWhatIsUp() {
   }
   for (const std::string& line : state_.Remarks()) std::printf("%s\n", line.c_str());
   const char* scheme = state_.set.contains("gateway.tls_certificate") ? "https" : "http";
-  std::printf("up: %u dataservers of %u disks, gateway on %s://127.0.0.1:%u/, in %s\n",
-              state_.dataservers, state_.disks, scheme, state_.port, state_.dir.c_str());
+  std::printf(
+      "up: %u nameservers, %u dataservers of %u disks, gateway on %s://127.0.0.1:%u/, in %s\n",
+      state_.nameservers, state_.dataservers, state_.disks, scheme, state_.port,
+      state_.dir.c_str());
 }
 
 }  // namespace

@@ -51,6 +51,8 @@ int RunUndelete(int argc, const char* const* argv);
 int RunStat(int argc, const char* const* argv);
 int RunStatus(int argc, const char* const* argv);
 int RunBench(int argc, const char* const* argv);
+int RunFailover(int argc, const char* const* argv);
+int RunForcePromote(int argc, const char* const* argv);
 int RunGone(int argc, const char* const* argv);
 int RunKey(int argc, const char* const* argv);
 int RunSign(int argc, const char* const* argv);

@@ -18,13 +18,15 @@ struct Command {
   std::string_view about;
 };
 
-constexpr std::array<Command, 11> kCommands = {{
+constexpr std::array<Command, 13> kCommands = {{
     {"put", RunPut, "store files, folders or standard input"},
     {"get", RunGet, "read files back, or compare them with the originals"},
     {"rm", RunRm, "delete files"},
     {"undelete", RunUndelete, "take a delete back"},
     {"stat", RunStat, "what is known of a file, and where it lies"},
     {"status", RunStatus, "nameservers, dsps, blocks and files of the cluster"},
+    {"failover", RunFailover, "the standby nameserver takes over from the active one"},
+    {"force-promote", RunForcePromote, "make a nameserver active that may lack what others knew"},
     {"gone", RunGone, "give a dsp up for good: its blocks go on without it"},
     {"key", RunKey, "make upload keys and keys that sign URLs"},
     {"sign", RunSign, "make a URL that lets its holder do one thing for a while"},
@@ -35,7 +37,7 @@ constexpr std::array<Command, 11> kCommands = {{
 void PrintHelp() {
   std::puts("Usage: hayloft COMMAND [options]; each command has --help\n\nCommands:");
   for (const Command& command : kCommands) {
-    std::printf("  %-10s %s\n", command.name.data(), command.about.data());
+    std::printf("  %-13s %s\n", command.name.data(), command.about.data());
   }
 }
 

@@ -98,21 +98,26 @@ std::unique_ptr<Session> Session::Open(const CommandOptions& options) {
   return session;
 }
 
-CallDone Session::AskNameserver(MessageType type, const std::string& message, uint32_t timeout_ms) {
+CallDone Session::Ask(const std::string& address, MessageType type, const std::string& message,
+                      uint32_t timeout_ms) {
   RpcClient rpc(&loop_, {.role = "command", .cluster_key = secret_});
+  return Await<CallDone>(&loop_, [&](auto done) {
+    rpc.OnDone([done](CallDone&& answer) { done(std::move(answer)); });
+    RpcCall call;
+    call.call_id = 1;
+    call.address = address;
+    call.type = type;
+    call.timeout_ms = timeout_ms;
+    call.message = message;
+    rpc.Call(std::move(call));
+  });
+}
+
+CallDone Session::AskNameserver(MessageType type, const std::string& message, uint32_t timeout_ms) {
   CallDone last;
   last.err = Err::kUnavailable;
   for (const std::string& address : nameservers_) {
-    last = Await<CallDone>(&loop_, [&](auto done) {
-      rpc.OnDone([done](CallDone&& answer) { done(std::move(answer)); });
-      RpcCall call;
-      call.call_id = 1;
-      call.address = address;
-      call.type = type;
-      call.timeout_ms = timeout_ms;
-      call.message = message;
-      rpc.Call(std::move(call));
-    });
+    last = Ask(address, type, message, timeout_ms);
     if (last.err != Err::kNotActive && last.err != Err::kUnavailable) break;
   }
   return last;

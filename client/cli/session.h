@@ -22,7 +22,9 @@ class Session {
 
   Loop* loop() { return &loop_; }
   AsyncClient* client() { return client_.get(); }
-  // One request to the active nameserver.
+  // One request to this nameserver, or to the active one.
+  CallDone Ask(const std::string& address, MessageType type, const std::string& message,
+               uint32_t timeout_ms);
   CallDone AskNameserver(MessageType type, const std::string& message, uint32_t timeout_ms);
   // Null: the key is not at hand; then delete tokens can be neither made nor checked.
   const ClusterKey* key() const { return key_.has_value() ? &*key_ : nullptr; }

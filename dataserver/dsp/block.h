@@ -96,6 +96,8 @@ struct Block {
   uint32_t deleted = 0;
   uint32_t set_version = 0;
   std::vector<uint32_t> set_dsp_ids;
+  uint64_t command_epoch = 0;  // of the last command on it, and the record that it rests on
+  uint64_t command_index = 0;
   bool outside = false;  // the nameserver's set is without this dsp: nothing of it is served
   uint64_t merged_in =
       0;  // the doubt since which its delete state was merged; 0: not since a start

@@ -25,6 +25,17 @@ Err DspCore::CheckHead(const pb::CommandHead& head, DspOutbox* out) {
   return Writable() ? Err::kOk : Err::kReadOnly;
 }
 
+// A command that was overtaken by a later one of the same nameserver does nothing (F42).
+Err DspCore::CheckOrder(const pb::CommandHead& head, Block* block) {
+  if (head.log_index() == 0) return Err::kOk;  // of an older nameserver
+  if (head.epoch() == block->command_epoch && head.log_index() < block->command_index) {
+    return Err::kStaleEpoch;
+  }
+  block->command_epoch = head.epoch();
+  block->command_index = head.log_index();
+  return Err::kOk;
+}
+
 // Bytes that new blocks may still take: what the reserve leaves. It keeps the delete log, the index
 // and later compaction alive on a full disk.
 uint64_t DspCore::UsableBytes() const {
@@ -123,6 +134,7 @@ void DspCore::OnCloseBlock(const RpcRequest& request, DspOutbox* out) {
   if (block == nullptr || block->opening_epoch != message.opening_epoch()) {
     return refuse(Err::kNotFound);
   }
+  if (const Err order = CheckOrder(message.head(), block); order != Err::kOk) return refuse(order);
   if (block->state != pb::BLOCK_OPEN) {
     return ReplyInfo(request.token, request.type, *block, out);
   }

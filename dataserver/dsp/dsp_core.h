@@ -327,6 +327,7 @@ class DspCore {
   void ApplyDelete(const DeleteChange& change);
 
   // dsp_control.cc
+  static Err CheckOrder(const pb::CommandHead& head, Block* block);
   Err CheckHead(const pb::CommandHead& head, DspOutbox* out);
   void OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out);
   void OnCreateDone(PendingJob&& job, JobDone&& done, Now now, DspOutbox* out);

@@ -20,6 +20,7 @@ void DspCore::OnSealBlock(const RpcRequest& request, DspOutbox* out) {
   if (block == nullptr || block->opening_epoch != message.opening_epoch()) {
     return refuse(Err::kNotFound);
   }
+  if (const Err order = CheckOrder(message.head(), block); order != Err::kOk) return refuse(order);
   const bool again = message.again() && message.replicas_size() > 1;
   if (block->state == pb::BLOCK_SEALED && !again) {
     return ReplyInfo(request.token, request.type, *block, out);

@@ -31,10 +31,7 @@ class NoKv : public Kv {
  public:
   Result<std::string> Get(std::string_view) override { return Err::kNotFound; }
   Err Write(std::span<const Change>, bool) override { return Err::kOk; }
-  Err Scan(std::string_view,
-           const std::function<bool(std::string_view, std::string_view)>&) override {
-    return Err::kOk;
-  }
+  Err ScanFrom(std::string_view, const Visit&) override { return Err::kOk; }
 };
 
 Err ConfigFault(std::string* why, std::string text) {

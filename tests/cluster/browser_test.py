@@ -191,8 +191,8 @@ def test_status_page():
         check_equal(texts(browser, '#dsps .state'), ['up'] * 4, 'their states')
         check_equal(texts(browser, '#dsps td:nth-child(3)'),
                     [dsp['machine'] for dsp in told['dsps']], 'their machines')
-        check_equal(texts(browser, '#nameservers th'), [told['nameservers'][0]['address']],
-                    'nameservers')
+        check_equal(texts(browser, '#nameservers th'),
+                    [each['address'] for each in told['nameservers']], 'nameservers')
         check('Uploads3' in ' '.join(label + figure for label, figure in zip(
             texts(browser, '#gateway .label'), texts(browser, '#gateway .figure'))), 'uploads')
         check_names(browser)

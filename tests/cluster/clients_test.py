@@ -3,10 +3,9 @@
 often than it must: what reached the gateway is counted."""
 
 import os
-import re
 
 from fronts import OriginReads
-from harness import Cluster, TOP, check, check_equal, main, random_bytes, run
+from harness import Cluster, check, check_equal, main, random_bytes, run
 
 MIB = 1 << 20
 BODY = b'\x89PNG\r\n\x1a\n' + random_bytes(17 * MIB + 4_321, 1)
@@ -146,25 +145,6 @@ def test_aria2_sixteen_connections():
             check(16 <= reads.full <= 40, f'reads: {reads.full}')
 
 
-def test_the_lines_of_the_documentation():
-    """Each curl line of docs/http.md does what is said, one after the other."""
-    with open(os.path.join(TOP, 'docs', 'http.md'), encoding='utf-8') as file:
-        lines = re.search(r'## With curl\n```\n(.*?)```', file.read(), re.S)[1].splitlines()
-    check(len(lines) >= 13 and lines[0].startswith('G='), f'the lines: {lines}')
-    with fixture() as cluster:
-        stored = cluster.upload(BODY)
-        cluster.write('cat.png', BODY)
-        environment = dict(os.environ, G=f'http://{cluster.gateway}', ID=stored['id'],
-                           TOKEN=stored['delete_token'])
-        for line in lines[1:]:
-            told = run('bash', '-euo', 'pipefail', '-c', line, cwd=cluster.folder, text=False,
-                       env=environment).stdout
-            check(not told.startswith(b'{"error"'), f'{line}: {told[:300]!r}')
-        check_file(cluster, 'cat.png', BODY)
-        check(cluster.download(stored['id']) == BODY, 'it came back')
-
-
 if __name__ == '__main__':
-    main([test_the_lines_of_the_documentation, test_curl_reads, test_curl_resumes,
-          test_curl_conditions, test_curl_compressed, test_wget_resumes,
-          test_aria2_sixteen_connections])
+    main([test_curl_reads, test_curl_resumes, test_curl_conditions, test_curl_compressed,
+          test_wget_resumes, test_aria2_sixteen_connections])

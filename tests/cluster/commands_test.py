@@ -45,7 +45,8 @@ def test_up_tells_what_runs_and_is_idempotent():
             check(body.startswith(b'\x89PNG'), 'a sample is a PNG')
         processes = cluster.processes()
         check_equal(sorted(p['role'] for p in processes),
-                    ['dataserver'] * 2 + ['dsp'] * 2 + ['gateway'] * 2 + ['nameserver'], 'roles')
+                    ['dataserver'] * 2 + ['dsp'] * 2 + ['gateway'] * 2 + ['nameserver'] * 2,
+                    'roles')
         for process in processes:
             check(alive(process['pid']), f'{process["name"]} runs')
             check_equal(os.getsid(process['pid']), process['pid'], 'a session of its own')
@@ -76,7 +77,7 @@ def test_up_refuses_what_contradicts_and_what_is_unknown():
                             (['--set', 'nobody.option=1'], 1), (['--set', 'nonsense'], 1),
                             (['--coordinator', 'file'], 0), (['--coordinator', 'paper'], 2),
                             (['--dataservers', 0], 2), (['--no-such-option'], 2)):
-            own = ('--disks', '--gateways', '--port', '--copies')
+            own = ('--disks', '--gateways', '--port', '--copies', '--coordinator')
             shape = [] if words[0] in own else cluster.shape
             done = run(f'{BIN}/hayloft', 'cluster', 'up', '--dir', cluster.dir, *shape, *words,
                        wanted=None)
@@ -416,8 +417,9 @@ def test_a_single_put_that_is_interrupted_ends_soon():
                        not catches(put.pid, signal.SIGINT), 'it reads')
             put.send_signal(signal.SIGINT)
             check_equal(put.wait(timeout=5), -signal.SIGINT, 'while it waits for standard input')
-        nameserver = cluster.processes('nameserver')[0]
-        cluster.kill(nameserver, signal.SIGSTOP)
+        nameservers = cluster.processes('nameserver')
+        for nameserver in nameservers:
+            cluster.kill(nameserver, signal.SIGSTOP)
         for count, wanted in ((1, 128 + signal.SIGTERM), (2, -signal.SIGTERM)):
             with subprocess.Popen(command + [path], stderr=subprocess.PIPE, text=True) as put:
                 wait_until(lambda: is_waiting(put.pid), 'it waits for the nameserver')
@@ -430,7 +432,8 @@ def test_a_single_put_that_is_interrupted_ends_soon():
             check_equal(put.returncode, wanted, f'exit code after {count} signals: {told!r}')
             check(time.monotonic() - start < (9 if count == 1 else 4), 'in time')
             check(count == 2 or told.endswith('not known to be: 1\n'), told)
-        cluster.kill(nameserver, signal.SIGCONT)
+        for nameserver in nameservers:
+            cluster.kill(nameserver, signal.SIGCONT)
 
 
 def catches(pid, number):

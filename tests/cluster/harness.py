@@ -100,12 +100,14 @@ def random_bytes(size, seed=None):
 class Cluster:
     """A cluster of `hayloft cluster up` in a temporary folder."""
 
-    def __init__(self, dataservers=1, disks=2, gateways=1, copies=1, sets=(), environment=None):
+    def __init__(self, dataservers=1, disks=2, gateways=1, copies=1, sets=(), environment=None,
+                 nameservers=2, coordinator='file'):
         self.dir = tempfile.mkdtemp(prefix='hayloft-test-')
         self.port = free_port()
         self.gateway = f'127.0.0.1:{self.port}'
         self.shape = ['--dataservers', dataservers, '--disks', disks, '--gateways', gateways,
-                      '--copies', copies, '--port', self.port]
+                      '--copies', copies, '--nameservers', nameservers,
+                      '--coordinator', coordinator, '--port', self.port]
         self.sets = [word for setting in sets for word in ('--set', setting)]
         self.environment = dict(os.environ, **(environment or {}))
 

@@ -200,7 +200,7 @@ class SdkReader:
 
     def __init__(self, cluster, uploaders):
         self.command = [os.path.join(TOP, 'out', MODE, 'sdk_reader'),
-                        cluster.process('nameserver-1')['address'],
+                        ','.join(p['address'] for p in cluster.processes('nameserver')),
                         os.path.join(cluster.dir, 'secret'), uploaders.ids, uploaders.folder]
         self.process = None
         self.report = None

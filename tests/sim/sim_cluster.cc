@@ -11,7 +11,7 @@ namespace hayloft {
 
 namespace {
 
-constexpr const char* kNameserver = "10.0.0.1:7000";
+constexpr const char* kNameservers[] = {"10.0.0.1:7000", "10.0.0.2:7000"};
 constexpr const char* kOperator = "10.0.3.1:0";
 const Id16 kClusterId{'h', 'a', 'y'};
 
@@ -39,7 +39,8 @@ SimCluster::SimCluster(uint64_t seed, bool print)
         static constexpr uint32_t kCopies[] = {1, 1, 1, 2, 3, 3, 3, 3, 4, 5};
         return kCopies[world_.random.Below(std::size(kCopies))];
       }()),
-      model_(&world_.trace) {}
+      model_(&world_.trace),
+      coordinator_(&world_) {}
 
 void SimCluster::OnLogLine(bool error, const std::string& line) {
   world_.trace.Note("log %s", line.c_str());
@@ -85,12 +86,7 @@ void SimCluster::Build() {
   const uint32_t dsps = copies_ == 1
                             ? static_cast<uint32_t>(random.Between(1, 3))
                             : static_cast<uint32_t>(random.Between(std::max(3u, copies_), 7));
-  nameserver_ = std::make_unique<SimNameserver>(
-      &world_, SimNameserverOptions{.address = kNameserver,
-                                    .cluster_id = std::string(AsText(kClusterId)),
-                                    .dsps = dsps,
-                                    .copies = copies_});
-  nameserver_->Start();
+  AddNameservers(dsps);
   AddDsps(dsps);
   AddClients();
   world_.net.Start(
@@ -100,11 +96,56 @@ void SimCluster::Build() {
        .on_done = [this](CallDone&& done) { declared_gone_ |= gone_ && done.err == Err::kOk; }});
   // A few kinds of trouble at a time find more than all at once, in which little succeeds.
   for (uint32_t kind = 0; kind < static_cast<uint32_t>(Trouble::kCount); ++kind) {
-    if (!random.Chance(35)) continue;
+    const bool cut = static_cast<Trouble>(kind) == Trouble::kCut;
+    if (!random.Chance(cut ? 55 : 35)) continue;
     kinds_.push_back(static_cast<Trouble>(kind));
     if (kinds_.back() == Trouble::kClockJump) model_.LetClocksJump();
   }
   trouble_every_ms_ = random.Between(50, 1'500);
+}
+
+// Two in most runs; the coordinator shows a death at once, as a lease file does, or does not.
+void SimCluster::AddNameservers(uint32_t dsps) {
+  const size_t count = world_.random.Chance(75) ? 2 : 1;
+  coordinator_.ShowDeaths(world_.random.Chance(50));
+  for (size_t i = 0; i < count; ++i) {
+    nameservers_.push_back(std::make_unique<SimNameserver>(
+        &world_, &coordinator_, &ha_truth_,
+        SimNameserverOptions{.address = kNameservers[i],
+                             .peer = count == 2 ? kNameservers[1 - i] : "",
+                             .cluster_id = std::string(AsText(kClusterId)),
+                             .dsps = dsps,
+                             .copies = copies_,
+                             .joining = i == 1}));
+    nameservers_.back()->Start();
+    KeepStarted(nameservers_.back().get());
+  }
+}
+
+SimNameserver* SimCluster::AnyNameserver() {
+  return nameservers_[world_.random.Below(nameservers_.size())].get();
+}
+
+const SimNameserver* SimCluster::Active() const {
+  const SimNameserver* active = nullptr;
+  for (const auto& one : nameservers_) {
+    if (!one->active()) continue;
+    const bool later =
+        active == nullptr || one->server().role().epoch() > active->server().role().epoch();
+    if (later) active = one.get();
+  }
+  return active;
+}
+
+const NsCore* SimCluster::ActiveCore() const {
+  const SimNameserver* active = Active();
+  return active == nullptr ? nullptr : active->server().core();
+}
+
+std::vector<std::string> SimCluster::NameserverAddresses() const {
+  std::vector<std::string> addresses;
+  for (const auto& one : nameservers_) addresses.push_back(one->address());
+  return addresses;
 }
 
 // Some machines have two disks, as long as there are enough machines for all copies.
@@ -116,7 +157,7 @@ void SimCluster::AddDsps(uint32_t dsps) {
     dsps_.push_back(std::make_unique<SimDsp>(
         &world_, SimDspOptions{.address = "10.0.1." + number + ":7100",
                                .machine = "machine-" + std::to_string(i % machines + 1),
-                               .nameservers = {kNameserver},
+                               .nameservers = NameserverAddresses(),
                                .cluster_id = kClusterId}));
     const bool started = dsps_.back()->Start();
     ASSERT(started);
@@ -130,7 +171,7 @@ void SimCluster::AddClients() {
   const uint64_t clients = random.Between(1, 2);
   for (uint64_t i = 0; i < clients; ++i) {
     SimClientOptions options{.address = "10.0.2." + std::to_string(i + 1) + ":0",
-                             .nameservers = {kNameserver},
+                             .nameservers = NameserverAddresses(),
                              .operations = static_cast<uint32_t>(random.Between(10, 120)),
                              .in_flight_max = static_cast<uint32_t>(random.Between(1, 12)),
                              .think_us_max = random.Between(1, 300) * 1000};
@@ -169,7 +210,8 @@ CrashMode SimCluster::AnyCrash() {
 SimDsp* SimCluster::AnyDsp() { return dsps_[world_.random.Below(dsps_.size())].get(); }
 
 std::vector<std::string> SimCluster::Addresses() const {
-  std::vector<std::string> addresses = {kNameserver};
+  std::vector<std::string> addresses = NameserverAddresses();
+  if (nameservers_.size() > 1) addresses.push_back(SimCoordinator::kAddress);
   for (const auto& dsp : dsps_) addresses.push_back(dsp->address());
   for (const auto& client : clients_) addresses.push_back(client->address());
   return addresses;
@@ -207,15 +249,13 @@ void SimCluster::MakeTrouble(Trouble kind) {
       return AnyDsp()->CrashAtOperation(random.Between(1, 40), AnyCrash());
     case Trouble::kNameserverCrash:
     case Trouble::kNameserverStoreLost:
-      ++crashes_;
-      if (!nameserver_->running()) return;
-      nameserver_->Crash(AnyCrash());
-      if (kind == Trouble::kNameserverStoreLost) nameserver_->LoseStore();
-      return After(3'000, [this] {
-        if (!nameserver_->running()) nameserver_->Start();
-      });
     case Trouble::kNameserverStall:
-      return nameserver_->Stall(random.Between(100, 6'000));
+    case Trouble::kNameserverBothCrash:
+    case Trouble::kNameserverDisk:
+    case Trouble::kFailover:
+    case Trouble::kCoordinatorStop:
+    case Trouble::kPairCut:
+      return MakeNameserverTrouble(kind);
     case Trouble::kClientCrash: {
       SimClient* client = clients_[random.Below(clients_.size())].get();
       if (!client->running()) return;
@@ -224,7 +264,7 @@ void SimCluster::MakeTrouble(Trouble kind) {
     }
     case Trouble::kClockJump: {
       static constexpr int64_t kHourMs = 3'600'000;
-      SimNodeClock& clock = random.Chance(30) ? nameserver_->clock() : AnyDsp()->clock();
+      SimNodeClock& clock = random.Chance(30) ? AnyNameserver()->clock() : AnyDsp()->clock();
       clock.wall_offset_ms = (random.Chance(50) ? -1 : 1) * kHourMs *
                              static_cast<int64_t>(random.Chance(50) ? 1 : 24 * 3650);
       return;
@@ -242,6 +282,63 @@ void SimCluster::MakeTrouble(Trouble kind) {
   }
 }
 
+void SimCluster::MakeNameserverTrouble(Trouble kind) {
+  SimRandom& random = world_.random;
+  SimNameserver* one = AnyNameserver();
+  switch (kind) {
+    case Trouble::kNameserverCrash:
+      ++crashes_;
+      if (one->running()) one->Crash(AnyCrash());
+      return;
+    case Trouble::kNameserverStoreLost:
+      return LoseStore(one);
+    case Trouble::kNameserverStall:
+      return one->Stall(random.Between(100, 8'000));
+    case Trouble::kNameserverBothCrash:
+      ++crashes_;
+      for (const auto& each : nameservers_) {
+        if (each->running()) each->Crash(AnyCrash());
+      }
+      return;
+    case Trouble::kNameserverDisk:
+      if (one->running()) one->FailNextWrite(random.Chance(50) ? Err::kIo : Err::kFull);
+      return;
+    case Trouble::kFailover:
+      if (one->active()) one->HandOver();
+      return;
+    case Trouble::kCoordinatorStop:
+      coordinator_.SetTroubled(random.Chance(50));
+      return coordinator_.StopFor(random.Between(100, 9'000));
+    default: {  // of the pair and its coordinator, two can't talk, or one can't to the other
+      std::vector<std::string> three = NameserverAddresses();
+      three.push_back(SimCoordinator::kAddress);
+      const std::string a = three[random.Below(three.size())];
+      const std::string b = three[random.Below(three.size())];
+      world_.trace.Note("cut of the pair: %s %s", a.c_str(), b.c_str());
+      world_.net.Cut(a, b);
+      if (random.Chance(60)) world_.net.Cut(b, a);
+      return After(12'000, [this] { world_.net.HealCuts(); });
+    }
+  }
+}
+
+// Of a pair, the other one must have all, and no claim of this one may win yet: it is active.
+void SimCluster::LoseStore(SimNameserver* one) {
+  for (const auto& other : nameservers_) {
+    if (other.get() != one && !other->active()) return;
+  }
+  ++crashes_;
+  if (one->running()) one->Crash(AnyCrash());
+  one->LoseStore();
+}
+
+void SimCluster::KeepStarted(SimNameserver* nameserver) {
+  After(troubled_ ? 3'000 : 500, [this, nameserver] {
+    if (!nameserver->running()) nameserver->Start();
+    KeepStarted(nameserver);
+  });
+}
+
 void SimCluster::MakeNetworkTrouble(Trouble kind) {
   SimRandom& random = world_.random;
   if (kind == Trouble::kWeather) {
@@ -252,7 +349,7 @@ void SimCluster::MakeNetworkTrouble(Trouble kind) {
                            .late_percent = random.Below(20)});
     return After(4'000, [this] { world_.net.SetWeather({}); });
   }
-  if (kind == Trouble::kCut && random.Chance(40)) return CutLong(AnyDsp()->address());
+  if (kind == Trouble::kCut && random.Chance(60)) return CutLong(AnyDsp()->address());
   if (kind == Trouble::kCut && random.Chance(15)) return Swizzle();
   // Mostly between two parties; sometimes one is cut from all others.
   const std::string a = AnyAddress();
@@ -278,8 +375,11 @@ void SimCluster::MakeNetworkTrouble(Trouble kind) {
 // stop to wait for it, and then it is asked.
 void SimCluster::CutLong(const std::string& dsp) {
   world_.trace.Note("cut %s for long", dsp.c_str());
-  world_.net.Cut(dsp, kNameserver);
-  if (world_.random.Chance(50)) world_.net.Cut(kNameserver, dsp);
+  const bool both_ways = world_.random.Chance(50);
+  for (const std::string& nameserver : NameserverAddresses()) {
+    world_.net.Cut(dsp, nameserver);
+    if (both_ways) world_.net.Cut(nameserver, dsp);
+  }
   for (const auto& client : clients_) world_.net.Cut(client->address(), dsp);
   world_.events.After(world_.random.Between(3'200, 6'000) * 1000, [this, dsp] {
     for (const auto& client : clients_) world_.net.HealCut(client->address(), dsp);
@@ -398,10 +498,9 @@ void SimCluster::DeclareGone() {
       gone_ = false;
     }
     if (world_.random.Chance(50)) gone_ = false;
-    gone_dsp_id_ = 0;
-    return;
+    return SayGoneAgain();
   }
-  const NsCore* nameserver = nameserver_->running() ? &nameserver_->core() : nullptr;
+  const NsCore* nameserver = ActiveCore();
   if (nameserver != nullptr && nameserver->state().settings.rebuilding()) {
     gone_ = false;  // a rebuild waits for all
     return;
@@ -413,11 +512,20 @@ void SimCluster::DeclareGone() {
   world_.events.After(1'000'000, [this] { DeclareGone(); });
 }
 
+// A creation that was ordered before may be reported by those that made it, with its set.
+void SimCluster::SayGoneAgain() {
+  if (!gone_) return;
+  CallDeclareGone(gone_dsp_id_, /*even_last=*/false);
+  world_.events.After(3'000'000, [this] {
+    if (!world_.healed) SayGoneAgain();
+  });
+}
+
 // A number that was given to a dsp which never heard of it, before the store was lost: only sets
 // name it.
 void SimCluster::DeclareStrangersGone() {
-  if (nameserver_->running() && nameserver_->core().Complete()) {
-    const NsState& state = nameserver_->core().state();
+  if (const NsCore* core = ActiveCore(); core != nullptr && core->Complete()) {
+    const NsState& state = core->state();
     std::set<uint32_t> strangers;
     state.blocks.ForEach([&](const BlockRecord& record) {
       for (const uint32_t member : state.blocks.SetMembers(record.set)) {
@@ -437,7 +545,8 @@ void SimCluster::CallDeclareGone(uint32_t dsp_id, bool even_last) {
   message.set_even_last(even_last);
   RpcCall call;
   call.call_id = world_.net.calls() + 1;
-  call.address = kNameserver;
+  const SimNameserver* active = Active();
+  call.address = active == nullptr ? kNameservers[0] : active->address();
   call.type = MessageType::kDeclareGone;
   call.timeout_ms = 500;
   call.message = message.SerializeAsString();
@@ -455,273 +564,6 @@ void SimCluster::KeepStarted(SimDsp* dsp) {
       (void)dsp->Start();  // tried again until it does
     }
     KeepStarted(dsp);
-  });
-}
-
-// --- Healing and judgement ----------------------------------------------------------------------
-
-void SimCluster::Heal() {
-  world_.trace.Note("heal");
-  troubled_ = false;
-  healed_us_ = world_.events.now_us();
-  DeclareStrangersGone();
-  for (const auto& client : clients_) client->Finish();
-  world_.net.SetWeather({});
-  world_.net.HealCuts();
-  nameserver_->Stall(0);
-  if (!nameserver_->running()) nameserver_->Start();
-  nameserver_->clock().wall_offset_ms = 0;
-  if (nameserver_->core().state().settings.rebuilding()) gone_ = false;  // it waits for all
-  if (victim_->running()) gone_ = false;                                 // it was only cut off
-  for (const auto& dsp : dsps_) {
-    dsp->Stall(0);
-    dsp->CrashAtOperation(0, CrashMode::kKill);
-    dsp->disk().SetTotalBytes(SimDsp::kDiskBytes);
-    dsp->disk().HealReads();
-    dsp->clock().wall_offset_ms = 0;
-    // A block whose header could not be read stays unserved until the next start.
-    if (bad_reads_ && dsp->running()) dsp->Crash(CrashMode::kKill);
-    // What a lie has not cost yet, it costs now, and the honest ones mend it.
-    if (copies_ > 1 && dsp.get() == victim_ && dsp->lies()) dsp->Crash(CrashMode::kClean);
-    if (world_.random.Chance(30) && dsp->running()) dsp->Crash(AnyCrash());
-  }
-}
-
-// Everything runs, nothing is under way, and the nameserver has heard of all.
-bool SimCluster::Settled() { return DescribeUnsettled().empty(); }
-
-std::string SimCluster::DescribeUnsettled() {
-  constexpr uint64_t kDoubtUs = 5'000'000;  // what was lost before may still bring a dsp in doubt
-  if (world_.events.now_us() < healed_us_ + kDoubtUs) return "it has healed only now";
-  for (const auto& client : clients_) {
-    if (!client->running() || !client->finished()) return "a client has work under way";
-  }
-  size_t expected = 0;
-  for (const auto& dsp : dsps_) {
-    if (gone_ && dsp.get() == victim_) continue;
-    ++expected;
-    if (!dsp->running()) return dsp->address() + " does not run";
-    if (!dsp->idle()) return dsp->address() + " has work under way";
-    if (!dsp->core().registered()) return dsp->address() + " is not registered";
-  }
-  if (gone_ && !declared_gone_) return "a dsp is gone and was not declared so";
-  if (!nameserver_->idle()) return "the nameserver has records under way";
-  // After a restart it waits for who is gone, until that is down.
-  if (!gone_ && !nameserver_->core().Complete()) return "the nameserver has not heard of all";
-  if (nameserver_->core().DspsReported() < expected) return "a dsp has not reported";
-  const size_t failed = static_cast<size_t>(std::count_if(
-      dsps_.begin(), dsps_.end(), [](const auto& dsp) { return dsp->disk_failed(); }));
-  // Without one that is gone there may be too few machines.
-  if (failed == 0 && !gone_ && !nameserver_->core().Writable()) return "nothing is writable";
-  return copies_ > 1 ? DescribeUnsealed() : "";
-}
-
-// Every block that isn't open is sealed, and served by every sound member.
-std::string SimCluster::DescribeUnsealed() {
-  std::string unsealed;
-  nameserver_->core().state().blocks.ForEach([&](const BlockRecord& record) {
-    if (!unsealed.empty()) return;
-    const std::string id = std::to_string(record.block_id);
-    for (SimDsp* dsp : MembersOf(record.block_id)) {
-      if (!dsp->running() || !Sound(*dsp)) continue;
-      const auto block = dsp->core().blocks().find(record.block_id);
-      if (block == dsp->core().blocks().end()) continue;  // it never made it
-      if (block->second.state == pb::BLOCK_CLOSED) {
-        char known[100];
-        std::snprintf(known, sizeof(known), "set_version=%u absent=%x closed=%x sealed=%x state=%u",
-                      record.set_version, record.absent, record.closed, record.sealed,
-                      record.state);
-        unsealed = "block " + id + " of " + dsp->address() + " is not sealed: " + known;
-      } else if (block->second.needles() > 0 && !dsp->core().Serves(block->second)) {
-        unsealed = "block " + id + " of " + dsp->address() +
-                   " is not served: " + dsp->core().DescribeServing(block->second);
-      }
-    }
-  });
-  return unsealed;
-}
-
-SimDsp* SimCluster::DspAt(const std::string& address) {
-  for (const auto& dsp : dsps_) {
-    if (dsp->address() == address) return dsp.get();
-  }
-  return nullptr;
-}
-
-// It never lost anything, and takes writes.
-bool SimCluster::Sound(const SimDsp& dsp) const {
-  return !(victim_lost_ && copies_ > 1 && &dsp == victim_) && !dsp.disk_failed();
-}
-
-// As the nameserver has them, but for those that say that they never made the block: who was left
-// out at the creation is a member once more after a rebuild.
-std::vector<SimDsp*> SimCluster::MembersOf(uint64_t block_id) {
-  std::vector<SimDsp*> members;
-  const NsState& state = nameserver_->core().state();
-  const BlockRecord* record = state.blocks.Find(block_id);
-  if (record == nullptr) return members;
-  const std::vector<uint32_t>& set = state.blocks.SetMembers(record->set);
-  for (size_t i = 0; i < set.size(); ++i) {
-    if (((record->absent >> i) & 1u) != 0) continue;
-    const auto known = state.dsps.find(set[i]);
-    SimDsp* dsp = known == state.dsps.end() ? nullptr : DspAt(known->second.address());
-    if (dsp != nullptr) members.push_back(dsp);
-  }
-  return members;
-}
-
-// At the moment of the acknowledgement each member has it; one that died since, when it is back.
-void SimCluster::CheckSyncedEverywhere(const FileAddress& address) {
-  // One that lost its store may not have heard yet who was left out at the creation.
-  if (!nameserver_->running() || nameserver_->core().state().settings.rebuilding()) return;
-  for (SimDsp* dsp : MembersOf(address.block_id)) {
-    if (!dsp->running() || !Sound(*dsp)) continue;
-    const auto block = dsp->core().blocks().find(address.block_id);
-    const bool there =
-        block != dsp->core().blocks().end() && block->second.needles() > address.file_id.sequence();
-    if (there) holders_[address.block_id].insert(dsp->address());
-    if (there || bad_reads_) continue;
-    world_.trace.Fail("%s was acknowledged, and %s does not have it", ToText(address).c_str(),
-                      dsp->address().c_str());
-  }
-}
-
-bool SimCluster::ReadAllBack(std::vector<SimClient::ReadBackOne> files) {
-  constexpr uint64_t kReadBackMsMax = 120'000;
-  SimClient* reader = clients_[0].get();
-  reader->ReadBack(std::move(files));
-  if (RunUntil(kReadBackMsMax, [reader] { return reader->finished(); })) return true;
-  world_.trace.Fail("reading back does not end");
-  return false;
-}
-
-void SimCluster::Judge() {
-  if (world_.trace.failed()) return;  // the first failure is the one to read
-  world_.healed = true;
-  // As a client does, and then from every replica that never lost anything.
-  std::vector<SimClient::ReadBackOne> files, replicas;
-  for (size_t file = 0; file < model_.files(); ++file) {
-    files.push_back({.file = file, .dsp = {}});
-    for (const SimDsp* dsp : MembersOf(model_.file(file).address.block_id)) {
-      if (!Sound(*dsp) && copies_ > 1) continue;
-      const uint64_t block_id = model_.file(file).address.block_id;
-      const bool has = dsp->core().blocks().contains(block_id);
-      if (!has && holders_[block_id].contains(dsp->address())) {
-        world_.trace.Fail("%s has lost block %" PRIx64, dsp->address().c_str(), block_id);
-      }
-      // Who was left out at the creation may count as a member until its next report.
-      if (has || copies_ == 1) replicas.push_back({.file = file, .dsp = dsp->address()});
-    }
-  }
-  if (!ReadAllBack(std::move(files)) || !ReadAllBack(std::move(replicas))) return;
-  // Every delete finds all whom it must wait for; and what it did is read back.
-  std::vector<SimClient::ReadBackOne> deletes, deleted;
-  for (size_t file = 0; file < model_.files() && copies_ > 1; ++file) {
-    const std::vector<SimDsp*> members = MembersOf(model_.file(file).address.block_id);
-    const auto sound = std::count_if(members.begin(), members.end(), [&](const SimDsp* dsp) {
-      return Sound(*dsp) && dsp->core().blocks().contains(model_.file(file).address.block_id);
-    });
-    if (sound < 2 || world_.random.Chance(50)) continue;
-    deletes.push_back({.file = file, .dsp = {}, .remove = true});
-    deleted.push_back({.file = file, .dsp = {}});
-  }
-  if (!ReadAllBack(std::move(deletes)) || !ReadAllBack(std::move(deleted))) return;
-  constexpr uint64_t kQuietMs = 5'000;  // what is on the way arrives, closes and seals are done
-  (void)RunUntil(kQuietMs, [] { return false; });
-  // A block lies on its disk before its creation is answered: compare when nothing is on the way.
-  constexpr uint64_t kSettleMsMax = 30'000;
-  (void)RunUntil(kSettleMsMax, [this] {
-    return world_.net.Unanswered() == 0 && world_.net.InFlight() == 0 && Settled();
-  });
-  if (world_.net.InFlight() > 0) world_.trace.Fail("calls are under way without an end");
-  if (world_.net.Unanswered() > 0) {
-    world_.trace.Fail("never answered: %s", world_.net.DescribeUnanswered().c_str());
-  }
-  if (const std::string unsettled = DescribeUnsettled(); !unsettled.empty()) {
-    world_.trace.Fail("after reading back: %s", unsettled.c_str());
-  }
-  CompareMap();
-  if (copies_ > 1) CompareReplicas();
-}
-
-// Of each sealed block, the sound members have the same needles and the same deletes.
-void SimCluster::CompareReplicas() {
-  if (world_.trace.failed()) return;
-  nameserver_->core().state().blocks.ForEach(
-      [this](const BlockRecord& record) { CompareBlock(record); });
-}
-
-void SimCluster::CompareBlock(const BlockRecord& record) {
-  const SimDsp* first = nullptr;
-  for (const SimDsp* dsp : MembersOf(record.block_id)) {
-    if (!dsp->running() || !Sound(*dsp)) continue;
-    const auto found = dsp->core().blocks().find(record.block_id);
-    if (found == dsp->core().blocks().end()) continue;
-    if (first == nullptr) first = dsp;
-    const Block& block = found->second;
-    const Block& other = first->core().blocks().at(record.block_id);
-    const auto deletes_of = [&](const SimDsp* of) {
-      std::map<uint32_t, uint32_t> counters;
-      const auto& blocks = of->core().deletes().blocks();
-      const auto entries = blocks.find(record.block_id);
-      if (entries == blocks.end()) return counters;
-      for (const DeleteEntry& entry : entries->second) counters[entry.sequence] = entry.counter;
-      return counters;
-    };
-    const bool equal = block.state == other.state && block.digest == other.digest &&
-                       block.needles() == other.needles() && block.lost == other.lost;
-    if (!equal) {
-      world_.trace.Fail("block %" PRIx64 " differs between %s and %s", record.block_id,
-                        first->address().c_str(), dsp->address().c_str());
-    }
-    // A delete that was never acknowledged may have reached only some.
-    for (size_t file = 0; file < model_.files(); ++file) {
-      const SimFile& one = model_.file(file);
-      if (one.address.block_id != record.block_id || one.doubts > 0) continue;
-      const uint32_t sequence = one.address.file_id.sequence();
-      if (deletes_of(dsp)[sequence] == one.counter_acked) continue;
-      world_.trace.Fail("%s has delete counter %u at %s, not %u", ToText(one.address).c_str(),
-                        deletes_of(dsp)[sequence], dsp->address().c_str(), one.counter_acked);
-    }
-  }
-}
-
-// The nameserver's map is the union of the blocks that lie on the disks.
-void SimCluster::CompareMap() {
-  std::map<uint64_t, std::set<std::string>> on_disks;
-  for (const auto& dsp : dsps_) {
-    if (gone_ && dsp.get() == victim_) continue;
-    if (!dsp->running()) return;
-    dsp->CheckBlocks();
-    for (const auto& [id, block] : dsp->core().blocks()) {
-      on_disks[id].insert(dsp->address());
-    }
-  }
-  const NsState& state = nameserver_->core().state();
-  for (const auto& [id, addresses] : on_disks) {
-    const BlockRecord* record = state.blocks.Find(id);
-    if (record == nullptr) {
-      world_.trace.Fail("block %" PRIx64 " of %s is not in the map", id,
-                        addresses.begin()->c_str());
-      continue;
-    }
-    std::set<std::string> members;
-    const std::vector<uint32_t>& set = state.blocks.SetMembers(record->set);
-    for (size_t i = 0; i < set.size(); ++i) {
-      // One that was left out at the creation comes back with a rebuild, and says that it has none.
-      const bool absent = copies_ > 1 && ((record->absent >> i) & 1u) != 0;
-      if (!absent && state.dsps.contains(set[i])) members.insert(state.dsps.at(set[i]).address());
-    }
-    // Who was late at a creation may hold a replica outside of the set; one copy is never late.
-    const bool right = copies_ == 1
-                           ? members == addresses
-                           : victim_lost_ || std::includes(addresses.begin(), addresses.end(),
-                                                           members.begin(), members.end());
-    if (!right) world_.trace.Fail("block %" PRIx64 " is mapped to other dsps", id);
-  }
-  state.blocks.ForEach([&](const BlockRecord& record) {
-    if (on_disks.contains(record.block_id) || gone_ || victim_lost_) return;
-    world_.trace.Fail("block %" PRIx64 " is in the map and on no disk", record.block_id);
   });
 }
 

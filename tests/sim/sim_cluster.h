@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tests/sim/sim_client.h"
+#include "tests/sim/sim_coordinator.h"
 #include "tests/sim/sim_dsp.h"
 #include "tests/sim/sim_model.h"
 #include "tests/sim/sim_nameserver.h"
@@ -48,6 +49,11 @@ class SimCluster {
     kNameserverCrash,
     kNameserverStoreLost,
     kNameserverStall,
+    kNameserverBothCrash,
+    kNameserverDisk,
+    kFailover,
+    kCoordinatorStop,
+    kPairCut,
     kClientCrash,
     kWeather,
     kCut,
@@ -73,11 +79,20 @@ class SimCluster {
   void ScheduleTrouble();
   void MakeTrouble(Trouble kind);
   void MakeNetworkTrouble(Trouble kind);
+  void MakeNameserverTrouble(Trouble kind);
+  void LoseStore(SimNameserver* nameserver);
   void CutLong(const std::string& dsp);
   void Swizzle();
   void MakeDiskTrouble(Trouble kind);
   void MakeVictimTrouble(Trouble kind);
+  void AddNameservers(uint32_t dsps);
   void AddDsps(uint32_t dsps);
+  SimNameserver* AnyNameserver();
+  // That answers now; of two that believe so, the one of the later epoch. Null: none.
+  const SimNameserver* Active() const;
+  const NsCore* ActiveCore() const;
+  std::vector<std::string> NameserverAddresses() const;
+  void KeepStarted(SimNameserver* nameserver);
   void AddClients();
   void KeepStarted(SimDsp* dsp);
   void After(uint64_t most_ms, std::function<void()> task);
@@ -100,13 +115,16 @@ class SimCluster {
   SimDsp* DspAt(const std::string& address);
   bool Sound(const SimDsp& dsp) const;
   void DeclareGone();
+  void SayGoneAgain();
   void DeclareStrangersGone();
   void CallDeclareGone(uint32_t dsp_id, bool even_last);
 
   SimWorld world_;
   const uint32_t copies_;
   SimModel model_;
-  std::unique_ptr<SimNameserver> nameserver_;
+  SimCoordinator coordinator_;
+  SimHaTruth ha_truth_;
+  std::vector<std::unique_ptr<SimNameserver>> nameservers_;
   std::vector<std::unique_ptr<SimDsp>> dsps_;
   std::vector<std::unique_ptr<SimClient>> clients_;
   std::vector<Trouble> kinds_;  // of this run
@@ -119,8 +137,6 @@ class SimCluster {
   bool declared_gone_ = false;
   uint32_t gone_dsp_id_ = 0;
   bool bad_reads_ = false;
-  bool store_lost_ =
-      false;  // a nameserver that lost its store hears nothing of an unreadable block
   std::map<uint64_t, std::set<std::string>> holders_;  // block -> who had an acknowledged file
   bool troubled_ = true;
   uint64_t healed_us_ = 0;

@@ -23,6 +23,7 @@
 
 #include "common/check.h"
 #include "common/mutant.h"
+#include "tests/sim/pair_walk.h"
 #include "tests/sim/sim_cluster.h"
 
 namespace hayloft {
@@ -30,7 +31,8 @@ namespace {
 
 constexpr unsigned kSeedSecondsMax = 120;   // of real time: a run that hangs is a failure
 constexpr uint64_t kSeedsForProbes = 2000;  // a campaign of as many must reach every probe
-constexpr uint64_t kTwiceEvery = 16;        // so often a campaign runs a seed twice and compares
+constexpr uint64_t kPairWalks = 100;
+constexpr uint64_t kTwiceEvery = 16;  // so often a campaign runs a seed twice and compares
 
 struct Arguments {
   bool one_seed = false;
@@ -78,12 +80,27 @@ void OnDeath(int signal) {
   _exit(1);
 }
 
+// After the cluster, many short walks of a pair of nodes.
+std::vector<std::string> WalkPairs(uint64_t seed, bool print) {
+  for (uint64_t walk = 0; walk < kPairWalks; ++walk) {
+    SimTrace trace(print);
+    (void)WalkPair(seed * kPairWalks + walk, &trace);
+    if (trace.failed()) {
+      std::vector<std::string> failures = trace.failures();
+      failures.push_back("in walk " + std::to_string(walk));
+      return failures;
+    }
+  }
+  return {};
+}
+
 // False when the seed found something, which is printed unless a bug was planted.
 bool RunSeed(uint64_t seed, bool print, bool twice) {
   PrepareReplay(seed);
   alarm(kSeedSecondsMax);
   const SimResult result = RunSimulation(seed, print);
   std::vector<std::string> failures = result.failures;
+  if (failures.empty()) failures = WalkPairs(seed, print);
   if (twice && failures.empty()) {
     const SimResult again = RunSimulation(seed, false);
     if (again.digest != result.digest) {

@@ -4,86 +4,134 @@
 
 namespace hayloft {
 
-SimNameserver::SimNameserver(SimWorld* world, SimNameserverOptions options)
+SimNameserver::SimNameserver(SimWorld* world, SimCoordinator* coordinator, SimHaTruth* truth,
+                             SimNameserverOptions options)
     : world_(world),
+      coordinator_(coordinator),
+      truth_(truth),
       options_(std::move(options)),
       random_(world->random.Next()),
       kv_(world->random.Next()) {
   clock_.mono_offset_ms = world_->random.Below(1'000'000'000);
-  Init(/*rebuild=*/false);
+  Init(/*rebuild=*/false, options_.joining);
 }
 
-void SimNameserver::Init(bool rebuild) {
-  std::string node(16, '\0');
-  random_.Fill({reinterpret_cast<uint8_t*>(node.data()), node.size()});
+void SimNameserver::Init(bool rebuild, bool joining) {
+  node_ = std::string(16, '\0');
+  random_.Fill({reinterpret_cast<uint8_t*>(node_.data()), node_.size()});
   pb::LogSettings settings;
   settings.set_cluster_id(options_.cluster_id);
   settings.set_copies(options_.copies);
   settings.set_rebuilding(rebuild);
   if (rebuild) settings.set_rebuild_dsps(options_.dsps);
-  const Err err = NsStore(&kv_).Init(node, settings);
+  const Err err = NsStore(&kv_).Init(node_, settings, joining);
   ASSERT(err == Err::kOk);
+  rebuild_ = rebuild;
 }
 
 void SimNameserver::LoseStore() {
-  ASSERT(core_ == nullptr);
-  world_->trace.Note("nameserver loses its store");
+  ASSERT(server_ == nullptr);
+  world_->trace.Note("nameserver %s loses its store", options_.address.c_str());
   kv_.Wipe();
-  Init(/*rebuild=*/true);
+  kv_.FailNextWrite(Err::kOk);
+  const bool alone = options_.peer.empty();
+  if (alone) truth_->history.clear();  // a new log
+  Init(/*rebuild=*/alone, /*joining=*/!alone);
 }
 
 template <typename Task>
 void SimNameserver::WhenAwake(Task&& task) {
   if (StallUs() == 0) return task();
   world_->events.After(StallUs(), [this, life = life_, task = std::move(task)]() mutable {
-    if (life == life_) task();
+    if (life == life_) WhenAwake(std::move(task));
+  });
+}
+
+template <typename Call>
+void SimNameserver::Later(uint64_t us, Call&& call) {
+  world_->events.After(us, [this, life = life_, call = std::forward<Call>(call)]() mutable {
+    if (life != life_) return;
+    WhenAwake([this, call = std::move(call)]() mutable {
+      ServerOutbox out;
+      call(&out);
+      Take(&out);
+    });
   });
 }
 
 void SimNameserver::Start() {
-  ASSERT(core_ == nullptr);
+  ASSERT(server_ == nullptr);
   store_ = std::make_unique<NsStore>(&kv_);
-  Result<NsState> state = store_->Load();
-  ASSERT(state.ok());  // nothing damages this store but the loss of all of it
-  epoch_ = std::max(epoch_, state->epoch) + 1;
-  world_->trace.Note("nameserver start epoch %" PRIu64 " blocks %" PRIu64, epoch_,
-                     state->blocks.size());
-  core_ = std::make_unique<NsCore>(NsOptions{}, std::move(*state), &random_);
+  log_ = std::make_unique<HaStore>(&kv_);
+  Result<pb::HaHead> head = HaStore::ReadHead(&kv_);
+  ASSERT(head.ok());  // nothing damages this store but the loss of all of it
+  NsState state;
+  state.node = head->node();
+  if (!head->installing()) {
+    Result<NsState> loaded = store_->Load();
+    ASSERT(loaded.ok());
+    state = std::move(*loaded);
+  }
+  Result<RoleDisk> disk = log_->Load(state.last_index);
+  ASSERT(disk.ok());
+  RoleOptions role;
+  role.node = node_;
+  role.address = options_.address;
+  role.peer = options_.peer;
+  role.force = rebuild_ && state.last_index == 0;
+  world_->trace.Note("nameserver %s starts, log %" PRIu64 " applied %" PRIu64 " blocks %" PRIu64,
+                     options_.address.c_str(), disk->log.last(), state.last_index,
+                     state.blocks.size());
+  server_ = std::make_unique<NsServer>(NsOptions{}, std::move(role), std::move(state),
+                                       std::move(*disk), &random_);
   const uint64_t life = ++life_;
   const auto on_request = [this](RpcRequest&& request) {
     WhenAwake([this, request = std::move(request)]() mutable {
-      NsOutbox outbox;
-      core_->OnRequest(std::move(request), now(), &outbox);
-      Flush(&outbox);
+      ServerOutbox out;
+      server_->OnRequest(std::move(request), now(), &out);
+      Take(&out);
     });
   };
   const auto on_done = [this](CallDone&& done) {
     WhenAwake([this, done = std::move(done)]() mutable {
-      NsOutbox outbox;
-      core_->OnCallDone(std::move(done), now(), &outbox);
-      Flush(&outbox);
+      ServerOutbox out;
+      server_->OnCallDone(std::move(done), now(), &out);
+      Take(&out);
     });
   };
   world_->net.Start(
       address(), {.now = [this] { return now(); }, .on_request = on_request, .on_done = on_done});
-  NsOutbox outbox;
-  core_->Start(epoch_, /*forced=*/false, now(), &outbox);
-  Flush(&outbox);
+  ServerOutbox out;
+  server_->Start(now(), &out);
+  Take(&out);
   world_->events.After(world_->random.Below(kTickUs), [this, life] { Tick(life); });
 }
 
 void SimNameserver::Crash(CrashMode mode) {
-  ASSERT(core_ != nullptr);
-  world_->trace.Note("nameserver crash %d", static_cast<int>(mode));
+  ASSERT(server_ != nullptr);
+  world_->trace.Note("nameserver %s crash %d", options_.address.c_str(), static_cast<int>(mode));
   world_->net.Stop(address());
-  core_.reset();
+  server_.reset();
   store_.reset();
+  log_.reset();
   ++life_;
   stalled_until_us_ = 0;
-  queue_.clear();
   writing_ = false;
   kv_.Crash(mode);
   kv_.Restart();
+  coordinator_->NodeDied(node_);
+}
+
+void SimNameserver::HandOver() {
+  ASSERT(server_ != nullptr);
+  RpcRequest request;
+  request.type = MessageType::kFailover;
+  ServerOutbox out;
+  server_->OnRequest(std::move(request), now(), &out);
+  std::erase_if(out.replies, [](const RpcReply& reply) {
+    return reply.type == MessageType::kFailover;  // nobody sent it
+  });
+  Take(&out);
 }
 
 uint64_t SimNameserver::StallUs() const {
@@ -94,48 +142,95 @@ uint64_t SimNameserver::StallUs() const {
 void SimNameserver::Tick(uint64_t life) {
   if (life != life_) return;
   if (StallUs() > 0) return world_->events.After(StallUs(), [this, life] { Tick(life); });
-  NsOutbox outbox;
-  core_->OnTick(now(), &outbox);
-  Flush(&outbox);
-  world_->events.After(kTickUs, [this, life] { Tick(life); });
+  ServerOutbox out;
+  server_->OnTick(now(), &out);
+  Take(&out);
+  world_->events.After(kTickUs / 2, [this, life] { Tick(life); });
 }
 
-void SimNameserver::Flush(NsOutbox* outbox) {
-  for (RpcReply& reply : outbox->replies) world_->net.Reply(address(), std::move(reply));
-  for (RpcCall& call : outbox->calls) world_->net.Call(address(), std::move(call));
-  for (pb::LogRecord& record : outbox->records) queue_.push_back(std::move(record));
-  if (outbox->raise_epoch_above != 0) {
-    epoch_ = std::max(epoch_, outbox->raise_epoch_above) + 1;
-    world_->events.After(world_->random.Below(5'000), [this, life = life_] {
-      if (life != life_) return;
-      NsOutbox raised;
-      core_->OnEpochRaised(epoch_, &raised);
-      Flush(&raised);
+void SimNameserver::Take(ServerOutbox* out) {
+  for (RpcReply& reply : out->replies) world_->net.Reply(address(), std::move(reply));
+  for (RpcCall& call : out->calls) world_->net.Call(address(), std::move(call));
+  if (out->promoted_epoch != 0) {
+    const auto [held, first] = truth_->epochs.try_emplace(out->promoted_epoch, node_);
+    if (!first) world_->trace.Fail("epoch %" PRIu64 " is held twice", out->promoted_epoch);
+    rebuild_ = false;
+  }
+  if (!out->apply.empty()) Apply(out->apply);
+  if (out->write.has_value()) Write(std::move(*out->write));
+  if (out->coordinator.has_value()) {
+    coordinator_->Ask(address(), std::move(*out->coordinator),
+                      [this, life = life_](CoordinatorDone&& done) {
+                        if (life != life_) return;
+                        WhenAwake([this, done = std::move(done)]() mutable {
+                          ServerOutbox after;
+                          server_->OnCoordinatorDone(std::move(done), now(), &after);
+                          Take(&after);
+                        });
+                      });
+  }
+  if (out->read_from != 0) {
+    Later(world_->random.Between(20, 1'000), [this, from = out->read_from](ServerOutbox* after) {
+      Result<std::vector<pb::HaRecord>> records = log_->Read(from);
+      ASSERT(records.ok());
+      server_->OnRecordsRead(std::move(*records), now(), after);
     });
   }
-  WriteLog();
+  if (out->snapshot_after.has_value()) {
+    Later(world_->random.Between(20, 1'000),
+          [this, key = *out->snapshot_after](ServerOutbox* after) {
+            Result<RoleCore::SnapshotPart> part = log_->ReadSnapshot(key, store_->applied());
+            ASSERT(part.ok());
+            server_->OnSnapshotRead(std::move(*part), now(), after);
+          });
+  }
+  if (out->reload) {
+    store_ = std::make_unique<NsStore>(&kv_);
+    Result<NsState> state = store_->Load();
+    ASSERT(state.ok());
+    server_->OnReloaded(std::move(*state));
+  }
+  if (out->exit.empty()) return;
+  world_->trace.Note("nameserver %s ends: %s", options_.address.c_str(), out->exit.c_str());
+  // Not from within its own call.
+  world_->events.After(0, [this, life = life_] {
+    if (life == life_) Crash(CrashMode::kKill);
+  });
 }
 
-// All records that wait go to the disk as one batch.
-void SimNameserver::WriteLog() {
-  if (writing_ || queue_.empty()) return;
+// A batch is atomic: it is there or not when the process dies before it hears of it.
+void SimNameserver::Write(RoleWrite&& write) {
+  ASSERT(!writing_);
   writing_ = true;
   const uint64_t half_us = world_->random.Between(20, 1'000);
-  world_->events.After(half_us, [this, half_us, life = life_] {
+  world_->events.After(half_us, [this, half_us, life = life_, write = std::move(write)] {
     if (life != life_) return;
-    const std::vector<pb::LogRecord> batch = std::exchange(queue_, {});
-    const Err err = store_->Append(batch);
-    ASSERT(err == Err::kOk);
-    // It is safe now; the core hears of it later, or never.
-    world_->events.After(half_us, [this, life, index = batch.back().index()] {
-      if (life != life_) return;
+    if (log_->Write(write) != Err::kOk) return Crash(CrashMode::kKill);  // its disk failed
+    Later(half_us, [this](ServerOutbox* after) {
       writing_ = false;
-      NsOutbox outbox;
-      core_->OnLogSynced(index, &outbox);
-      Flush(&outbox);
-      WriteLog();
+      server_->OnWritten(now(), after);
     });
   });
+}
+
+void SimNameserver::Apply(const std::vector<pb::LogRecord>& records) {
+  CheckHistory(records);
+  const Err err = store_->Apply(records, /*sync=*/false);
+  if (err == Err::kOk) return (void)log_->Truncate(store_->applied());
+  world_->events.After(0, [this, life = life_] {
+    if (life == life_) Crash(CrashMode::kKill);
+  });
+}
+
+// What was committed at an index is the same for ever, on both nodes.
+void SimNameserver::CheckHistory(const std::vector<pb::LogRecord>& records) {
+  for (const pb::LogRecord& record : records) {
+    const std::string body = record.SerializeAsString();
+    const auto [known, first] = truth_->history.try_emplace(record.index(), body);
+    if (known->second == body) continue;
+    world_->trace.Fail("record %" PRIu64 " of %s is another one than was committed", record.index(),
+                       options_.address.c_str());
+  }
 }
 
 }  // namespace hayloft

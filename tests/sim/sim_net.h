@@ -57,6 +57,9 @@ class SimNet {
   void Cut(const std::string& from, const std::string& to) { cuts_.insert({from, to}); }
   void HealCut(const std::string& from, const std::string& to) { cuts_.erase({from, to}); }
   void HealCuts() { cuts_.clear(); }
+  bool IsCut(const std::string& from, const std::string& to) const {
+    return cuts_.contains({from, to});
+  }
   // All connections between the two break: who waits hears kUnavailable, requests on the way go.
   void BreakConnections(const std::string& a, const std::string& b);
 

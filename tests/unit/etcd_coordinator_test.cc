@@ -4,7 +4,6 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
-#include "common/ha/claim.h"
 #include "common/io/files.h"
 #include "common/io/system_clock.h"
 #include "common/io/system_random.h"

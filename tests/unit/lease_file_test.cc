@@ -9,7 +9,6 @@
 #include <functional>
 #include <numeric>
 
-#include "common/ha/claim.h"
 #include "common/ha/lease_format.h"
 #include "common/io/posix_device.h"
 #include "common/io/system_clock.h"
@@ -53,8 +52,7 @@ struct LeaseBench {
     Kill();
     LeaseFile lease = Process();
     TRY_ASSIGN(const CoordinatorView view, lease.Read());
-    TRY_ASSIGN(const pb::LeaseRecord record,
-               ClaimRecord(view, {.node = kNode, .epoch_above = epoch_above}));
+    const pb::LeaseRecord record = RecordOf(kNode, std::max(view.record.epoch(), epoch_above) + 1);
     TRY(lease.Commit(record, view.version).err());
     return record.epoch();
   }

@@ -99,9 +99,9 @@ void NsBench::Settle() {
       ASSERT(first);
     }
     if (!turn.records.empty()) {
-      const Err err = store->Append(turn.records);
+      const Err err = store->Apply(turn.records, /*sync=*/true);
       ASSERT(err == Err::kOk);
-      if (!hold_log) core->OnLogSynced(turn.records.back().index(), &outbox);
+      if (!hold_log) core->OnCommitted(turn.records.back().index(), &outbox);
     }
     if (turn.raise_epoch_above != 0) {
       raised.push_back(turn.raise_epoch_above + 1);
@@ -121,7 +121,7 @@ void NsBench::Settle() {
 
 void NsBench::SyncLog() {
   hold_log = false;
-  core->OnLogSynced(core->state().last_index, &outbox);
+  core->OnCommitted(core->state().last_index, &outbox);
   Settle();
 }
 

@@ -113,7 +113,7 @@ TEST_CASE("ns_store: what was appended is found again after a power cut") {
     epoch.set_index(4);
     epoch.mutable_new_epoch()->set_epoch(9);
     records.push_back(epoch);
-    REQUIRE_EQ(store.Append(records), Err::kOk);
+    REQUIRE_EQ(store.Apply(records, /*sync=*/true), Err::kOk);
   }
   kv.Crash(CrashMode::kTorn);
   kv.Restart();

@@ -1,0 +1,167 @@
+// `hayloft failover` and `hayloft force-promote`: an operator's word on which nameserver is active.
+
+#include <unistd.h>
+
+#include <cinttypes>
+#include <iostream>
+
+#include "client/cli/session.h"
+#include "common/io/json.h"
+#include "common/io/system_clock.h"
+
+namespace hayloft {
+
+namespace {
+
+constexpr uint64_t kTakeOverMs = 10'000;
+constexpr uint64_t kPollMs = 100;
+constexpr uint32_t kStatusMs = 500;
+
+// The active nameserver that has the latest epoch; empty: none answers.
+struct ActiveOne {
+  std::string address;
+  uint64_t epoch = 0;
+};
+
+ActiveOne FindActive(Session* session) {
+  const StatusDone status = Await<StatusDone>(
+      session->loop(), [&](auto done) { session->client()->Status(kStatusMs, done); });
+  ActiveOne active;
+  for (const NameserverStatus& one : status.nameservers) {
+    if (one.err != Err::kOk || one.status.role() != "active") continue;
+    if (one.status.epoch() > active.epoch) active = {one.address, one.status.epoch()};
+  }
+  return active;
+}
+
+int AwaitActive(Session* session, uint64_t above_epoch, const CommandOptions& common) {
+  const uint64_t end_ms = SystemMonotonicMs() + kTakeOverMs;
+  for (;;) {
+    const ActiveOne active = FindActive(session);
+    if (active.epoch > above_epoch) {
+      if (common.json) {
+        const Json json = Json().Set("active", active.address).Set("epoch", active.epoch);
+        std::printf("%s\n", json.Dump().c_str());
+      } else {
+        std::printf("%s is active, epoch %" PRIu64 "\n", active.address.c_str(), active.epoch);
+      }
+      return kExitFine;
+    }
+    if (SystemMonotonicMs() >= end_ms) return Complain("no nameserver became active in 10 s");
+    AwaitTime(session->loop(), kPollMs);
+  }
+}
+
+int Failover(const CommandOptions& common) {
+  const std::unique_ptr<Session> session = Session::Open(common);
+  if (session == nullptr) return kExitFailed;
+  const ActiveOne before = FindActive(session.get());
+  if (before.epoch == 0) return Complain("no nameserver is active: there is nothing to hand over");
+  const CallDone done = session->AskNameserver(
+      MessageType::kFailover, pb::FailoverRequest().SerializeAsString(), common.timeout_ms);
+  if (done.err == Err::kUnavailable) {
+    return Complain("no standby is in sync: nothing was changed; see `hayloft status`");
+  }
+  if (done.err != Err::kOk) return Complain(Describe(done.err));
+  return AwaitActive(session.get(), before.epoch, common);
+}
+
+#define HAYLOFT_FORCE_OPTIONS(X)                                                                   \
+  X(bool, accept_loss, false, 0, 1, "what only others know is lost; without it you are told what") \
+  X(bool, yes, false, 0, 1, "do not ask")
+
+struct ForceOptions {
+  HAYLOFT_OPTIONS(HAYLOFT_FORCE_OPTIONS)
+};
+
+void SayWhatMayBeLost(const std::string& address, const pb::ForcePromoteReply& reply) {
+  std::printf("%s is not active: %s\n", address.c_str(),
+              reply.why_waiting().empty() ? "it is about to be" : reply.why_waiting().c_str());
+  if (reply.in_set()) {
+    std::printf("It has all that was acknowledged: nothing is lost.\n");
+  } else if (reply.record_known() && reply.record_position() > reply.log_index()) {
+    std::printf("It has operations up to %" PRIu64 ", others had at least %" PRIu64
+                ": at least %" PRIu64 " operations on blocks are lost.\n",
+                reply.log_index(), reply.record_position(),
+                reply.record_position() - reply.log_index());
+  } else {
+    std::printf("It has operations up to %" PRIu64
+                "; what was acknowledged after it left the in-sync set is lost.\n",
+                reply.log_index());
+  }
+  std::printf(
+      "No image is lost by that: what dsps hold is reported and adopted. The other "
+      "nameserver must be stopped, and must not be started with its old folder.\n");
+}
+
+bool Confirmed(const ForceOptions& options) {
+  if (options.yes) return true;
+  if (isatty(STDIN_FILENO) == 0) {
+    Complain("nobody is there to be asked: say --yes");
+    return false;
+  }
+  std::printf("Go on? [y/N] ");
+  std::fflush(stdout);
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "y" || answer == "Y" || answer == "yes";
+}
+
+int ForcePromote(const std::string& address, const ForceOptions& options,
+                 const CommandOptions& common) {
+  const std::unique_ptr<Session> session = Session::Open(common);
+  if (session == nullptr) return kExitFailed;
+  const ActiveOne before = FindActive(session.get());
+  if (before.epoch != 0) return Complain(before.address + " is active: nothing was done");
+  pb::ForcePromoteRequest request;
+  CallDone done = session->Ask(address, MessageType::kForcePromote, request.SerializeAsString(),
+                               common.timeout_ms);
+  pb::ForcePromoteReply reply;
+  if (done.err != Err::kOk) return Complain(address + ": " + Describe(done.err));
+  if (!reply.ParseFromString(done.message)) return Complain(Describe(Err::kCorrupt));
+  SayWhatMayBeLost(address, reply);
+  if (!options.accept_loss) return Complain("nothing was done: --accept-loss");
+  if (!Confirmed(options)) return kExitFailed;
+  request.set_accept_loss(true);
+  done = session->Ask(address, MessageType::kForcePromote, request.SerializeAsString(),
+                      common.timeout_ms);
+  if (done.err != Err::kOk) return Complain(address + ": " + Describe(done.err));
+  return AwaitActive(session.get(), 0, common);
+}
+
+}  // namespace
+
+int RunFailover(int argc, const char* const* argv) {
+  CommandOptions common;
+  const Program program{.name = "hayloft failover",
+                        .role = "",
+                        .about =
+                            "The standby nameserver takes over, in order: nothing is lost, "
+                            "and the other one follows. For maintenance.",
+                        .rows = common.Rows(),
+                        .fault = [&] { return common.Fault(); }};
+  if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
+  return Failover(common);
+}
+
+int RunForcePromote(int argc, const char* const* argv) {
+  CommandOptions common;
+  ForceOptions options;
+  std::vector<std::string> arguments;
+  const Program program{
+      .name = "hayloft force-promote",
+      .role = "",
+      .about =
+          "Makes a nameserver active that waits, because it may lack what others knew, or "
+          "the coordinator's record is lost. For when those others are lost for good.",
+      .rows = Joined(common.Rows(), options.Rows()),
+      .fault = [&]() -> std::string {
+        return arguments.size() != 1 ? "name one nameserver, by its address" : common.Fault();
+      },
+      .arguments = &arguments,
+      .arguments_help = "IP:PORT"};
+  if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
+  return ForcePromote(arguments[0], options, common);
+}
+
+}  // namespace hayloft
