@@ -4,6 +4,8 @@
           | veth m1          | veth m2          | veth m3 ...
     machine 1: 10.77.1.2    machine 2: 10.77.2.2  ...           a dataserver with its dsp each
 
+`pairs.py` gives the nameservers machines of their own, and etcd, too.
+
 The test runs in a network namespace of its own (`unshare --net`), so that nothing outside is
 touched and all of it is gone when its processes are. Whatever a rule of the router drops is lost
 without a word, as in a partition.
@@ -48,12 +50,13 @@ def arguments_of(process):
 class NetworkCluster(Cluster):
     """`up` starts it on loopback first, which makes its disks, and then again over the network."""
 
-    def __init__(self, machines, **kwargs):
-        super().__init__(dataservers=machines, disks=1, **kwargs)
+    def __init__(self, machines, nameservers=1, **kwargs):
+        super().__init__(dataservers=machines, disks=1, nameservers=nameservers, **kwargs)
         self.machines = machines
+        self.namespaces = machines
         self.holders = []    # of the machines' namespaces
         self.started = []
-        self.nameserver = None
+        self.nameserver = None  # all of them, with commas between
 
     def __exit__(self, kind, error, trace):
         if error is not None:
@@ -64,15 +67,18 @@ class NetworkCluster(Cluster):
         for process in self.started + self.holders:
             process.kill()
             process.wait()
+        # A namespace takes its cable along, but late: the next cluster's has the same name.
+        for i in range(1, len(self.holders) + 1):
+            run('ip', 'link', 'del', f'm{i}', wanted=None)
         super().__exit__(None, None, None)
 
     def up(self, *words, **kwargs):
         super().up(*words, **kwargs)
         commands = {p['name']: arguments_of(p) for p in self.processes()}
-        port = self.process('nameserver-1')['address'].rpartition(':')[2]
+        self.nameserver = ','.join(self.at_home(p['name'], p['address'])
+                                   for p in self.processes('nameserver'))
         self.down()
-        self.nameserver = f'{ROUTER}:{port}'
-        for i in range(1, self.machines + 1):
+        for i in range(1, self.namespaces + 1):
             self.add_machine(i)
         for name, command in sorted(commands.items(), reverse=True):
             if not name.startswith('dsp'):
@@ -99,22 +105,35 @@ class NetworkCluster(Cluster):
                       ('route', 'add', 'default', 'via', f'10.77.{i}.1')):
             run('nsenter', '-t', holder.pid, '-n', 'ip', *words)
 
+    @staticmethod
+    def machine_of(name):
+        """The number of the machine that a process has; 0: the router's side."""
+        return int(name.rpartition('-')[2]) if name.startswith('dataserver') else 0
+
+    def at_home(self, name, address):
+        machine = self.machine_of(name)
+        host = f'10.77.{machine}.2' if machine else ROUTER
+        return f'{host}:{address.rpartition(":")[2]}'
+
     def moved(self, word, name):
         """An argument with the addresses that the process has in the network."""
         key, _, value = word.partition('=')
-        if key == '--nameservers' or (key == '--listen' and name.startswith('nameserver')):
+        if key == '--nameservers':
             return f'{key}={self.nameserver}'
-        if key in ('--dsp-listen', '--dsp-admin-listen'):
-            return f'{key}=10.77.{name.rpartition("-")[2]}.2:{value.rpartition(":")[2]}'
-        return word
+        own = ('--listen', '--admin-listen') if name.startswith('nameserver') else \
+            ('--dsp-listen', '--dsp-admin-listen')
+        return f'{key}={self.at_home(name, value)}' if key in own else word
 
     def start(self, name, command):
-        if name.startswith('dataserver'):
-            holder = self.holders[int(name.rpartition('-')[2]) - 1]
-            command = ['nsenter', '-t', str(holder.pid), '-n', *command]
+        return self.start_on(self.machine_of(name), command)
+
+    def start_on(self, machine, command):
+        if machine:
+            command = ['nsenter', '-t', str(self.holders[machine - 1].pid), '-n', *command]
         self.started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                              stdout=subprocess.DEVNULL,
                                              stderr=subprocess.DEVNULL))
+        return self.started[-1]
 
     def hayloft(self, *words, **kwargs):
         return super().hayloft(words[0], '--cluster', self.nameserver, *words[1:], **kwargs)

@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+"""Two nameservers: one is active, the other takes over. Under load, with both coordinators.
+
+No read fails, no acknowledged upload is lost, whoever dies or hangs.
+"""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import threading
+import time
+
+from harness import BIN, Cluster, check, check_equal, main, metric, run, wait_until
+from load import ERRORS, HttpReaders, Uploaders, check_nothing_lost
+
+CRASH_S = {'file': 1.0, 'etcd': 6.0}  # until another serves
+STOP_S = 6.0
+
+
+def asked(cluster, process):
+    """/metrics of a nameserver as text; None if it doesn't answer now."""
+    try:
+        status, _, body = cluster.request('GET', '/metrics', address=process['http'], timeout=0.5)
+    except ERRORS:
+        return None
+    return body.decode() if status == 200 else None
+
+
+def is_active(cluster, process):
+    text = asked(cluster, process)
+    return text is not None and metric(text, 'hayloft_nameserver_active') == 1
+
+
+def active_of(cluster):
+    """The process that answers; None if there is none."""
+    found = [each for each in cluster.processes('nameserver') if is_active(cluster, each)]
+    check(len(found) < 2, lambda: f'two answer: {found}')
+    return found[0] if found else None
+
+
+def other_of(cluster, process):
+    return next(each for each in cluster.processes('nameserver') if each['name'] != process['name'])
+
+
+def both_in_sync(cluster):
+    told = [asked(cluster, each) for each in cluster.processes('nameserver')]
+    return len(told) == 2 and all(text and metric(text, 'hayloft_nameserver_in_sync') == 1
+                                  for text in told) and active_of(cluster) is not None
+
+
+def wait_both(cluster):
+    wait_until(lambda: both_in_sync(cluster), 'both nameservers are in sync', 40)
+
+
+def takeover_s(cluster, standby):
+    """How long from now on until the standby is active."""
+    begun = time.monotonic()
+    wait_until(lambda: is_active(cluster, standby), f'{standby["name"]} is active', 30)
+    return time.monotonic() - begun
+
+
+def epoch(cluster, process):
+    return metric(asked(cluster, process), 'hayloft_nameserver_epoch')
+
+
+def known_to_gateway(cluster, file_id, body):
+    """Each of its loops has read it once, and knows where it is from then on."""
+    for _ in range(16):
+        check(cluster.download(file_id) == body, 'it is read')
+
+
+class Load:
+    """Uploads and reads of a cluster until the end of a `with`, which judges them."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.uploaders = Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=3)
+        self.readers = HttpReaders(self.uploaders, threads=2)
+
+    def __enter__(self):
+        self.uploaders.__enter__()
+        self.readers.__enter__()
+        wait_until(lambda: self.uploaders.acknowledged() > 20, 'uploads began')
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            before = self.uploaders.acknowledged()
+            wait_until(lambda: self.uploaders.acknowledged() > before + 20, 'uploads go on', 30)
+        self.readers.__exit__()
+        self.uploaders.__exit__()
+        if kind is not None:
+            return
+        check_equal(self.readers.failed[:5], [], f'failed reads of {self.readers.reads}')
+        check(self.readers.reads > 50, f'reads: {self.readers.reads}')
+        check_nothing_lost(self.cluster, self.uploaders)
+
+
+def takeovers(coordinator, crashes, stops):
+    """Kills and stops whoever is active, again and again. The seconds that each took."""
+    crash_s, stop_s = [], []
+    with Cluster(dataservers=3, disks=1, copies=2, coordinator=coordinator) as cluster:
+        cluster.up()
+        with Load(cluster):
+            for i in range(crashes + stops):
+                wait_both(cluster)
+                old = active_of(cluster)
+                standby = other_of(cluster, old)
+                before = epoch(cluster, old)
+                crash = i < crashes
+                ended = cluster.log(old['name']).count(' nameserver_ends ')
+                cluster.kill(old, signal.SIGKILL if crash else signal.SIGSTOP)
+                (crash_s if crash else stop_s).append(takeover_s(cluster, standby))
+                check(epoch(cluster, standby) > before, 'the epoch rose')
+                if crash:
+                    cluster.up()
+                    continue
+                cluster.kill(old, signal.SIGCONT)
+                # It is past its lease: it answers nobody any more, ends, and follows.
+                wait_until(lambda name=old['name'], at=ended:
+                           cluster.log(name).count(' nameserver_ends ') > at, 'it ends')
+                check_equal(active_of(cluster)['name'], standby['name'], 'still active')
+    for what, seconds in (('kill -9', crash_s), ('SIGSTOP', stop_s)):
+        if seconds:
+            print(f'{coordinator}: {what}: another serves after '
+                  f'{statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s, '
+                  f'of {len(seconds)}')
+    return crash_s, stop_s
+
+
+def check_takeovers(coordinator, crashes=5, stops=5):
+    crash_s, stop_s = takeovers(coordinator, crashes, stops)
+    check(max(crash_s) <= CRASH_S[coordinator], f'after kill -9: {crash_s}')
+    check(max(stop_s) <= STOP_S, f'after SIGSTOP: {stop_s}')
+
+
+def test_takeover_with_a_lease_file():
+    """F08 F33: whoever dies is followed within a second, whoever hangs within six."""
+    check_takeovers('file')
+
+
+def test_takeover_with_etcd():
+    """F08 F33: within six seconds, whatever happened."""
+    check_takeovers('etcd')
+
+
+def test_an_ordered_failover_refuses_nothing_for_long():
+    """`hayloft failover`: the other one serves at once, and nobody waits for a second."""
+    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        with Load(cluster) as load:
+            for _ in range(4):
+                wait_both(cluster)
+                old = active_of(cluster)
+                load.uploaders.longest_gap_s = 0.0
+                told = json.loads(cluster.hayloft('failover', '--json').stdout)
+                check_equal(told['active'], other_of(cluster, old)['address'], 'who is active')
+                wait_both(cluster)
+                check(load.uploaders.longest_gap_s < 1, f'{load.uploaders.longest_gap_s:.2f} s '
+                      'without an acknowledgement')
+    with Cluster(dataservers=1, disks=1, nameservers=1) as cluster:
+        cluster.up()
+        done = cluster.hayloft('failover', wanted=1)
+        check('no standby is in sync' in done.stderr, done.stderr)
+
+
+def test_a_dead_standby_delays_nobody():
+    """F09: the active goes on alone within two seconds; who comes back catches up."""
+    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        with Load(cluster) as load:
+            for number in (signal.SIGKILL, signal.SIGSTOP):
+                wait_both(cluster)
+                active = active_of(cluster)
+                standby = other_of(cluster, active)
+                cluster.kill(standby, number)
+                wait_until(lambda name=active['name']:
+                           metric(asked(cluster, cluster.process(name)),
+                                  'hayloft_nameserver_in_sync') == 0, 'it is alone', 5)
+                before = load.uploaders.acknowledged()
+                wait_until(lambda at=before: load.uploaders.acknowledged() > at + 20, 'uploads')
+                check_equal(active_of(cluster)['name'], active['name'], 'still active')
+                cluster.kill(standby, signal.SIGCONT)
+                cluster.up()
+        wait_both(cluster)
+
+
+def test_both_die_and_come_back():
+    """F10 F49 F61: who has all that was acknowledged is active, whoever died first."""
+    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        body = os.urandom(5_000)
+        stored = []
+        for first in ('standby', 'active', 'both'):
+            wait_both(cluster)
+            active = active_of(cluster)
+            standby = other_of(cluster, active)
+            last = None
+            if first == 'standby':  # the active is alone when it dies
+                cluster.kill(standby)
+                wait_until(lambda at=active: metric(asked(cluster, at),
+                           'hayloft_nameserver_in_sync') == 0, 'it is alone', 5)
+                last = active
+            elif first == 'active':
+                cluster.kill(active)
+                takeover_s(cluster, standby)
+                last = standby
+            stored.append(cluster.upload(body)['id'])
+            known_to_gateway(cluster, stored[-1], body)
+            for each in cluster.processes('nameserver'):
+                cluster.kill(each)
+            for file_id in stored:
+                check(cluster.download(file_id) == body, 'read without a nameserver')
+            begun = time.monotonic()
+            cluster.up()
+            wait_both(cluster)
+            check(time.monotonic() - begun < 60, 'ready within a minute')
+            if last:
+                check_equal(active_of(cluster)['name'], last['name'], f'active, {first} died first')
+        for file_id in stored:
+            check(cluster.download(file_id) == body, 'read afterwards')
+
+
+def test_a_lost_folder_is_made_anew_from_the_other():
+    """F54 F61: `up` asks before it does; the empty one never wins."""
+    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        body = os.urandom(5_000)
+        file_id = cluster.upload(body)['id']
+        for name in ('nameserver-1', 'nameserver-2'):
+            wait_both(cluster)
+            before = cluster.status()['blocks']['total']
+            cluster.kill(cluster.process(name))
+            shutil.rmtree(os.path.join(cluster.dir, name))
+            done = cluster.up(wanted=1)
+            check('--rebuild' in done.stderr, f'the way out is named: {done.stderr!r}')
+            cluster.up('--rebuild')
+            wait_both(cluster)
+            check(cluster.status()['blocks']['total'] >= before, 'blocks are known')
+            check(cluster.download(file_id) == body, 'read')
+        # Both are lost: from the dsps' reports.
+        for each in cluster.processes('nameserver'):
+            cluster.kill(each)
+            shutil.rmtree(os.path.join(cluster.dir, each['name']))
+        cluster.up('--rebuild')
+        wait_both(cluster)
+        check(cluster.download(file_id) == body, 'read after a rebuild')
+        cluster.upload(body)
+
+
+def test_force_promote_says_what_may_be_lost():
+    """F63: the record of who is active is gone: nobody is active until an operator says so."""
+    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        body = os.urandom(5_000)
+        file_id = cluster.upload(body)['id']
+        known_to_gateway(cluster, file_id, body)
+        wait_both(cluster)
+        done = cluster.hayloft('force-promote', cluster.process('nameserver-1')['address'],
+                               wanted=1)
+        check(' is active: nothing was done' in done.stderr, done.stderr)
+        for each in cluster.processes('nameserver'):
+            cluster.kill(each)
+        shutil.rmtree(os.path.join(cluster.dir, 'coordinator'))
+        up = threading.Thread(target=cluster.up, kwargs={'wanted': None})  # it waits
+        up.start()
+        one = wait_until(lambda: next((each for each in cluster.processes('nameserver')
+                                       if asked(cluster, each)), None), 'one answers')
+        wait_until(lambda: 'record is lost' in
+                   cluster.request('GET', '/readyz', address=one['http'])[2].decode(), 'it waits')
+        check(cluster.download(file_id) == body, 'read while nobody is active')
+        done = cluster.hayloft('force-promote', one['address'], wanted=1)
+        check('--accept-loss' in done.stderr, done.stderr)
+        check('lost' in done.stdout, done.stdout)
+        cluster.hayloft('force-promote', one['address'], '--accept-loss', '--yes')
+        up.join()
+        wait_both(cluster)
+        check(cluster.download(file_id) == body, 'read afterwards')
+        cluster.upload(body)
+
+
+def test_etcd_dies():
+    """F14: writes that need a nameserver stop, reads and grants in hand go on; then all resumes."""
+    with Cluster(dataservers=3, disks=1, copies=2, coordinator='etcd') as cluster:
+        cluster.up()
+        with Load(cluster):
+            wait_both(cluster)
+            etcd = cluster.process('etcd-1')
+            cluster.kill(etcd)
+            wait_until(lambda: active_of(cluster) is None, 'nobody is active', 6)
+            cluster.up()
+            wait_both(cluster)
+
+
+def test_every_process_is_restarted_under_load():
+    """One after the other: no read fails."""
+    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        with Load(cluster):
+            for each in cluster.processes():
+                if each['role'] in ('gateway', 'dsp'):
+                    continue  # the load's own; and dataservers restart their dsps
+                wait_both(cluster)
+                cluster.kill(each, signal.SIGTERM)
+                wait_until(lambda pid=each['pid']: not os.path.exists(f'/proc/{pid}') or
+                           zombie(pid), f'{each["name"]} ended', 20)
+                cluster.up()
+                wait_until(lambda: all(dsp['state'] == 'up' for dsp in cluster.status()['dsps']),
+                           'all dsps are up')
+
+
+def zombie(pid):
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+            return file.read().rpartition(')')[2].split()[0] == 'Z'
+    except FileNotFoundError:
+        return True
+
+
+def test_a_hook_runs_after_a_promotion():
+    """It is told the epoch; a second nameserver that only follows runs none."""
+    with Cluster(dataservers=1, disks=1) as cluster:
+        hook = os.path.join(cluster.dir, 'hook')
+        with open(hook, 'w', encoding='utf-8') as file:
+            file.write(f'#!/bin/sh\necho "$1" >> {cluster.dir}/promoted\n')
+        os.chmod(hook, 0o755)
+        cluster.sets += ['--set', f'nameserver.promote_hook={hook}']
+        cluster.up()
+        promoted = os.path.join(cluster.dir, 'promoted')
+        wait_until(lambda: os.path.exists(promoted), 'the hook ran')
+        wait_both(cluster)
+        cluster.hayloft('failover')
+
+        def epochs():
+            with open(promoted, encoding='utf-8') as file:
+                return file.read().split()
+        wait_until(lambda: epochs() == ['1', '2'], lambda: f'epochs: {epochs()}')
+
+
+def test_wrong_options_are_said_to_be():
+    """Relations between options, one line each."""
+    for words, what in ((['--nameservers=127.0.0.1:1,127.0.0.1:2', '--listen=127.0.0.1:3'],
+                         'advertise'),
+                        (['--nameservers=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3'], 'two at most'),
+                        (['--strict'], 'second nameserver'), (['--join'], '--init'),
+                        (['--etcd=http://127.0.0.1:1', '--coordinator-dir=/tmp'], 'exclude'),
+                        (['--nameservers=127.0.0.1:1,127.0.0.1:2', '--listen=127.0.0.1:1'],
+                         'need etcd')):
+        done = run(f'{BIN}/hayloft-nameserver', '--data=/tmp/none', '--check-config', *words,
+                   wanted=None)
+        check(done.returncode != 0 and what in done.stderr, f'{words}: {done.stderr!r}')
+
+
+if __name__ == '__main__':
+    main([value for name, value in list(globals().items()) if name.startswith('test_')])
