@@ -22,12 +22,13 @@ import soak_copies
 import soak_figures
 import soak_load
 import soak_pages
+import soak_pair
 import soak_promises
 from harness import TOP, run
 
 RESULT = os.path.join(TOP, 'out', 'soak.json')
 PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_attacks.PARTS,
-         **soak_pages.PARTS, **soak_figures.PARTS, **soak_load.PARTS}
+         **soak_pair.PARTS, **soak_pages.PARTS, **soak_figures.PARTS, **soak_load.PARTS}
 
 
 def commit():
