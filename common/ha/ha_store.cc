@@ -131,8 +131,9 @@ Err HaStore::Write(const RoleWrite& write) {
 }
 
 Err HaStore::Truncate(uint64_t applied) {
-  if (applied < kRecordsKept + head_.base().index() + kTruncateEvery) return Err::kOk;
-  const uint64_t first_kept = applied - kRecordsKept;
+  const uint64_t most = records_kept_ + std::min(records_kept_, kTruncateEvery);
+  if (applied < head_.base().index() + most) return Err::kOk;
+  const uint64_t first_kept = applied - records_kept_;
   TRY_ASSIGN(const std::string row, kv_->Get(LogKey(first_kept - 1)));
   TRY_ASSIGN(const pb::HaRecord last, RecordOf(row));
   std::vector<Kv::Change> changes;

@@ -24,7 +24,9 @@ class HaStore {
   static constexpr uint64_t kRecordsKept = 100'000;  // applied ones, for a standby
   static constexpr size_t kSnapshotPartBytes = 1 << 20;
 
-  explicit HaStore(Kv* kv) : kv_(kv) {}
+  // `records_kept`: applied ones; fewer only for tests of snapshots.
+  explicit HaStore(Kv* kv, uint64_t records_kept = kRecordsKept)
+      : kv_(kv), records_kept_(records_kept) {}
 
   // The row of a new node; part of the batch that makes the service's.
   static Kv::Change FirstRow(const pb::HaHead& head);
@@ -36,7 +38,7 @@ class HaStore {
   Result<RoleDisk> Load(uint64_t applied);
   // Durable when it returns. After an error nothing may be written any more.
   Err Write(const RoleWrite& write);
-  // Records that are older than kRecordsKept go. Not synced.
+  // Older records than are kept go, some at a time. Not synced.
   Err Truncate(uint64_t applied);
   // From `from` on, some of them; none if the first is not kept.
   Result<std::vector<pb::HaRecord>> Read(uint64_t from);
@@ -48,6 +50,7 @@ class HaStore {
   Err Wipe();
 
   Kv* kv_;
+  const uint64_t records_kept_;
   pb::HaHead head_;
 };
 

@@ -108,6 +108,9 @@ void SimCluster::Build() {
 void SimCluster::AddNameservers(uint32_t dsps) {
   const size_t count = world_.random.Chance(75) ? 2 : 1;
   coordinator_.ShowDeaths(world_.random.Chance(50));
+  // Few, and who comes back after a while takes a snapshot.
+  const uint64_t records_kept =
+      world_.random.Chance(50) ? world_.random.Between(2, 30) : HaStore::kRecordsKept;
   for (size_t i = 0; i < count; ++i) {
     nameservers_.push_back(std::make_unique<SimNameserver>(
         &world_, &coordinator_, &ha_truth_,
@@ -116,7 +119,8 @@ void SimCluster::AddNameservers(uint32_t dsps) {
                              .cluster_id = std::string(AsText(kClusterId)),
                              .dsps = dsps,
                              .copies = copies_,
-                             .joining = i == 1}));
+                             .joining = i == 1,
+                             .records_kept = records_kept}));
     nameservers_.back()->Start();
     KeepStarted(nameservers_.back().get());
   }

@@ -62,7 +62,7 @@ void SimNameserver::Later(uint64_t us, Call&& call) {
 void SimNameserver::Start() {
   ASSERT(server_ == nullptr);
   store_ = std::make_unique<NsStore>(&kv_);
-  log_ = std::make_unique<HaStore>(&kv_);
+  log_ = std::make_unique<HaStore>(&kv_, options_.records_kept);
   Result<pb::HaHead> head = HaStore::ReadHead(&kv_);
   ASSERT(head.ok());  // nothing damages this store but the loss of all of it
   NsState state;

@@ -23,6 +23,7 @@ struct SimNameserverOptions {
   uint32_t dsps = 1;  // of the cluster: a rebuild waits for so many
   uint32_t copies = 1;
   bool joining = false;  // the second of a pair
+  uint64_t records_kept = HaStore::kRecordsKept;
 };
 
 // What all nameservers of a run did that must never be done twice, or differently.
