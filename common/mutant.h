@@ -37,7 +37,6 @@ namespace hayloft {
   X(kHaKeepTail, "a node that follows keeps what differs")                            \
   X(kHaForgetUnsettled, "a set that may be committed is not waited for")              \
   X(kHaSettleByRead, "a read of the old record settles a change of the set")          \
-  X(kHaWinnerForgets, "a winner does not promise its own epoch")                      \
   X(kHaBelieveRestored, "a coordinator's record from a backup is believed")
 
 enum class Mutant {

@@ -326,10 +326,8 @@ void RoleCore::Claim(const CoordinatorView& view, Now now, RoleOutbox* out) {
 // It promises its own epoch, durably, before anybody hears of it.
 void RoleCore::Won(RoleOutbox* out) {
   role_ = Role::kWinner;
-  if (!IsMutant(Mutant::kHaWinnerForgets)) {
-    head_.set_promised_epoch(record_.epoch());
-    head_.set_promised_node(options_.node);
-  }
+  head_.set_promised_epoch(record_.epoch());
+  head_.set_promised_node(options_.node);
   head_.set_identity(claimed_identity_);
   head_.set_joining(false);
   next_write_.head = head_;

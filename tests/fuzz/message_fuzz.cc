@@ -40,7 +40,12 @@ void Check(const std::string& bytes) {
   X(kGrant, Grant)                 \
   X(kLocate, Locate)               \
   X(kClusterStatus, ClusterStatus) \
-  X(kDeclareGone, DeclareGone)
+  X(kDeclareGone, DeclareGone)     \
+  X(kFailover, Failover)           \
+  X(kForcePromote, ForcePromote)   \
+  X(kShip, Ship)                   \
+  X(kSnapshot, Snapshot)           \
+  X(kTakeOver, TakeOver)
 
 void CheckBody(MessageType type, const std::string& bytes) {
   switch (type) {
@@ -61,7 +66,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1) return 0;
   const std::string message(AsText({data + 1, size - 1}));
   const MessageRow* row = FindMessage(data[0]);
-  if (row == nullptr) return Check<pb::LogRecord>(message), 0;
+  if (row == nullptr) {
+    Check<pb::HaRecord>(message);
+    return Check<pb::LogRecord>(message), 0;
+  }
   if (message.size() > row->message_bytes_max) return 0;
   const FrameHeader header = MakeFrameHeader({.type = row->type, .message = AsBytes(message)});
   const std::string frame = std::string(AsText(StructBytes(header))) + message;
