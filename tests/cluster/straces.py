@@ -35,7 +35,13 @@ class Strace:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            # A process that it watches executes itself anew while one of its threads is delayed:
+            # each waits for the other. When strace is gone the process goes on.
+            self.process.kill()
+            self.process.communicate()
 
     def wait_for(self, text):
         def there():
