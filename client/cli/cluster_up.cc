@@ -205,6 +205,13 @@ bool Starter::RoleRuns(const std::string& role) const {
 }
 
 bool Starter::MakeStores() {
+  // While there was one nameserver, the record of who is active lay in its folder.
+  const std::string old_record = state_.Path("nameserver-1/coordinator");
+  const std::string record = state_.Path("coordinator");
+  if (IsFolder(old_record) && !IsFolder(record) &&
+      std::rename(old_record.c_str(), record.c_str()) != 0) {
+    return Fail("cannot move " + old_record + " to " + record);
+  }
   for (const PlannedProcess& process : plan_) {
     if (process.role == "gateway" || process.role == "dataserver" || process.role == "etcd") {
       if (MakeFolders(process.data) != Err::kOk) return Fail("cannot make " + process.data);

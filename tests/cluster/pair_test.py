@@ -281,6 +281,20 @@ def test_force_promote_says_what_may_be_lost():
         cluster.upload(body)
 
 
+def test_a_cluster_of_one_nameserver_gets_a_second():
+    """The record of who is active lay in the only one's folder; `up` finds it there."""
+    with Cluster(dataservers=1, disks=1) as cluster:
+        cluster.up()
+        body = os.urandom(5_000)
+        file_id = cluster.upload(body)['id']
+        cluster.down()
+        os.rename(os.path.join(cluster.dir, 'coordinator'),
+                  os.path.join(cluster.dir, 'nameserver-1', 'coordinator'))
+        cluster.up()
+        wait_both(cluster)
+        check(cluster.download(file_id) == body, 'read')
+
+
 def test_etcd_dies():
     """F14: writes that need a nameserver stop, reads and grants in hand go on; then all resumes."""
     with Cluster(dataservers=3, disks=1, copies=2, coordinator='etcd') as cluster:
