@@ -1,9 +1,6 @@
 // `hayloft failover` and `hayloft force-promote`: an operator's word on which nameserver is active.
 
-#include <unistd.h>
-
 #include <cinttypes>
-#include <iostream>
 
 #include "client/cli/session.h"
 #include "common/io/json.h"
@@ -94,19 +91,6 @@ void SayWhatMayBeLost(const std::string& address, const pb::ForcePromoteReply& r
       "nameserver must be stopped, and must not be started with its old folder.\n");
 }
 
-bool Confirmed(const ForceOptions& options) {
-  if (options.yes) return true;
-  if (isatty(STDIN_FILENO) == 0) {
-    Complain("nobody is there to be asked: say --yes");
-    return false;
-  }
-  std::printf("Go on? [y/N] ");
-  std::fflush(stdout);
-  std::string answer;
-  std::getline(std::cin, answer);
-  return answer == "y" || answer == "Y" || answer == "yes";
-}
-
 int ForcePromote(const std::string& address, const ForceOptions& options,
                  const CommandOptions& common) {
   const std::unique_ptr<Session> session = Session::Open(common);
@@ -121,7 +105,7 @@ int ForcePromote(const std::string& address, const ForceOptions& options,
   if (!reply.ParseFromString(done.message)) return Complain(Describe(Err::kCorrupt));
   SayWhatMayBeLost(address, reply);
   if (!options.accept_loss) return Complain("nothing was done: --accept-loss");
-  if (!Confirmed(options)) return kExitFailed;
+  if (!Confirmed(address + " becomes active.", options.yes)) return kExitFailed;
   request.set_accept_loss(true);
   done = session->Ask(address, MessageType::kForcePromote, request.SerializeAsString(),
                       common.timeout_ms);

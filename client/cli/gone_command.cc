@@ -1,10 +1,7 @@
 // `hayloft gone DSP`: an operator's word that a dsp does not come back.
 
-#include <unistd.h>
-
 #include <charconv>
 #include <cinttypes>
-#include <iostream>
 
 #include "client/cli/session.h"
 #include "common/io/json.h"
@@ -20,20 +17,6 @@ namespace {
 struct GoneOptions {
   HAYLOFT_OPTIONS(HAYLOFT_GONE_OPTIONS)
 };
-
-// Nobody is asked who is not there: a script has to say --yes.
-bool Confirmed(uint32_t dsp_id, const GoneOptions& options) {
-  if (options.yes) return true;
-  if (isatty(STDIN_FILENO) == 0) {
-    Complain("this takes dsp " + std::to_string(dsp_id) + " out of its blocks for good: say --yes");
-    return false;
-  }
-  std::printf("Dsp %u leaves the replica sets of all its blocks, for good. Go on? [y/N] ", dsp_id);
-  std::fflush(stdout);
-  std::string answer;
-  std::getline(std::cin, answer);
-  return answer == "y" || answer == "Y" || answer == "yes";
-}
 
 int Refused(Err err, const pb::DeclareGoneReply& reply, uint32_t dsp_id) {
   const std::string dsp = "dsp " + std::to_string(dsp_id);
@@ -94,7 +77,9 @@ int RunGone(int argc, const char* const* argv) {
       .arguments_help = "DSP"};
   if (const auto exit_code = ParseCommandLine(program, argc, argv)) return *exit_code;
   const uint32_t dsp_id = ParseNumber(arguments);
-  if (!Confirmed(dsp_id, options)) return kExitFailed;
+  const std::string what =
+      "Dsp " + std::to_string(dsp_id) + " leaves the replica sets of all its blocks, for good.";
+  if (!Confirmed(what, options.yes)) return kExitFailed;
   return DeclareGone(dsp_id, options, common);
 }
 

@@ -1,6 +1,9 @@
 #include "client/cli/session.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <iostream>
 
 #include "client/cli/cluster_state.h"
 #include "common/io/files.h"
@@ -121,6 +124,19 @@ CallDone Session::AskNameserver(MessageType type, const std::string& message, ui
     if (last.err != Err::kNotActive && last.err != Err::kUnavailable) break;
   }
   return last;
+}
+
+bool Confirmed(const std::string& what, bool yes) {
+  if (yes) return true;
+  if (isatty(STDIN_FILENO) == 0) {
+    Complain(what + " Nobody is there to be asked: say --yes");
+    return false;
+  }
+  std::printf("%s Go on? [y/N] ", what.c_str());
+  std::fflush(stdout);
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "y" || answer == "Y" || answer == "yes";
 }
 
 std::string Describe(Err err) {

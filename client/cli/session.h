@@ -45,6 +45,10 @@ std::string ClusterFolder(const std::string& dir);
 // A deleted file's counter is odd.
 inline bool IsDeleted(uint32_t counter) { return counter % 2 == 1; }
 
+// Whether a person agrees to what this sentence says. Nobody is asked who is not there: a script
+// has to say --yes.
+bool Confirmed(const std::string& what, bool yes);
+
 // For people: "not_found: no such file, ..."
 std::string Describe(Err err);
 
