@@ -3,6 +3,7 @@
 // which bench/http_cost_bench.py puts the gateway and nginx.
 //
 //   bare_http FOLDER          prints the port that it listens on
+//   bare_http FOLDER memory   keeps each file in memory once it was asked for: no pread
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -31,6 +32,7 @@ constexpr size_t kFileBytesMaxHere = 1 << 20;
 struct OpenFile {
   int fd = -1;
   size_t size = 0;
+  std::vector<char> bytes{};  // those of them that are kept
 };
 
 struct Peer {
@@ -42,8 +44,8 @@ struct Peer {
 
 class BareServer {
  public:
-  explicit BareServer(std::string folder)
-      : folder_(std::move(folder)), buffer_(kFileBytesMaxHere) {}
+  BareServer(std::string folder, bool keeps)
+      : folder_(std::move(folder)), keeps_(keeps), buffer_(kFileBytesMaxHere) {}
 
   bool Listen() {
     listener_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -98,6 +100,8 @@ class BareServer {
       file.fd = open((folder_ + "/" + std::string(name)).c_str(), O_RDONLY | O_CLOEXEC);
       struct stat info {};
       if (fstat(file.fd, &info) == 0) file.size = static_cast<size_t>(info.st_size);
+      if (keeps_) file.bytes.resize(file.size);
+      if (keeps_ && pread(file.fd, file.bytes.data(), file.size, 0) < 0) file.fd = -1;
     }
     return file;
   }
@@ -113,24 +117,26 @@ class BareServer {
     const size_t space = peer->in.find(' ', slash);
     const OpenFile& file = Open(std::string_view(peer->in).substr(slash + 1, space - slash - 1));
     if (file.fd < 0 || file.size > buffer_.size()) return false;
-    const ssize_t size = pread(file.fd, buffer_.data(), file.size, 0);
     peer->in.erase(0, end + 4);
-    return size >= 0 && Send(peer, static_cast<size_t>(size));
+    if (keeps_) return Send(peer, file.bytes.data(), file.size);
+    const ssize_t size = pread(file.fd, buffer_.data(), file.size, 0);
+    return size >= 0 && Send(peer, buffer_.data(), static_cast<size_t>(size));
   }
-  bool Send(Peer* peer, size_t size) {
+  bool Send(Peer* peer, const char* bytes, size_t size) {
     char head[160];
     const int head_size = std::snprintf(head, sizeof(head),
                                         "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
                                         "Content-Length: %zu\r\n\r\n",
                                         size);
-    std::array<iovec, 2> parts{{{head, static_cast<size_t>(head_size)}, {buffer_.data(), size}}};
+    std::array<iovec, 2> parts{
+        {{head, static_cast<size_t>(head_size)}, {const_cast<char*>(bytes), size}}};
     ssize_t sent = writev(peer->fd, parts.data(), 2);
     if (sent < 0 && errno == EAGAIN) sent = 0;
     if (sent < 0) return false;
     const size_t all = static_cast<size_t>(head_size) + size;
     if (static_cast<size_t>(sent) == all) return true;
     peer->out.assign(head, head + head_size);
-    peer->out.insert(peer->out.end(), buffer_.data(), buffer_.data() + size);
+    peer->out.insert(peer->out.end(), bytes, bytes + size);
     peer->sent = static_cast<size_t>(sent);
     Watch(EPOLL_CTL_MOD, peer->fd, EPOLLOUT, peer);
     return true;
@@ -145,6 +151,7 @@ class BareServer {
   }
 
   const std::string folder_;
+  const bool keeps_;
   std::vector<char> buffer_;
   std::unordered_map<std::string, OpenFile> files_;
   int listener_ = -1;
@@ -155,11 +162,12 @@ class BareServer {
 }  // namespace hayloft
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: bare_http FOLDER\n");
+  const bool keeps = argc == 3 && std::strcmp(argv[2], "memory") == 0;
+  if (argc != 2 && !keeps) {
+    std::fprintf(stderr, "usage: bare_http FOLDER [memory]\n");
     return 2;
   }
-  hayloft::BareServer server(argv[1]);
+  hayloft::BareServer server(argv[1], keeps);
   if (!server.Listen()) {
     std::perror("bare_http");
     return 1;

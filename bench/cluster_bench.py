@@ -55,9 +55,10 @@ def name_of(kind, size, at_a_time, copies):
 class Side:
     """A cluster with its load."""
 
-    def __init__(self, copies):
+    def __init__(self, copies, directory_shards=0):
         self.copies = copies
-        self.cluster = Cluster(dataservers=copies, disks=1, copies=copies)
+        self.cluster = Cluster(dataservers=copies, disks=1, copies=copies,
+                               directory_shards=directory_shards)
         self.load = None
 
     def __enter__(self):
@@ -67,7 +68,8 @@ class Side:
             self.load = subprocess.Popen(
                 [LOAD, ','.join(nameservers), os.path.join(self.cluster.dir, 'secret'),
                  self.cluster.gateway], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self.pids = {role: [p['pid'] for p in self.cluster.processes(role)] for role in ROLES}
+            self.pids = {role: [p['pid'] for p in self.cluster.processes(role)]
+                         for role in (*ROLES, 'directory')}
         except BaseException:
             self.__exit__(None, None, None)  # a with block that was not entered leaves none
             raise
@@ -92,9 +94,9 @@ class Side:
         check(line, f'{kind} on {self.copies} copies was answered')
         got = json.loads(line)
         check(got['failed'] == 0 and got['images'] > 0, f'{kind}: all succeeded: {line}')
-        figures = {role: (after[role] - before[role]) / got['images'] for role in ROLES}
+        figures = {role: (after[role] - before[role]) / got['images'] for role in self.pids}
         figures['client'] = got['cpu_us'] / got['images']
-        figures['servers'] = sum(figures[role] for role in ROLES)
+        figures['servers'] = sum(figures.values()) - figures['client']
         figures['per_s'] = got['images'] / got['seconds']
         figures['p50_ms'] = got['p50_us'] / 1000
         figures['p99_ms'] = got['p99_us'] / 1000

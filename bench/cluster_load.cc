@@ -9,6 +9,8 @@
 //   sdk_get SIZE N SECONDS     N gets in flight of what was put last
 //   http_put SIZE N SECONDS    N connections to the gateway, one upload at a time on each
 //   http_get SIZE N SECONDS    likewise
+//   http_new SIZE N SECONDS    as http_put, but each image is another one, and is looked up
+//   http_alone SIZE N SECONDS  as http_new, without the look-up
 //   crowd_put, crowd_get SIZE N SECONDS      N clients that overload the gateway, crowd.h
 //   flood_put, flood_get SIZE RATE SECONDS   RATE requests a second, likewise
 //   fill MEAN N COUNT          puts COUNT images of log-normal sizes by the SDK, N in flight
@@ -17,10 +19,12 @@
 //   ids SIZE                   prints the ids of what was put last, a line of JSON
 //   target IP:PORT             http_get asks this server from now on; it has files named by those
 //   ids
+//   memcached IP:PORT          likewise, in memcached's protocol
 //
-// Images begin as a PNG does, so that nobody tries to compress them. Every byte that is read is
-// compared. Times in microseconds; cpu_us is this process's: an SDK's hashing and sockets, or the
-// HTTP client's, which does next to nothing.
+// Images begin as a PNG does, so that nobody tries to compress them. Uploads over HTTP but those of
+// http_new want a file of their own, as they would find theirs stored already. Every byte that is
+// read is compared. Times in microseconds; cpu_us is this process's: an SDK's hashing and sockets,
+// or the HTTP client's, which does next to nothing.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -30,6 +34,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <iostream>
@@ -50,6 +55,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kIdsMax = 1'000;  // of one size: what is read lies in the page cache
 constexpr size_t kUploadersMax = 200'000;
+constexpr size_t kMarkAt = 8;
 constexpr size_t kPiecesBytes = 64 << 20;
 
 double CpuUs() {
@@ -76,8 +82,9 @@ class Load {
  public:
   Load(Client* client, std::string gateway) : client_(client), gateway_(std::move(gateway)) {}
 
-  void Target(std::string address) {
+  void Target(std::string address, bool memcached) {
     lanes_.clear();
+    memcached_ = memcached;
     gateway_ = std::move(address);
   }
   void PrintIds(size_t size) {
@@ -114,6 +121,7 @@ class Load {
     while (image.size() < size) image.push_back(static_cast<char>(random()));
     return image;
   }
+  static bool IsNew(std::string_view kind) { return kind == "http_new" || kind == "http_alone"; }
   bool over() const { return Clock::now() >= end_; }
 
   bool Dispatch() {
@@ -127,7 +135,7 @@ class Load {
       PutBatches();
     } else if (kind == "sdk_get") {
       Pipeline(&Load::BeginGet);
-    } else if (kind == "http_put" || kind == "http_get") {
+    } else if (kind == "http_put" || kind == "http_get" || IsNew(kind)) {
       RunConnections(kind == "http_get");
     } else if (kind.starts_with("crowd_") || kind.starts_with("flood_")) {
       RunCrowd(kind.ends_with("_get"));
@@ -274,6 +282,7 @@ class Load {
     const Filled* file = nullptr;  // what it reads of those
     std::unique_ptr<LoadConnection> connection;
     Clock::time_point begun;
+    std::string image;  // of IsNew
   };
   // Connections are made with their first request: a sample is short, but not that short.
   void RunConnections(bool reads) {
@@ -281,6 +290,7 @@ class Load {
       Lane* lane = &lanes_.emplace_back();
       lane->connection = std::make_unique<LoadConnection>(
           &loop_, gateway_, [this, lane](const LoadAnswer& answer) { OnAnswer(lane, answer); });
+      if (memcached_) lane->connection->SpeakMemcached();
     }
     reads_ = reads;
     busy_ = sample_->at_a_time;
@@ -294,6 +304,14 @@ class Load {
       return lane->connection->Send("/" + lane->file->id, {});
     }
     if (reads_) return lane->connection->Send("/" + NextId(), {});
+    lane->connection->SetPostLines(sample_->kind == "http_new" ? "" : "Hayloft-Dedup: no\r\n");
+    if (IsNew(sample_->kind)) {
+      // The PNG's signature, and eight bytes that were never sent before.
+      if (lane->image.size() != image_->size()) lane->image = *image_;
+      const uint64_t mark = mark_++;
+      std::memcpy(lane->image.data() + kMarkAt, &mark, sizeof(mark));
+      return lane->connection->Send("/v1/files", AsBytes(lane->image));
+    }
     lane->connection->Send("/v1/files", AsBytes(*image_));
   }
   // `images` are those whose answer came in time.
@@ -326,7 +344,7 @@ class Load {
       Ended(answer.status == 201, lane->begun);
       constexpr std::string_view kId = "\"id\":\"";
       const size_t at = answer.body.find(kId);
-      if (at != std::string_view::npos) {
+      if (at != std::string_view::npos && !IsNew(sample_->kind)) {
         Keep(std::string(answer.body.substr(at + kId.size(), kAddressTextLength)));
       }
     }
@@ -352,10 +370,13 @@ class Load {
   std::lognormal_distribution<double> sizes_;
   std::mt19937_64 random_{1};
   uint64_t number_ = 0;
+  uint64_t mark_ = uint64_t{std::random_device()()}
+                   << 32;  // of this run: what earlier ones sent is stored
   std::atomic<size_t> under_way_{0};
   Loop loop_;
   std::deque<Lane> lanes_;
   bool reads_ = false;
+  bool memcached_ = false;
   size_t busy_ = 0;
   Crowd::Counts crowd_;  // of the last one
 };
@@ -370,8 +391,11 @@ int Main(int argc, char** argv) {
   Load load(client.get(), argv[3]);
   Sample sample;
   while (std::cin >> sample.kind) {
-    if (std::string address; sample.kind == "target" && std::cin >> address) {
-      load.Target(address);
+    const bool memcached = sample.kind == "memcached";
+    if (memcached || sample.kind == "target") {
+      std::string address;
+      std::cin >> address;
+      load.Target(address, memcached);
       continue;
     }
     std::cin >> sample.size;
@@ -380,7 +404,8 @@ int Main(int argc, char** argv) {
       continue;
     }
     std::cin >> sample.at_a_time >> sample.seconds;
-    const bool sane = !std::cin.fail() && sample.size >= 8 && sample.size <= kFileBytesMax &&
+    const size_t least = sample.kind.starts_with("http_") ? kMarkAt + sizeof(uint64_t) : 8;
+    const bool sane = !std::cin.fail() && sample.size >= least && sample.size <= kFileBytesMax &&
                       sample.at_a_time >= 1 && sample.at_a_time <= kUploadersMax;
     if (sane && load.Run(sample)) continue;
     std::fprintf(stderr, "no such sample: %s\n", sample.kind.c_str());

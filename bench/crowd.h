@@ -68,6 +68,7 @@ class Crowd {
     Client* client = &clients_.emplace_back();
     client->connection = std::make_unique<LoadConnection>(
         &loop_, address_, [this, client](const LoadAnswer& answer) { OnAnswer(client, answer); });
+    client->connection->SetPostLines("Hayloft-Dedup: no\r\n");  // they all bring one image
     return client;
   }
   void Run(Clock::duration length, uint64_t a_second) {

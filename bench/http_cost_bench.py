@@ -57,8 +57,12 @@ def children(pid):
 
 
 class Bench:
+    """Servers of the same files, pinned to one processor. Subclasses say which."""
+    gateways, cache_bytes = 2, 0
+
     def __init__(self):
-        self.cluster = Cluster(dataservers=1, disks=1, gateways=2, sets=['gateway.loops=1'])
+        self.cluster = Cluster(dataservers=1, disks=1, gateways=self.gateways, directory_shards=0,
+                               cache_bytes=self.cache_bytes, sets=['gateway.loops=1'])
         self.started = []
         self.servers = {}  # name: (address, the pids that serve)
 
@@ -66,20 +70,14 @@ class Bench:
         try:
             self.cluster.up()
             self.processors = sorted(os.sched_getaffinity(0))
-            dsps = [process['pid'] for process in self.cluster.processes('dsp')]
-            first, second = self.cluster.processes('gateway')
-            tcp = self.gateway_by_tcp(second)
+            first = self.cluster.processes('gateway')[0]
             nameservers = [p['address'] for p in self.cluster.processes('nameserver')]
             self.load = self.start([f'{OUT}/cluster_load', ','.join(nameservers),
                                     os.path.join(self.cluster.dir, 'secret'), first['address']])
             self.root = os.path.join(self.cluster.dir, 'files')
             os.mkdir(self.root)
             self.write_files()
-            self.servers = {'gateway': (first['address'], dsps + [first['pid']]),
-                            'gateway, TCP': (tcp.address, dsps + [tcp.pid])}
-            self.start_nginx()
-            bare = self.start([f'{OUT}/bare_http', self.root])
-            self.servers['bare loop'] = (f'127.0.0.1:{bare.stdout.readline().strip()}', [bare.pid])
+            self.start_servers()
             for _, pids in self.servers.values():
                 for pid in pids:
                     pin(pid, self.processors[0])
@@ -88,6 +86,19 @@ class Bench:
             self.__exit__(None, None, None)
             raise
         return self
+
+    def start_servers(self):
+        dsps = [process['pid'] for process in self.cluster.processes('dsp')]
+        first, second = self.cluster.processes('gateway')
+        tcp = self.gateway_by_tcp(second)
+        self.servers = {'gateway': (first['address'], dsps + [first['pid']]),
+                        'gateway, TCP': (tcp.address, dsps + [tcp.pid])}
+        self.start_nginx('nginx', NGINX)
+        self.start_bare()
+
+    def start_bare(self, *words):
+        bare = self.start([f'{OUT}/bare_http', self.root, *words])
+        self.servers['bare loop'] = (f'127.0.0.1:{bare.stdout.readline().strip()}', [bare.pid])
 
     def __exit__(self, *error):
         for process in reversed(self.started):
@@ -123,16 +134,18 @@ class Bench:
         except OSError:
             return False
 
-    def start_nginx(self):
+    def start_nginx(self, name, text):
         port = free_port()
-        config = os.path.join(self.cluster.dir, 'nginx.conf')
+        folder = os.path.join(self.cluster.dir, name.replace(' ', '-'))
+        os.mkdir(folder)
+        config = os.path.join(folder, 'nginx.conf')
         with open(config, 'w', encoding='utf-8') as file:
-            file.write(NGINX.format(dir=self.cluster.dir, root=self.root, port=port))
+            file.write(text.format(dir=folder, root=self.root, port=port))
         os.chmod(self.cluster.dir, 0o755)  # its worker is nobody
         nginx = self.start(['nginx', '-c', config])
         address, one = f'127.0.0.1:{port}', os.listdir(self.root)[0]
         wait_until(lambda: self.answers(address, '/' + one), 'nginx serves')
-        self.servers['nginx'] = (address, children(nginx.pid))
+        self.servers[name] = (address, children(nginx.pid))
 
     def ask(self, line):
         self.load.stdin.write(line + '\n')
@@ -149,13 +162,24 @@ class Bench:
 
     def sample(self, server, size, seconds):
         address, pids = self.servers[server]
-        self.load.stdin.write(f'target {address}\n')
+        self.load.stdin.write(f'{"memcached" if server == "memcached" else "target"} {address}\n')
         self.ask(f'http_get {size} {CONNECTIONS} {seconds / 10}')  # connections, page cache
         before = sum(map(cpu_us, pids))
         got = self.ask(f'http_get {size} {CONNECTIONS} {seconds}')
         used = sum(map(cpu_us, pids)) - before
         check(got['failed'] == 0 and got['images'] > 0, f'{server}: all were right: {got}')
-        return used / got['images'], got['images'] / got['seconds']
+        return used / got['images'], got['images'] / got['seconds'], got['p99_us']
+
+
+    def run(self, rounds, seconds):
+        """{(server, size): [(us of CPU, a second, us of the slowest hundredth)]}; turns taken."""
+        samples = {}
+        for _ in range(rounds):
+            for size in SIZES:
+                for server in self.servers:
+                    samples.setdefault((server, size), []).append(
+                        self.sample(server, size, seconds))
+        return samples
 
 
 def uploads(rounds, seconds):
@@ -200,9 +224,7 @@ def print_gets(samples):
                for key, rows in samples.items()}
     for server in dict.fromkeys(server for server, _ in medians):
         cells = [medians[server, size] for size in SIZES]
-        print(f'{server:28}' + ''.join(f'{us:7.1f} {rate:6.0f}' for us, rate in cells))
-    for server, wanted in WANTED_US.items():
-        at_most(f'us, {server}, 16 KiB', [us for us, _ in samples[server, 16 * KIB]], wanted)
+        print(f'{server:28}' + ''.join(f'{us:7.1f} {rate:6.0f}' for us, rate, _ in cells))
 
 
 def print_uploads(samples):
@@ -218,22 +240,24 @@ def print_cold(samples, images):
     at_most('us of gateway and dsp for each', [each['cpu_us'] for each in samples], 35)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n', maxsplit=1)[0])
+def options_of(text):
+    parser = argparse.ArgumentParser(description=text.split('\n', maxsplit=1)[0])
     parser.add_argument('--smoke', action='store_true')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--seconds', type=float, default=1.0)
     options = parser.parse_args()
     if options.smoke:
         options.rounds, options.seconds = 1, SMOKE_S
-    samples = {}
+    return options
+
+
+def main():
+    options = options_of(__doc__)
     with Bench() as bench:
-        for _ in range(options.rounds):
-            for size in SIZES:
-                for server in bench.servers:
-                    samples.setdefault((server, size), []).append(
-                        bench.sample(server, size, options.seconds))
+        samples = bench.run(options.rounds, options.seconds)
     print_gets(samples)
+    for server, wanted in WANTED_US.items():
+        at_most(f'us, {server}, 16 KiB', [us for us, _, _ in samples[server, 16 * KIB]], wanted)
     stored = uploads(options.rounds, options.seconds)
     print_uploads(stored)
     images = SMOKE_IMAGES if options.smoke else IMAGES

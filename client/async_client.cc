@@ -84,6 +84,12 @@ void AsyncClient::Status(uint32_t timeout_ms, std::function<void(StatusDone&&)> 
   Begun();
 }
 
+void AsyncClient::Ask(AskRequest&& request, std::function<void(AskDone&&)> done) {
+  const uint64_t op_id = core_.Ask(std::move(request), loop_->now(), &begun_);
+  asks_.emplace(op_id, std::move(done));
+  Begun();
+}
+
 void AsyncClient::SendCalls(ClientOutbox* outbox) {
   for (RpcCall& call : std::exchange(outbox->calls, {})) rpc_.Call(std::move(call));
 }
@@ -93,7 +99,8 @@ void AsyncClient::Begun() {
   SendCalls(&begun_);
   SetWake();
   const bool answered = !begun_.puts.empty() || !begun_.gets.empty() || !begun_.stats.empty() ||
-                        !begun_.set_deletes.empty() || !begun_.statuses.empty();
+                        !begun_.set_deletes.empty() || !begun_.statuses.empty() ||
+                        !begun_.asks.empty();
   if (answered) deliver_.Schedule();
 }
 
@@ -106,6 +113,7 @@ void AsyncClient::Deliver(ClientOutbox* outbox) {
   CallBack(&outbox->stats, &stats_);
   CallBack(&outbox->set_deletes, &set_deletes_);
   CallBack(&outbox->statuses, &statuses_);
+  CallBack(&outbox->asks, &asks_);
 }
 
 }  // namespace hayloft

@@ -1,4 +1,4 @@
-// The client for an event loop: ClientCore with sockets and callbacks.
+// The client for an event loop: DedupCore with sockets and callbacks.
 //
 // Each callback is called exactly once, never from inside the call that started its operation; none
 // is called after the destructor. A gateway has one of these for each of its loops.
@@ -9,7 +9,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "client/client_core.h"
+#include "client/dedup_core.h"
 #include "common/io/loop.h"
 #include "common/io/rpc_client.h"
 #include "common/io/system_random.h"
@@ -32,8 +32,10 @@ class AsyncClient {
   void Stat(StatRequest&& request, std::function<void(StatDone&&)> done);
   void SetDelete(SetDeleteRequest&& request, std::function<void(SetDeleteDone&&)> done);
   void Status(uint32_t timeout_ms, std::function<void(StatusDone&&)> done);
+  void Ask(AskRequest&& request, std::function<void(AskDone&&)> done);
 
   size_t ops_in_flight() const { return core_.ops_in_flight(); }
+  uint32_t shards() const { return core_.shards(); }  // of the directory; 0: there is none
 
  private:
   template <typename Done>
@@ -47,7 +49,7 @@ class AsyncClient {
 
   Loop* loop_;
   SystemRandom random_;
-  ClientCore core_;
+  DedupCore core_;
   RpcClient rpc_;
   ClientOutbox begun_;  // of operations begun this turn
   Callbacks<PutDone> puts_;
@@ -55,6 +57,7 @@ class AsyncClient {
   Callbacks<StatDone> stats_;
   Callbacks<SetDeleteDone> set_deletes_;
   Callbacks<StatusDone> statuses_;
+  Callbacks<AskDone> asks_;
   Loop::TurnEnd deliver_;
   Loop::Handle tick_;
   Loop::Handle wake_;  // for what is due before the next tick

@@ -30,6 +30,7 @@
 #include "client/grant_cache.h"
 #include "client/location_cache.h"
 #include "client/replica_chooser.h"
+#include "client/shared_locations.h"
 #include "common/core_io.h"
 #include "common/ports.h"
 #include "common/proto/hayloft.pb.h"
@@ -83,7 +84,6 @@ class ClientCore {
   void ContinuePut(Op* op, Err grant_err, Now now, ClientOutbox* outbox);
   void RequestGrants(Now now, ClientOutbox* outbox);
   void OnGrantDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
-  void KeepLocation(const pb::Grant& grant);
   void SendAppend(Op* op, const pb::Grant& grant, Now now, ClientOutbox* outbox);
   void OnAppendDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
   const pb::Grant* TakeGrant(PutOp* put, bool late_too, Now now);
@@ -92,6 +92,9 @@ class ClientCore {
   // client_file.cc
   uint64_t StartFile(FileOp&& file, uint32_t timeout_ms, Now now, ClientOutbox* outbox);
   void StartRound(Op* op, Now now, ClientOutbox* outbox);
+  std::vector<std::string> KnownLocation(uint64_t block_id);
+  void KeepLocation(uint64_t block_id, const std::vector<std::string>& replicas);
+  void ForgetLocation(uint64_t block_id);
   void Locate(Op* op, Now now, ClientOutbox* outbox);
   void OnLocateDone(const Call& call, const CallDone& done, Now now, ClientOutbox* outbox);
   void AskReplicas(Op* op, Now now, ClientOutbox* outbox);

@@ -15,6 +15,7 @@ constexpr size_t kNamedMax = 2 * kReplicasMax;  // replicas of one block, locate
 // The head names the file that was asked for, and the payload covers what was asked of it.
 Err CheckRead(const GetRequest& request, bool head_only, const pb::ReadReply& reply,
               uint64_t payload_bytes) {
+  if (request.live_only && reply.head().empty() && payload_bytes == 0) return Err::kOk;
   TRY_ASSIGN(const NeedleHead head, ParseNeedleHead(AsBytes(reply.head())));
   if (head.header.block_id != request.address.block_id) return Err::kCorrupt;
   if (head.file_id() != request.address.file_id) return Err::kCorrupt;
@@ -48,6 +49,11 @@ bool Contains(const std::vector<std::string>& list, const std::string& one) {
 // our key, it is of another version), and another one may be fine.
 bool IsFact(Err err) {
   return err == Err::kNotFound || err == Err::kGone || err == Err::kRange || err == Err::kInvalid;
+}
+
+bool Deletes(const FileOp& file) {
+  const SetDeleteRequest* request = std::get_if<SetDeleteRequest>(&file.request);
+  return request != nullptr && !request->look_only;
 }
 
 bool IsOdd(uint32_t counter) { return counter % 2 == 1; }
@@ -94,9 +100,31 @@ void ClientCore::StartRound(Op* op, Now now, ClientOutbox* outbox) {
     file.replicas = {get->dsp};
     return AskReplicas(op, now, outbox);
   }
-  file.replicas = locations_.Find(file.address.block_id);
-  if (file.replicas.empty() || file.relocate) return Locate(op, now, outbox);
+  file.replicas = KnownLocation(file.address.block_id);
+  // Before each delete: no cache tells whether the cluster has got a directory.
+  const bool deletes = Deletes(file) && !options_.of_directory && !file.located;
+  if (file.replicas.empty() || file.relocate || deletes) return Locate(op, now, outbox);
   AskReplicas(op, now, outbox);
+}
+
+// A shared one is as good as an own one: who finds it wrong asks again.
+std::vector<std::string> ClientCore::KnownLocation(uint64_t block_id) {
+  std::vector<std::string> replicas = locations_.Find(block_id);
+  if (!replicas.empty() || options_.shared_locations == nullptr) return replicas;
+  replicas = options_.shared_locations->Find(block_id);
+  if (!replicas.empty()) locations_.Put(block_id, replicas);
+  return replicas;
+}
+
+void ClientCore::KeepLocation(uint64_t block_id, const std::vector<std::string>& replicas) {
+  if (replicas.empty()) return;
+  locations_.Put(block_id, replicas);
+  if (options_.shared_locations != nullptr) options_.shared_locations->Put(block_id, replicas);
+}
+
+void ClientCore::ForgetLocation(uint64_t block_id) {
+  locations_.Erase(block_id);
+  if (options_.shared_locations != nullptr) options_.shared_locations->Erase(block_id);
 }
 
 void ClientCore::Locate(Op* op, Now now, ClientOutbox* outbox) {
@@ -128,20 +156,18 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
   } else if (!reply.ParseFromString(done.message) || reply.locations_size() != 1) {
     err = Err::kCorrupt;
   }
+  const bool past_directory = reply.directory_shards() != 0 && !options_.of_directory;
   std::vector<std::string> replicas;
   if (err == Err::kOk) {
     const pb::Location& location = reply.locations(0);
-    for (const pb::Replica& replica : location.replicas()) {
-      const bool fits = replicas.size() < kReplicasMax && !replica.address().empty();
-      if (fits) replicas.push_back(replica.address());
-    }
+    replicas = AddressesOf(location.replicas());
     if (!replicas.empty()) {
-      locations_.Put(call.block_id, replicas);
+      KeepLocation(call.block_id, replicas);
     } else {
       // A nameserver to which some dsp has not yet spoken can't know that a block does not exist.
       const bool unknown = location.state() == pb::BLOCK_UNKNOWN && reply.complete();
       err = unknown ? Err::kNotFound : Err::kUnavailable;
-      if (unknown) locations_.Erase(call.block_id);
+      if (unknown) ForgetLocation(call.block_id);
     }
   }
   const auto waiting = ops_locating_.extract(call.block_id);
@@ -152,9 +178,13 @@ void ClientCore::OnLocateDone(const Call& call, const CallDone& done, Now now,
     FileOp& file = std::get<FileOp>(op->kind);
     // With no nameserver the old location is the best there is: dsps keep their addresses.
     file.relocate = false;
+    file.located |= err == Err::kOk;
     file.fresh = true;
     file.replicas = replicas;
-    if (err == Err::kOk) {
+    if (past_directory && Deletes(file)) {
+      LOG_ERROR("delete_refused", "cause=cluster_has_a_directory option=directory");
+      Fail(op, Err::kConfig, outbox);  // others may share the file
+    } else if (err == Err::kOk) {
       AskReplicas(op, now, outbox);
     } else if (!ErrMayRetry(err)) {
       Fail(op, err, outbox);
@@ -236,6 +266,7 @@ void ClientCore::AskOne(Op* op, size_t index, Now now, ClientOutbox* outbox) {
     request.set_include_deleted(get->include_deleted);
     // Once there are a doubtful replica's bytes, others need only say whether the file is there.
     request.set_head_only(get->head_only || file.spare != nullptr);
+    request.set_live_only(get->live_only);
     call.head_only = request.head_only();
     rpc.message = request.SerializeAsString();
   } else if (file.counter_known) {
@@ -315,6 +346,7 @@ void ClientCore::OnReadDone(Op* op, const Call& call, CallDone&& done, Now now,
     if (!reply.doubtful()) {
       // Who sent the bytes may not know the last delete or undelete.
       file.spare->delete_counter = std::max(file.spare->delete_counter, reply.delete_counter());
+      file.spare->dsp = replica;
       (void)AnswerSpare(op, /*doubtful=*/false, outbox);  // there is one
       return;
     }
@@ -437,12 +469,22 @@ void ClientCore::EndStat(Op* op, Now now, ClientOutbox* outbox) {
 void ClientCore::BeginChange(Op* op, Now now, ClientOutbox* outbox) {
   FileOp& file = std::get<FileOp>(op->kind);
   ASSERT(!file.counter_known);
-  const bool undelete = std::get<SetDeleteRequest>(file.request).undelete;
+  const SetDeleteRequest& request = std::get<SetDeleteRequest>(file.request);
+  if (request.look_only) {
+    outbox->set_deletes.push_back({.op_id = op->id,
+                                   .err = Err::kOk,
+                                   .counter = file.stat.delete_counter,
+                                   .head = std::move(file.stat.head),
+                                   .purged = file.stat.purged});
+    return Forget(op);
+  }
+  const bool undelete = request.undelete;
   if (undelete && file.stat.purged) return Fail(op, Err::kGone, outbox);
   // Read once: the value is the operation's name from now on, however often it is repeated. It is
   // sent also when it is so already: only some replicas may have it, or not yet synced.
   file.counter = file.stat.delete_counter;
   if (IsOdd(file.counter) == undelete) ++file.counter;
+  if (request.counter != 0) file.counter = request.counter;
   if (file.counter == 0) {  // never deleted, and shall not be: there is no value to send
     outbox->set_deletes.push_back({op->id, Err::kOk, 0});
     return Forget(op);

@@ -10,6 +10,7 @@
 
 #include "client/client_types.h"
 #include "common/file_address.h"
+#include "common/limits.h"
 #include "common/messages.h"
 #include "common/result.h"
 
@@ -42,6 +43,7 @@ struct FileOp {
   uint64_t insist_ms = 0;             // a get asks another replica then, within its budget or not
   bool fresh = false;                 // this round's replicas come straight from a nameserver
   bool relocate = false;              // those in the cache were of no use
+  bool located = false;               // a nameserver was asked for this operation
   bool counter_known = false;         // a delete's second step: `counter` is what it must become
   uint32_t counter = 0;
   std::map<std::string, uint32_t> named;  // whom the first step's answers counted as up
@@ -75,5 +77,16 @@ struct ClientCall {
   uint64_t bytes = 0;    // of an append
   uint64_t sent_ms = 0;  // to a dsp
 };
+
+// Where a block is, by a nameserver's answer.
+inline std::vector<std::string> AddressesOf(
+    const google::protobuf::RepeatedPtrField<pb::Replica>& replicas) {
+  std::vector<std::string> addresses;
+  for (const pb::Replica& replica : replicas) {
+    const bool fits = addresses.size() < kReplicasMax && !replica.address().empty();
+    if (fits) addresses.push_back(replica.address());
+  }
+  return addresses;
+}
 
 }  // namespace hayloft

@@ -105,7 +105,9 @@ void ClientCore::OnGrantDone(const Call& call, const CallDone& done, Now now,
     if (err == Err::kOk) {
       (void)grants_.Add(reply, now.mono_ms);  // none new: seen by whoever finds none
       // What is about to be stored there can be read while no nameserver answers.
-      for (const pb::Grant& grant : reply.grants()) KeepLocation(grant);
+      for (const pb::Grant& grant : reply.grants()) {
+        KeepLocation(grant.block_id(), AddressesOf(grant.replicas()));
+      }
     }
   } else {
     NameserverFailed(call, err);
@@ -114,14 +116,6 @@ void ClientCore::OnGrantDone(const Call& call, const CallDone& done, Now now,
   for (const uint64_t op_id : waiting) {
     if (Op* op = FindOp(op_id)) ContinuePut(op, err, now, outbox);
   }
-}
-
-void ClientCore::KeepLocation(const pb::Grant& grant) {
-  std::vector<std::string> replicas;
-  for (const pb::Replica& replica : grant.replicas()) {
-    if (replicas.size() < kReplicasMax) replicas.push_back(replica.address());
-  }
-  if (!replicas.empty()) locations_.Put(grant.block_id(), replicas);
 }
 
 // After the nameserver has spoken: on with a grant, or without one.

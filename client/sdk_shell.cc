@@ -9,6 +9,7 @@
 
 #include "client/prepare.h"
 #include "client/sniff.h"
+#include "common/content.h"
 #include "common/io/server_start.h"
 #include "common/io/socket_address.h"
 #include "common/io/system_clock.h"
@@ -36,6 +37,15 @@ std::vector<std::string> SplitAddresses(const std::string& list) {
     start = end + 1;
   }
   return addresses;
+}
+
+Status CheckAddresses(const char* option, const std::vector<std::string>& addresses) {
+  for (const std::string& address : addresses) {
+    if (!ParseSocketAddress(address).ok()) {
+      return {Code::kConfig, std::string(option) + ": " + address + " is not IP:PORT"};
+    }
+  }
+  return {};
 }
 
 std::atomic<uint64_t> g_forks{0};  // that led to this process, since the library was first used
@@ -147,10 +157,14 @@ Status SdkClient::Start(const Options& given) {
   async.core.nameservers = SplitAddresses(options.cluster);
   async.core.ops_max = options.in_flight_max;
   if (async.core.nameservers.empty()) return {Code::kConfig, "cluster: no address given"};
-  for (const std::string& address : async.core.nameservers) {
-    if (!ParseSocketAddress(address).ok()) {
-      return {Code::kConfig, "cluster: " + address + " is not IP:PORT"};
-    }
+  if (Status bad = CheckAddresses("cluster", async.core.nameservers); !bad.ok()) return bad;
+  for (const std::string& nodes : options.directory) {
+    async.core.directory.push_back(SplitAddresses(nodes));
+    if (async.core.directory.back().empty()) return {Code::kConfig, "directory: an empty shard"};
+  }
+  if (async.core.directory.size() > kShardsMax) return {Code::kConfig, "directory: 256 at most"};
+  for (const std::vector<std::string>& nodes : async.core.directory) {
+    if (Status bad = CheckAddresses("directory", nodes); !bad.ok()) return bad;
   }
   std::string why;
   Result<std::string> secret = ReadClusterKey(options.key_file, &why);
@@ -280,9 +294,19 @@ SdkClient::Task SdkClient::CopyingPutTask(std::string_view bytes, Raw raw, const
 
 namespace {
 
+Status CheckKey(const PutOptions& put, const Options& options) {
+  if (put.idempotency_key.empty()) return {};
+  if (!IsIdempotencyKey(put.idempotency_key)) {
+    return {Code::kInvalid, "idempotency_key has not 16 to 128 visible characters"};
+  }
+  if (options.directory.empty() || !put.dedup) {
+    return {Code::kInvalid, "idempotency_key needs a directory, and to look there"};
+  }
+  return {};
+}
+
 struct Sent {  // a put that is on its way, and what of its answer is known already
   Stored stored;
-  Nonce nonce{};
   PutRequest request;
 };
 
@@ -294,12 +318,13 @@ Result<std::shared_ptr<Sent>> Prepare(SdkClient::Raw&& raw, const PutOptions& pu
   upload.fields = put.fields;
   raw.hasher->Finish(&upload.sha1, &upload.sha256);
   SystemRandom().Fill(upload.nonce);
-  sent->nonce = upload.nonce;
   sent->stored.content_type = upload.content_type;
   sent->stored.size = upload.raw.size();
   sent->stored.sha1 = ToHex(upload.sha1);
   TRY_ASSIGN(sent->request, PreparePut(std::move(upload)));
   sent->request.batch = raw.batch;
+  sent->request.dedup = put.dedup;
+  sent->request.idempotency_key = put.idempotency_key;
   return sent;
 }
 
@@ -316,6 +341,9 @@ SdkClient::Task SdkClient::PutTask(Raw raw, const PutOptions& put, Done<Stored> 
     if (HasControlByte(put.content_type)) {
       return FailTask(pending, {Code::kInvalid, "content_type holds a control byte"});
     }
+    if (const Status status = CheckKey(put, options); !status.ok()) {
+      return FailTask(pending, status);
+    }
     const uint64_t begun_ms = raw.begun_ms;
     Result<std::shared_ptr<Sent>> prepared = Prepare(std::move(raw), put);
     if (!prepared.ok()) return FailTask(pending, StatusOf(prepared.err()));
@@ -329,8 +357,10 @@ SdkClient::Task SdkClient::PutTask(Raw raw, const PutOptions& put, Done<Stored> 
         stored.id = ToText(answer.address);
         stored.created_ms = answer.created_ms;
         if (key.has_value()) {
-          stored.delete_token = MakeDeleteToken(*key, answer.address, sent->nonce);
+          stored.delete_token = MakeDeleteToken(*key, answer.address, answer.nonce);
         }
+        stored.duplicate = answer.duplicate;
+        stored.unchecked = answer.unchecked;
         pending->Answer({}, std::move(stored));
       });
     };
@@ -411,12 +441,18 @@ SdkClient::Task SdkClient::DeleteTask(std::string_view id, const DeleteOptions& 
     if (!change.token.empty() && !key.has_value()) {
       return FailTask(pending, {Code::kDenied, "without a key file no token can be checked"});
     }
-    if (!change.token.empty() &&
-        !hayloft::CheckDeleteToken(*key, *address, change.token).has_value()) {
-      return FailTask(pending, StatusOf(Err::kDenied));
+    std::optional<Nonce> nonce;
+    if (!change.token.empty()) {
+      nonce = hayloft::CheckDeleteToken(*key, *address, change.token);
+      if (!nonce.has_value()) return FailTask(pending, StatusOf(Err::kDenied));
+    } else if (!options.directory.empty() && !change.takedown) {
+      return FailTask(pending, {Code::kInvalid, "with a directory: whose token, or takedown?"});
     }
-    const SetDeleteRequest wanted{
-        .address = *address, .undelete = undelete, .timeout_ms = TimeoutMs(change.timeout_ms)};
+    const SetDeleteRequest wanted{.address = *address,
+                                  .undelete = undelete,
+                                  .timeout_ms = TimeoutMs(change.timeout_ms),
+                                  .nonce = nonce,
+                                  .takedown = change.takedown};
     return [this, pending, wanted, begun_ms = SystemMonotonicMs()] {
       if (client == nullptr) return;
       SetDeleteRequest request = wanted;

@@ -25,6 +25,15 @@ class Buffer {
     if (!bytes.empty()) std::memcpy(buffer.mutable_bytes().data(), bytes.data(), bytes.size());
     return buffer;
   }
+  // Bytes in somebody else's memory, a cache's for one: `bytes` says how that gets them back when
+  // the last holder lets go, on whichever thread.
+  static Buffer Over(std::shared_ptr<uint8_t[]> bytes, size_t size) {
+    ASSERT(bytes != nullptr || size == 0);
+    Buffer buffer;
+    buffer.data_ = std::move(bytes);
+    buffer.size_ = size;
+    return buffer;
+  }
   Buffer(Buffer&& other) noexcept
       : data_(std::move(other.data_)),
         begin_(std::exchange(other.begin_, 0)),
@@ -47,6 +56,8 @@ class Buffer {
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   Bytes bytes() const { return {data(), size_}; }
+  // Somebody else holds them, too.
+  bool shared() const { return data_.use_count() > 1; }
   // Only while nobody else holds the bytes.
   MutableBytes mutable_bytes() {
     ASSERT(data_.use_count() <= 1);

@@ -1,4 +1,5 @@
-// The delete token: what an uploader gets with each upload and must show to delete or undelete it.
+// The delete token, and the token of a name. The delete token: what an uploader gets with each
+// upload and must show to delete or undelete it.
 //
 //   base64url of | key number, 1 | nonce, 16 | HMAC-SHA256(cluster key, "hayloft delete" id nonce),
 //   32 |
@@ -29,5 +30,11 @@ std::string MakeDeleteToken(const ClusterKey& key, const FileAddress& address, c
 // The token's nonce if it was made with this key for this file; compares in constant time.
 std::optional<Nonce> CheckDeleteToken(const ClusterKey& key, const FileAddress& address,
                                       std::string_view token);
+
+// Of a name: what its creator gets and must show to write it over or to delete it. The same with
+// HMAC-SHA256(cluster key, "hayloft name" name nonce), `nonce` being the name's own.
+std::string MakeNameToken(const ClusterKey& key, std::string_view name, const Nonce& nonce);
+bool CheckNameToken(const ClusterKey& key, std::string_view name, const Nonce& nonce,
+                    std::string_view token);
 
 }  // namespace hayloft

@@ -3,6 +3,7 @@
 // Reaching a bound is answered at once (kTooLarge, kBusy, kClosed); nothing grows past one.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace hayloft {
@@ -44,6 +45,19 @@ inline constexpr uint64_t kRpcOutboxBytesMax = 128 << 20;  // bytes queued towar
 inline constexpr uint32_t kRpcConnectionsMax = 10'000;     // accepted by one server
 inline constexpr uint32_t kRpcConnectMs = 1'000;      // a peer that takes longer is unavailable
 inline constexpr uint32_t kReportBlocksMax = 10'000;  // blocks in one message of a report
+
+// --- Gateways' caches
+// -----------------------------------------------------------------------------------
+inline constexpr int kFeedChangesMax = 2'000;  // changes in one message of a dsp's feed of deletes
+inline constexpr int kHottestMax = 10'000;     // files that one gateway names to another
+
+// --- Directory
+// ----------------------------------------------------------------------------------------
+inline constexpr int kDirBatchMax = 256;    // contents or uploads in one message
+inline constexpr int kDirAdoptMax = 64;     // files in one: each costs the shard a look at the dsps
+inline constexpr int kDirDeadMax = 16;      // files that an upload found dead
+inline constexpr int kDirNamesMax = 1'000;  // names in one page of a list
+inline constexpr size_t kNameBytesMax = 1'024;
 
 // --- Time
 // ---------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   X(kRead, 0x12, kClient, 16 << 10, kFileBytesMax)                    \
   X(kStat, 0x13, kClient, 64 << 10, 0)                                \
   X(kSetDelete, 0x14, kControl, 4096, 0)                              \
+  /* gateway -> dsp */                                                \
+  X(kDeleteFeed, 0x17, kControl, 64 << 10, 0)                         \
   /* dsp -> dsp */                                                    \
   X(kNeedleList, 0x15, kClient, 4096, 1 << 20)                        \
   X(kDeleteState, 0x16, kControl, 64 << 10, 1 << 20)                  \
@@ -44,10 +46,29 @@ enum class RpcQueue : uint8_t { kControl, kClient, kReplica };
   X(kDeclareGone, 0x53, kControl, 4096, 0)                            \
   X(kFailover, 0x54, kControl, 4096, 0)                               \
   X(kForcePromote, 0x55, kControl, 4096, 0)                           \
+  /* directory -> nameserver */                                       \
+  X(kDeclareDirectory, 0x56, kControl, 4096, 0)                       \
+  /* gateway -> nameserver */                                         \
+  X(kGatewayHello, 0x57, kControl, 64 << 10, 0)                       \
   /* nameserver -> its standby */                                     \
   X(kShip, 0x60, kControl, 4 << 20, 0)                                \
   X(kSnapshot, 0x61, kControl, 4 << 20, 0)                            \
-  X(kTakeOver, 0x62, kControl, 4096, 0)
+  X(kTakeOver, 0x62, kControl, 4096, 0)                               \
+  /* client -> directory */                                           \
+  X(kDirLookup, 0x70, kClient, 64 << 10, 0)                           \
+  X(kDirUpload, 0x71, kClient, 256 << 10, 0)                          \
+  X(kDirReference, 0x72, kClient, 4096, 0)                            \
+  X(kDirDelete, 0x73, kClient, 4096, 0)                               \
+  X(kDirUndelete, 0x74, kClient, 4096, 0)                             \
+  X(kDirAdopt, 0x75, kClient, 64 << 10, 0)                            \
+  X(kDirPin, 0x76, kClient, 64 << 10, 0)                              \
+  X(kDirNameGet, 0x77, kClient, 4096, 0)                              \
+  X(kDirNamePut, 0x78, kClient, 4096, 0)                              \
+  X(kDirNameDelete, 0x79, kClient, 4096, 0)                           \
+  X(kDirNameList, 0x7a, kClient, 2 << 20, 0)                          \
+  X(kDirStatus, 0x7b, kControl, 4096, 0)                              \
+  /* gateway -> gateway */                                            \
+  X(kHottest, 0x80, kControl, 256 << 10, 0)
 
 enum class MessageType : uint16_t {
 #define X(name, number, queue, message_max, payload_max) name = number,

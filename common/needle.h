@@ -48,6 +48,15 @@ struct NeedleHeader {
 static_assert(sizeof(NeedleHeader) == 48 && alignof(NeedleHeader) == 1);
 static_assert(offsetof(NeedleHeader, metadata_size) == 44);
 
+// What of each needle a block's digest covers, and a list of its needles tells; in order of
+// sequences.
+struct NeedleDigestRow {
+  le32 sequence;
+  le64 file_id;
+  le32 stored_size;
+  le32 pieces_crc;  // crc32c of the needle's table of piece CRCs
+};
+
 // What is known of a file beside its bytes. TLV: le16 tag, le16 length, value; tags ascending.
 struct Metadata {
   std::string content_type;                   // tag 1; visible ASCII, checked by whoever accepts it

@@ -34,8 +34,8 @@ Err ParseNumber(const OptionRow& row, std::string_view value, uint64_t* number, 
 }
 
 Err ParseFlag(std::string_view value, bool* flag, std::string* why) {
-  *flag = value == "true" || value == "1";
-  if (*flag || value == "false" || value == "0") return Err::kOk;
+  *flag = value == "true" || value == "1" || value == "on";
+  if (*flag || value == "false" || value == "0" || value == "off") return Err::kOk;
   return Fail("true or false is wanted", why);
 }
 
@@ -98,13 +98,21 @@ Err SetOption(const OptionRow& row, std::string_view value, std::string* why) {
     return Err::kOk;
   }
   ASSERT(row.max <= std::numeric_limits<uint32_t>::max());
-  *std::get<uint32_t*>(row.field) = static_cast<uint32_t>(number);
+  const auto small = static_cast<uint32_t>(number);
+  if (auto* const* maybe = std::get_if<std::optional<uint32_t>*>(&row.field)) {
+    **maybe = small;
+  } else {
+    *std::get<uint32_t*>(row.field) = small;
+  }
   return Err::kOk;
 }
 
 std::string OptionText(const OptionRow& row) {
   if (const auto* number = std::get_if<uint32_t*>(&row.field)) return std::to_string(**number);
   if (const auto* number = std::get_if<uint64_t*>(&row.field)) return std::to_string(**number);
+  if (const auto* number = std::get_if<std::optional<uint32_t>*>(&row.field)) {
+    return (*number)->has_value() ? std::to_string(***number) : "";
+  }
   if (const auto* flag = std::get_if<bool*>(&row.field)) return **flag ? "true" : "false";
   if (const auto* text = std::get_if<std::string*>(&row.field)) return **text;
   std::string joined;
@@ -146,6 +154,12 @@ std::vector<std::string> SplitList(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return entries;
+}
+
+std::vector<std::vector<std::string>> SplitLists(const std::vector<std::string>& texts) {
+  std::vector<std::vector<std::string>> lists;
+  for (const std::string& text : texts) lists.push_back(SplitList(text));
+  return lists;
 }
 
 }  // namespace hayloft

@@ -9,9 +9,9 @@
 //     std::string Fault() const;             relations between options; empty: fine
 //   };
 //
-// A field is a uint32_t, uint64_t, bool, std::string, or std::vector<std::string> (may be given
-// several times). On the command line `trash_hours` is --trash-hours=N, in a config file
-// dsp.trash_hours = N. The command line wins.
+// A field is a uint32_t (std::optional if 0 is not nothing), uint64_t, bool, std::string, or a
+// list: std::vector<std::string>, may be given several times. On the command line `trash_hours` is
+// --trash-hours=N, in a config file dsp.trash_hours = N. The command line wins.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +29,20 @@ namespace hayloft {
 struct OptionRow {
   std::string_view name;
   std::string_view help;
-  std::variant<uint32_t*, uint64_t*, bool*, std::string*, std::vector<std::string>*> field;
+  std::variant<uint32_t*, uint64_t*, std::optional<uint32_t>*, bool*, std::string*,
+               std::vector<std::string>*>
+      field;
   uint64_t min = 0;
   uint64_t max = 0;
   char letter = 0;  // a short form for commands: -r
 };
 using OptionRows = std::vector<OptionRow>;
+
+// The rows of two tables behind each other.
+inline OptionRows Joined(OptionRows first, OptionRows second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
 
 #define HAYLOFT_OPTION_FIELD(type, name, value, min, max, help) type name = value;
 #define HAYLOFT_OPTION_ROW(type, name, value, min, max, help) \
@@ -76,6 +84,8 @@ Err ApplyConfigText(const OptionRows& rows, std::string_view role, std::string_v
 
 // "a,b" -> {"a", "b"}; empty entries are left out.
 std::vector<std::string> SplitList(std::string_view text);
+// {"a,b", "c"} -> {{"a", "b"}, {"c"}}
+std::vector<std::vector<std::string>> SplitLists(const std::vector<std::string>& texts);
 
 // A program, or one subcommand of it, as its command line sees it.
 struct Program {

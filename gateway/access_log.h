@@ -45,7 +45,7 @@ struct AccessRecord {
   std::string request_id;
   std::string user;              // name of the key that allowed it
   std::string dsp;               // the last that answered
-  std::string_view cache;        // a constant, as in X-Cache
+  std::string_view cache;        // a constant: as in X-Cache; of an upload duplicate or unchecked
   std::string_view tls_version;  // a constant: "TLSv1.3"
   bool broken = false;
 };

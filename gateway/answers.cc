@@ -16,6 +16,15 @@ std::string ReplicasJson(const StatDone& stat) {
   return json.append("]");
 }
 
+void AddFile(const UploadAnswer& upload, ObjectText* json) {
+  json->Text("id", upload.id)
+      .Text("url", upload.url)
+      .Number("size", upload.size)
+      .Text("sha1", upload.sha1_hex)
+      .Text("content_type", upload.content_type)
+      .Flag("duplicate", upload.duplicate);
+}
+
 }  // namespace
 
 std::string_view FaultCode(const HttpFault& fault) {
@@ -23,15 +32,31 @@ std::string_view FaultCode(const HttpFault& fault) {
 }
 
 std::string UploadJson(const UploadAnswer& upload) {
-  return ObjectText()
-      .Text("id", upload.id)
-      .Text("url", "/" + std::string(upload.id))
-      .Number("size", upload.size)
-      .Text("sha1", upload.sha1_hex)
-      .Text("content_type", upload.content_type)
-      .Flag("duplicate", false)
-      .Text("delete_token", upload.delete_token)
-      .End();
+  ObjectText json;
+  AddFile(upload, &json);
+  return json.Text("delete_token", upload.delete_token).End();
+}
+
+std::string NameJson(const NameAnswer& answer) {
+  ObjectText json;
+  json.Text("name", answer.name);
+  AddFile(answer.file, &json);
+  return json.Text("name_token", answer.token).End().append("\n");
+}
+
+std::string NamesJson(const NamesPage& page, const UrlTemplates& urls) {
+  std::string names = "[";
+  for (const pb::DirNamed& named : page.names) {
+    if (names.size() > 1) names.push_back(',');
+    const std::string id =
+        ToText(FileAddress{named.file().block_id(), FileId{named.file().file_id()}});
+    names +=
+        ObjectText().Text("name", named.name()).Text("id", id).Text("url", urls.Url(id, "")).End();
+  }
+  ObjectText json;
+  json.Raw("names", names.append("]"));
+  if (page.more) json.Text("after", page.after);
+  return json.End().append("\n");
 }
 
 Result<std::string> FileJson(std::string_view id, const StatDone& stat) {

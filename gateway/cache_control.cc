@@ -13,6 +13,14 @@ void AppendSeconds(std::string_view name, uint64_t seconds, std::string* out) {
   AppendDecimal(seconds, out);
 }
 
+std::string MaxAge(uint64_t seconds, std::optional<uint64_t> seconds_left) {
+  const uint64_t fresh_s = std::min(seconds, seconds_left.value_or(UINT64_MAX));
+  if (fresh_s == 0) return std::string(kNoStore);
+  std::string text = "public";
+  AppendSeconds("max-age", fresh_s, &text);
+  return text;
+}
+
 }  // namespace
 
 std::string CacheControl(const GatewayOptions& options, std::optional<uint64_t> seconds_left) {
@@ -33,14 +41,15 @@ std::string CacheControl(const GatewayOptions& options, std::optional<uint64_t> 
   return text;
 }
 
+std::string NameCacheControl(const GatewayOptions& options, std::optional<uint64_t> seconds_left) {
+  if (options.name_max_age_s == 0 && seconds_left != 0) return std::string(kAskAgain);
+  const std::string text = MaxAge(options.name_max_age_s, seconds_left);
+  return seconds_left.value_or(0) == 0 ? text : text + ", must-revalidate";
+}
+
 std::string NotFoundCacheControl(const GatewayOptions& options,
                                  std::optional<uint64_t> seconds_left) {
-  const uint64_t fresh_s =
-      std::min<uint64_t>(options.not_found_max_age_s, seconds_left.value_or(UINT64_MAX));
-  if (fresh_s == 0) return std::string(kNoStore);
-  std::string text = "public";
-  AppendSeconds("max-age", fresh_s, &text);
-  return text;
+  return MaxAge(options.not_found_max_age_s, seconds_left);
 }
 
 }  // namespace hayloft

@@ -20,6 +20,8 @@ inline constexpr std::string_view kAskAgain = "no-cache";
 // Of a file. With `seconds_left`, the rest of the life of the URL, no time in it is longer, what
 // is said for stale answers included.
 std::string CacheControl(const GatewayOptions& options, std::optional<uint64_t> seconds_left);
+// Of a file that was read by a name, which may be given to another one; likewise.
+std::string NameCacheControl(const GatewayOptions& options, std::optional<uint64_t> seconds_left);
 // Of 404 and 410 of a file; likewise.
 std::string NotFoundCacheControl(const GatewayOptions& options,
                                  std::optional<uint64_t> seconds_left);

@@ -472,11 +472,24 @@ bool HttpConnection::SendSome() {
     Close();
     return false;
   }
-  if (unsent_.bytes() == 0 && !payload_.empty()) unsent_.Force(payload_.size());
+  if (unsent_.bytes() == 0 && !payload_.empty()) HoldUnsent();
   if (writable_ == nullptr) {
     writable_ = shared_->loop->OnWritable(fd_.get(), [this] { Flush(); });
   }
   return false;
+}
+
+// A reader who does not take his answer holds no more than its rest: of an image that is kept for
+// others he gets a copy, else slow readers would pin the memory of the cache.
+void HttpConnection::HoldUnsent() {
+  if (payload_.shared()) {
+    const size_t out_left = out_.size() - std::min(sent_, out_.size());
+    const size_t payload_sent = sent_ - (out_.size() - out_left);
+    payload_ = Buffer::CopyOf(payload_.bytes().subspan(payload_sent));
+    out_.erase(0, out_.size() - out_left);
+    sent_ = 0;
+  }
+  unsent_.Force(payload_.size());
 }
 
 void HttpConnection::Sent() {

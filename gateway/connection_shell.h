@@ -182,6 +182,7 @@ class HttpConnection {
   void BodyEnded();
   void Flush();
   bool SendSome();
+  void HoldUnsent();
   void Sent();
   void AnswerDone();
   void Linger();

@@ -128,12 +128,17 @@ class DictionaryReader {
 
 bool IsDigestField(HttpField field) {
   return field == HttpField::kContentMd5 || field == HttpField::kDigest ||
-         field == HttpField::kContentDigest || field == HttpField::kReprDigest;
+         field == HttpField::kContentDigest || field == HttpField::kReprDigest ||
+         field == HttpField::kSha1;
 }
 
 bool ExpectedDigests::Add(HttpField field, std::string_view value) {
   ASSERT(IsDigestField(field));
   if (field == HttpField::kContentMd5) return AddOf(kMd5, value);
+  if (field == HttpField::kSha1) {
+    Sha1 sha1;
+    return FromHex(value, sha1) && Want(kSha1, sha1);
+  }
   return field == HttpField::kDigest ? AddList(value) : AddDictionary(value);
 }
 
@@ -171,7 +176,10 @@ bool ExpectedDigests::AddOf(Algorithm algorithm, std::string_view base64) {
   constexpr size_t kSizes[kAlgorithms] = {16, 20, 32, 64};
   std::array<uint8_t, kDigestBytesMax> decoded;
   const MutableBytes digest = MutableBytes(decoded).first(kSizes[algorithm]);
-  if (!FromBase64(base64, digest)) return false;
+  return FromBase64(base64, digest) && Want(algorithm, digest);
+}
+
+bool ExpectedDigests::Want(Algorithm algorithm, Bytes digest) {
   std::string& wanted = wanted_[algorithm];
   if (!wanted.empty()) return AsText(digest) == wanted;
   wanted = AsText(digest);

@@ -1,6 +1,6 @@
 // What a client says that the bytes of its upload hash to: Content-MD5 (RFC 1864), Digest
-// (RFC 3230), Content-Digest and Repr-Digest (RFC 9530). Files are taken without a content coding,
-// so the four are of the same bytes: those of the file.
+// (RFC 3230), Content-Digest and Repr-Digest (RFC 9530), and Hayloft-SHA1, as answers have it: in
+// hex. Files are taken without a content coding, so the five are of the same bytes: the file's.
 //
 //   header --Add--> what is wanted;   pieces --Update--> MD5, SHA-512;   end --Matches--> yes or no
 //
@@ -20,7 +20,7 @@
 
 namespace hayloft {
 
-// One of the four fields above.
+// One of the five fields above.
 bool IsDigestField(HttpField field);
 
 class ExpectedDigests {
@@ -38,6 +38,7 @@ class ExpectedDigests {
 
   bool AddNamed(std::string_view name, std::string_view base64);
   bool AddOf(Algorithm algorithm, std::string_view base64);
+  bool Want(Algorithm algorithm, Bytes digest);
   bool AddList(std::string_view list);
   bool AddDictionary(std::string_view dictionary);
   bool HashAgrees(Algorithm algorithm, std::optional<StreamHash>* hash) const;

@@ -12,6 +12,7 @@
 
 #include "common/buffer.h"
 #include "common/codec.h"
+#include "common/content.h"
 #include "common/delete_token.h"
 #include "common/file_address.h"
 #include "common/result.h"
@@ -19,6 +20,7 @@
 #include "gateway/conditions.h"
 #include "gateway/memory_budget.h"
 #include "gateway/multipart.h"
+#include "gateway/names.h"
 #include "gateway/ranges.h"
 #include "gateway/rate_limiter.h"
 #include "gateway/upload_headers.h"
@@ -31,7 +33,8 @@ struct StoredFile {
   std::string content_type;  // the client's, then the one that is stored
   Sha1 sha1{};
   Sha256 sha256{};
-  Nonce nonce{};
+  Nonce nonce{};           // of the reference that its uploader has
+  bool duplicate = false;  // it was there already
 };
 
 struct UploadState {
@@ -76,10 +79,14 @@ struct DownloadState {
     kNextRun,
   };
   Step step = Step::kFirstRun;
-  bool head_only = false;     // HEAD
-  bool prefers_zstd = false;  // where the file is stored so
-  bool as_zstd = false;       // it is sent so: sizes, offsets, tag and conditions are of that form
-  bool doubtful = false;      // it comes from a replica that may not know of a delete
+  bool head_only = false;      // HEAD
+  bool prefers_zstd = false;   // where the file is stored so
+  bool as_zstd = false;        // it is sent so: sizes, offsets, tag and conditions are of that form
+  bool doubtful = false;       // it comes from a replica that may not know of a delete
+  bool by_cdn = false;         // asked for by a CDN
+  bool from_cache = false;     // the head came from there
+  bool memory_only = false;    // this call is for what is in memory
+  const char* cache = "miss";  // X-Cache
   std::optional<std::string> save_as{};  // ?download; empty: a name of our own
   Conditions conditions;                 // for the bytes as they are
   Conditions zstd_conditions;
@@ -90,13 +97,48 @@ struct DownloadState {
   uint64_t end_offset = 0;
 };
 
+// Files that are brought into memory.
+struct WarmState {
+  std::string body;
+  std::vector<FileAddress> ids;
+  size_t next = 0;                                          // of those
+  size_t reading = 0;                                       // under way
+  std::vector<std::pair<std::string, std::string>> failed;  // id, and why
+};
+
+// A request for a name, or for the list of them.
+struct NameState {
+  std::string name;
+  std::string head;      // KeptHead
+  std::string token;     // as sent; empty: none
+  bool of_file = false;  // it is to name a file that is there already
+  // The name as it is now.
+  bool there = false;
+  uint64_t version = 0;
+  Nonce token_nonce{};  // of one that is not there: what it will have
+  // What it is to get: a reference to this file.
+  FileAddress address;
+  ContentId content;
+  StoredFile file;
+  // Of the list.
+  NamesQuery query;
+  std::vector<pb::DirNameListReply> shards;  // what each has said
+  uint32_t shards_left = 0;                  // to be heard
+  Err err = Err::kOk;                        // of any of them
+};
+
 // What a request asks of the store first, once it is let in.
 enum class Work : uint8_t {
   kReadHead,
   kReadRun,
-  kDescribe,
+  kReadKept,  // of what is in memory, when a dsp has said that it may be sent
+  kReadName,
+  kListNames,
+  kDescribe,  // the last that reads
   kStore,
   kStorePart,
+  kPutName,  // of a file that is there
+  kDeleteName,
   kDelete,
   kUndelete
 };
@@ -120,15 +162,21 @@ struct Exchange {
   // The rest of the life of the URL, when that has an end: nothing may be cached for longer.
   std::optional<uint64_t> seconds_left;
   Work work = Work::kReadHead;
-  bool refused = false;               // an upload whose body is thrown away before it is told so
-  uint64_t store_asked_ms = 0;        // when a read's last call began
-  std::unique_ptr<UrlBounds> bounds;  // null: none
+  Work work_on_disk = Work::kReadHead;  // of a read of what is in no memory
+  bool refused = false;                 // an upload whose body is thrown away before it is told so
+  uint64_t store_asked_ms = 0;          // when a read's last call began
+  std::unique_ptr<UrlBounds> bounds;    // null: none
+  std::string uploader;                 // id of the key that allows it; empty: none
+  UploadTerms terms;                    // of an upload
+  Nonce token_nonce{};                  // of a delete: what its token rests on
   // Whose rate limits the request and its body count against, while there are any.
   RateKey address_rate_key{};
   std::optional<RateKey> name_rate_key{};  // of the key that allows it
   DownloadState download;
   std::unique_ptr<UploadState> upload;
   std::unique_ptr<FormState> form;
+  std::unique_ptr<WarmState> warm;
+  std::unique_ptr<NameState> name;  // null: it is about none
   std::string_view id() const { return {&etag[1], kAddressTextLength}; }
   std::string_view etag_text() const { return {etag.data(), etag.size()}; }
   // Of the file as zstd: other bytes have another tag.

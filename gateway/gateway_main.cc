@@ -49,6 +49,7 @@ int Main(int argc, const char* const* argv) {
   }
   config.key.bytes = *key;
   config.client.core.nameservers = SplitList(options.nameservers);
+  config.client.core.directory = SplitLists(options.directory);
   config.client.rpc.role = "gateway";
   config.client.rpc.cluster_key = *key;
   config.client.rpc.unix_sockets = options.unix_sockets;

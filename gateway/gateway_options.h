@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/limits.h"
 #include "common/options.h"
@@ -75,10 +76,33 @@ inline constexpr uint32_t kClockSkewSecondsMax = 300;     // between us and who 
     "of uploads that one key allows; beyond it 429; 0: no limit")                                  \
   X(uint32_t, signed_url_skew_s, 0, 0, kClockSkewSecondsMax,                                       \
     "signed URLs hold for so much longer, for signers whose clock is behind")                      \
+  X(std::vector<std::string>, directory, {}, 0, 256,                                               \
+    "IP:PORT of a directory shard's nodes, with a comma between; once for each shard, in order")   \
+  X(bool, dedup, true, 0, 1, "with a directory: an image that is stored already is not again")     \
+  X(std::string, dedup_scope, "all", 3, 3,                                                         \
+    "whose images may be shared: all, or key: only those of one upload key")                       \
+  X(uint32_t, name_max_age_s, 60, 0, kCacheSecondsMax,                                             \
+    "Cache-Control of what is read by a name: max-age")                                            \
+  X(std::string, url_template, "", 0, 4096,                                                        \
+    "URLs in answers: https://img.example/{id}.{ext}; several with commas between, each behind "   \
+    "its weight and a space, share the files; empty: /<id>")                                       \
+  X(uint64_t, cache_bytes, 256 << 20, 0, uint64_t{1} << 42,                                        \
+    "memory for images that are asked for often; 0: none")                                         \
+  X(std::string, admit, "users", 3, 8,                                                             \
+    "what the cache keeps: users: what was not asked for by a CDN; haystack: of that only what "   \
+    "lies in an open block; all")                                                                  \
+  X(std::string, cdn_header, "", 0, 256, "a request with this header comes from a CDN")            \
+  X(std::string, cdn_networks, "", 0, 4096,                                                        \
+    "addresses and ranges of CDNs, with commas between: 192.0.2.0/24")                             \
+  X(std::string, tier_listen, "", 0, 256,                                                          \
+    "IP:PORT where other gateways ask for what this one keeps; empty: it keeps for itself")        \
+  X(std::string, tier_advertise, "", 0, 256, "what other gateways are told instead")               \
+  X(uint32_t, peer_timeout_ms, 250, 10, 10'000, "a gateway that is slower is done without")        \
   X(bool, unix_sockets, true, 0, 1, "towards dsps of this machine; false: TCP, to measure it")
 
 struct GatewayOptions {
   HAYLOFT_SERVER_ROLE_OPTIONS(GATEWAY_OPTIONS)
+  std::string TierFault() const;
   std::string Fault() const;  // relations between options; empty: fine
 };
 

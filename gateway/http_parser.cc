@@ -92,16 +92,19 @@ HttpField FieldOf(std::string_view name) {
     case 9:
       return FieldIf(name, "cache-tag", HttpField::kCacheTag);
     case 10:
+      if (EqualsNoCase(name, "hayloft-id")) return HttpField::kFileId;
       return FieldIf(name, "connection", HttpField::kConnection);
     case 11:
       if (EqualsNoCase(name, "content-md5")) return HttpField::kContentMd5;
       return FieldIf(name, "repr-digest", HttpField::kReprDigest);
     case 12:
       if (EqualsNoCase(name, "content-type")) return HttpField::kContentType;
+      if (EqualsNoCase(name, "hayloft-sha1")) return HttpField::kSha1;
       return FieldIf(name, "x-request-id", HttpField::kRequestId);
     case 13:
       if (EqualsNoCase(name, "surrogate-key")) return HttpField::kSurrogateKey;
       if (EqualsNoCase(name, "authorization")) return HttpField::kAuthorization;
+      if (EqualsNoCase(name, "hayloft-dedup")) return HttpField::kDedup;
       return FieldIf(name, "if-none-match", HttpField::kIfNoneMatch);
     case 14:
       if (EqualsNoCase(name, "content-digest")) return HttpField::kContentDigest;
@@ -109,12 +112,15 @@ HttpField FieldOf(std::string_view name) {
       return FieldIf(name, "content-length", HttpField::kContentLength);
     case 15:
       if (EqualsNoCase(name, "x-forwarded-for")) return HttpField::kForwardedFor;
+      if (EqualsNoCase(name, "idempotency-key")) return HttpField::kIdempotencyKey;
       return FieldIf(name, "accept-encoding", HttpField::kAcceptEncoding);
     case 16:
       return FieldIf(name, "content-encoding", HttpField::kContentEncoding);
     case 17:
       if (EqualsNoCase(name, "if-modified-since")) return HttpField::kIfModifiedSince;
       return FieldIf(name, "transfer-encoding", HttpField::kTransferEncoding);
+    case 18:
+      return FieldIf(name, "hayloft-name-token", HttpField::kNameToken);
     case 19:
       return FieldIf(name, "if-unmodified-since", HttpField::kIfUnmodifiedSince);
     case 29:
@@ -328,6 +334,14 @@ class HeadParser {
         return count == 1 || BadRequest("More than one Content-Type header.");
       case HttpField::kDeleteToken:
         return count == 1 || BadRequest("More than one Hayloft-Delete-Token header.");
+      case HttpField::kIdempotencyKey:
+        return count == 1 || BadRequest("More than one Idempotency-Key header.");
+      case HttpField::kNameToken:
+        return count == 1 || BadRequest("More than one Hayloft-Name-Token header.");
+      case HttpField::kFileId:
+        return count == 1 || BadRequest("More than one Hayloft-Id header.");
+      case HttpField::kDedup:
+        return count == 1 || BadRequest("More than one Hayloft-Dedup header.");
       case HttpField::kAuthorization:
         return count == 1 || BadRequest("More than one Authorization header.");
       default:

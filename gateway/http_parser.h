@@ -62,6 +62,11 @@ enum class HttpField : uint8_t {
   kSurrogateKey,
   kCacheTag,
   kUserField,  // X-Hayloft-...
+  kSha1,       // Hayloft-SHA1
+  kDedup,      // Hayloft-Dedup
+  kIdempotencyKey,
+  kNameToken,  // Hayloft-Name-Token
+  kFileId,     // Hayloft-Id
   kCount,
 };
 

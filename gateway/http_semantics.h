@@ -15,11 +15,15 @@ std::string_view StatusText(int status);  // "Not Found"
 class ResponseHead {
  public:
   ResponseHead(std::string* out, int status);
+  // More fields of a head that was begun elsewhere.
+  static ResponseHead GoOn(std::string* out) { return ResponseHead(out); }
   ResponseHead& Add(std::string_view name, std::string_view value);
   ResponseHead& Add(std::string_view name, uint64_t value);
   void End();  // the empty line
 
  private:
+  explicit ResponseHead(std::string* out) : out_(out) {}
+
   std::string* out_;
 };
 

@@ -14,6 +14,25 @@ uint32_t HexDigit(char c) {
   return 16;
 }
 
+std::optional<std::string> Decode(std::string_view value, size_t bytes_max, bool plus_is_space) {
+  std::string decoded;
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (decoded.size() == bytes_max) return std::nullopt;
+    char c = value[i];
+    if (c == '+' && plus_is_space) c = ' ';
+    if (c == '%') {
+      if (value.size() - i < 3) return std::nullopt;
+      const uint32_t high = HexDigit(value[i + 1]);
+      const uint32_t low = HexDigit(value[i + 2]);
+      if (high > 15 || low > 15) return std::nullopt;
+      c = static_cast<char>(high << 4 | low);
+      i += 2;
+    }
+    decoded.push_back(c);
+  }
+  return decoded;
+}
+
 }  // namespace
 
 std::optional<std::string_view> QueryValue(std::string_view query, std::string_view name) {
@@ -30,22 +49,11 @@ std::optional<std::string_view> QueryValue(std::string_view query, std::string_v
 }
 
 std::optional<std::string> DecodeQueryValue(std::string_view value, size_t bytes_max) {
-  std::string decoded;
-  for (size_t i = 0; i < value.size(); ++i) {
-    if (decoded.size() == bytes_max) return std::nullopt;
-    char c = value[i];
-    if (c == '+') c = ' ';
-    if (c == '%') {
-      if (value.size() - i < 3) return std::nullopt;
-      const uint32_t high = HexDigit(value[i + 1]);
-      const uint32_t low = HexDigit(value[i + 2]);
-      if (high > 15 || low > 15) return std::nullopt;
-      c = static_cast<char>(high << 4 | low);
-      i += 2;
-    }
-    decoded.push_back(c);
-  }
-  return decoded;
+  return Decode(value, bytes_max, /*plus_is_space=*/true);
+}
+
+std::optional<std::string> DecodePercent(std::string_view text, size_t bytes_max) {
+  return Decode(text, bytes_max, /*plus_is_space=*/false);
 }
 
 }  // namespace hayloft

@@ -18,4 +18,7 @@ std::optional<std::string_view> QueryValue(std::string_view query, std::string_v
 // nullopt: a '%' without two hex digits behind it, or more than `bytes_max` bytes.
 std::optional<std::string> DecodeQueryValue(std::string_view value, size_t bytes_max);
 
+// The same of a part of a path, where '+' is itself.
+std::optional<std::string> DecodePercent(std::string_view text, size_t bytes_max);
+
 }  // namespace hayloft

@@ -17,6 +17,11 @@ bool NeedsRights(Route::Kind kind) {
     case Route::Kind::kDescribe:
     case Route::Kind::kDelete:
     case Route::Kind::kUndelete:
+    case Route::Kind::kReadName:
+    case Route::Kind::kPutName:
+    case Route::Kind::kDeleteName:
+    case Route::Kind::kListNames:
+    case Route::Kind::kWarm:
       return true;
     case Route::Kind::kError:
     case Route::Kind::kHealth:
@@ -51,10 +56,18 @@ RightsVerdict Rights::Check(const RightsRequest& request) const {
     const SignedParameters url = FindSignedParameters(request.query);
     if (url.present) return CheckUrl(request, url);
   }
-  if (request.kind == Route::Kind::kUpload) return CheckKey(request.authorization);
+  const Route route{.kind = request.kind, .status = 200};
+  if (route.stores() || request.kind == Route::Kind::kListNames ||
+      request.kind == Route::Kind::kWarm) {
+    return CheckKey(request.authorization);
+  }
+  // Its token does as well, which is checked elsewhere.
+  if (request.kind == Route::Kind::kDeleteName && BearerToken(request.authorization)) {
+    return CheckKey(request.authorization);
+  }
   if (!keys_.signed_reads) return {};
   if (request.kind == Route::Kind::kDescribe) return CheckKey(request.authorization);
-  if (request.kind == Route::Kind::kRead) return {.kind = Kind::kNoUrl};
+  if (route.sends_file()) return {.kind = Kind::kNoUrl};
   return {};
 }
 
@@ -74,7 +87,7 @@ RightsVerdict Rights::CheckUrl(const RightsRequest& request, const SignedParamet
   const uint64_t left_s = url.expires_s - std::min(url.expires_s, request.now_s);
   if (!url.nonce.empty()) {
     // A read changes nothing, and caches repeat it as they like: nobody could count on "once".
-    const bool reads = request.kind == Route::Kind::kRead || request.kind == Route::Kind::kDescribe;
+    const bool reads = !Route{.kind = request.kind, .status = 200}.writes();
     // Nonces are remembered while their URLs live. The signer's clock may be ahead of ours.
     if (reads || left_s > kUrlNonceLifeMaxS + kClockSkewSecondsMax) {
       verdict.kind = Kind::kWrongUrl;

@@ -7,6 +7,10 @@
 //                            checked elsewhere, and no key replaces it
 //   GET, HEAD of a file      with signed_reads a URL signed for GET      403
 //   GET, HEAD of its JSON    with signed_reads either of the two         401
+//   PUT of a name            as POST: who has either writes over what is there, too      401
+//   DELETE of a name         either, or else the name's token, checked elsewhere         401
+//   GET, HEAD of a name      as of a file                                                403
+//   the list of names        either                                                      401
 //   health, pages, OPTIONS   nothing; nor does what is not there
 //
 // Once there are signing keys, a request with any "hl-" parameter is judged by its URL alone: one

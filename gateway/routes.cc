@@ -7,12 +7,13 @@ namespace hayloft {
 namespace {
 
 constexpr std::string_view kFiles = "/v1/files";
+constexpr std::string_view kNames = "/v1/names";
 constexpr std::string_view kUndelete = "/undelete";
 constexpr size_t kExtensionMax = 8;
 
 constexpr std::string_view kReadMethods = "GET, HEAD, OPTIONS";
 
-constexpr std::string_view kAllMethods = "GET, HEAD, POST, DELETE, OPTIONS";
+constexpr std::string_view kAllMethods = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
 bool IsRead(HttpMethod method) { return method == HttpMethod::kGet || method == HttpMethod::kHead; }
 
@@ -54,6 +55,18 @@ Route FileRoute(HttpMethod method, std::string_view rest) {
   return IsRead(method) ? file : Error(405, "GET, HEAD, DELETE, OPTIONS");
 }
 
+// Behind "/v1/names": nothing, or '/' and a name.
+Route NameRoute(HttpMethod method, std::string_view rest) {
+  if (rest.empty())
+    return IsRead(method) ? Found(Route::Kind::kListNames) : Error(405, kReadMethods);
+  Route route = Error(405, "GET, HEAD, PUT, DELETE, OPTIONS");
+  if (IsRead(method)) route = Found(Route::Kind::kReadName);
+  if (method == HttpMethod::kPut) route = Found(Route::Kind::kPutName);
+  if (method == HttpMethod::kDelete) route = Found(Route::Kind::kDeleteName);
+  route.name = rest.substr(1);
+  return route;
+}
+
 Route PageRoute(HttpMethod method, const Page* page) {
   if (!IsRead(method)) return Error(405, kReadMethods);
   return {.kind = Route::Kind::kPage, .status = 200, .page = page};
@@ -77,6 +90,12 @@ Route RouteOf(HttpMethod method, std::string_view path, const PageTable& pages) 
   }
   if (path.starts_with(kFiles) && path[kFiles.size()] == '/') {
     return FileRoute(method, path.substr(kFiles.size() + 1));
+  }
+  if (path == kNames || (path.starts_with(kNames) && path[kNames.size()] == '/')) {
+    return NameRoute(method, path.substr(kNames.size()));
+  }
+  if (path == "/v1/warm") {
+    return method == HttpMethod::kPost ? Found(Route::Kind::kWarm) : Error(405, "POST, OPTIONS");
   }
   if (path == "/healthz" || path == "/readyz") {
     if (!IsRead(method)) return Error(405, kReadMethods);

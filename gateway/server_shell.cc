@@ -5,6 +5,7 @@
 
 #include "common/io/server_start.h"
 #include "common/io/socket_address.h"
+#include "common/io/system_clock.h"
 #include "common/io/system_random.h"
 #include "common/log.h"
 
@@ -30,6 +31,7 @@ GatewayServer::GatewayServer(GatewayConfig config)
     : config_(std::move(config)), shared_(config_.options) {
   shared_.client_options = config_.client;
   shared_.client_options.rpc.metrics = &shared_.rpc_metrics;
+  shared_.client_options.core.shared_locations = &shared_.locations;
   // All workers speak as one: they have one network, and the nameserver believes two reporters.
   shared_.client_options.core.reporter = SystemRandom().Next64();
   shared_.key = config_.key;
@@ -43,6 +45,12 @@ Err GatewayServer::Start(std::string* why) {
     *why = "the gateway needs a cluster key of at least 32 bytes: delete tokens rest on it";
     return Err::kConfig;
   }
+  Result<std::unique_ptr<SharedCache>> cache = SharedCache::Create(config_.options.cache_bytes);
+  if (!cache.ok()) {
+    *why = "cache_bytes: there is not so much memory";
+    return Err::kConfig;
+  }
+  shared_.cache = std::move(*cache);
   if (!config_.options.access_log.empty()) {
     shared_.access_writer =
         LineWriter::Open(config_.options.access_log, &shared_.metrics.access_log_lost_total);
@@ -67,7 +75,7 @@ Err GatewayServer::Start(std::string* why) {
   for (uint32_t i = 0; claimed.ok() && i < loops; ++i) {
     Result<UniqueFd> listener = ListenOn(*claimed, {.reuse_port = true});
     if (!listener.ok()) break;
-    workers_.push_back(std::make_unique<GatewayWorker>(&shared_, std::move(*listener), i == 0));
+    workers_.push_back(std::make_unique<GatewayWorker>(&shared_, std::move(*listener), i));
   }
   if (workers_.size() < loops) {
     workers_.clear();
@@ -76,9 +84,30 @@ Err GatewayServer::Start(std::string* why) {
            std::string(err == Err::kExists ? "the port is in use" : ErrMeaning(err));
     return Err::kConfig;
   }
+  TRY(StartTier(why));
   address_ = SocketAddressText(*claimed);
   for (const auto& worker : workers_) worker->Start();
   LOG_INFO("gateway_started", "address=%s loops=%u", address_.c_str(), loops);
+  return Err::kOk;
+}
+
+// The loops that share the cache are the workers', then the tier's.
+Err GatewayServer::StartTier(std::string* why) {
+  tier_ = std::make_unique<TierShell>(&shared_, static_cast<uint32_t>(workers_.size()));
+  if (const Err err = tier_->Listen(why); err != Err::kOk) {
+    tier_.reset();
+    workers_.clear();
+    return err;
+  }
+  for (const auto& worker : workers_) {
+    shared_.readers.emplace_back(
+        [&worker](ReadDelivery&& delivery) { worker->Deliver(std::move(delivery)); });
+  }
+  shared_.readers.emplace_back(
+      [this](ReadDelivery&& delivery) { tier_->Deliver(std::move(delivery)); });
+  tier_->Start([this](const std::shared_ptr<const CacheTier>& tier) {
+    for (const auto& worker : workers_) worker->UseTier(tier);
+  });
   return Err::kOk;
 }
 
@@ -94,12 +123,26 @@ void GatewayServer::PrintMetrics(MetricsText* out) const {
   shared_.http_metrics.Print(out);
   shared_.metrics.Print(out);
   shared_.times.Print(out);
+  if (shared_.cache != nullptr) {
+    shared_.cache->Print(out);
+    PrintFeeds(out);
+  }
   if (shared_.tls != nullptr) {
     out->AddGauge({"hayloft_gateway_", "tls_certificate_expires_s",
                    "when the TLS certificate ends, in seconds since 1970"},
                   shared_.tls->expires_s());
   }
   shared_.rpc_metrics.Print(out);
+}
+
+void GatewayServer::PrintFeeds(MetricsText* out) const {
+  const FeedTable::Stats feeds = shared_.feeds.StatsAt(SystemMonotonicMs());
+  out->AddGauge({"hayloft_gateway_", "feeds", "dsps of which files are kept"},
+                static_cast<int64_t>(feeds.feeds));
+  out->AddGauge(
+      {"hayloft_gateway_", "feeds_trusted",
+       "those of them whose feed of deletes is heard; of others each file is asked about"},
+      static_cast<int64_t>(feeds.trusted));
 }
 
 Err GatewayServer::LoadTls(std::string* why) {
@@ -175,6 +218,7 @@ void GatewayServer::BeginStop(std::function<void()> on_stopped) {
   shared_.on_stopped = std::move(on_stopped);
   shared_.stopping.store(true);
   const GatewayOptions& options = shared_.options;
+  if (tier_ != nullptr) tier_->Leave();
   for (const auto& worker : workers_) worker->BeginStop(options.drain_delay_ms, options.drain_ms);
 }
 
@@ -182,7 +226,9 @@ void GatewayServer::Stop(uint64_t patience_ms) {
   shared_.stopping.store(true);
   for (const auto& worker : workers_) worker->BeginStop(0, patience_ms);
   for (const auto& worker : workers_) worker->Join();
+  if (tier_ != nullptr) tier_->Stop();
   workers_.clear();
+  tier_.reset();
 }
 
 }  // namespace hayloft

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/tier_shell.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
@@ -45,6 +46,8 @@ class GatewayServer {
   const GatewayShared& shared() const { return shared_; }
 
  private:
+  Err StartTier(std::string* why);
+  void PrintFeeds(MetricsText* out) const;
   Err LoadTls(std::string* why);
   void ReloadTls();
   bool HasKeys() const;
@@ -55,6 +58,7 @@ class GatewayServer {
   GatewayShared shared_;
   std::string address_;
   std::vector<std::unique_ptr<GatewayWorker>> workers_;
+  std::unique_ptr<TierShell> tier_;
 };
 
 }  // namespace hayloft

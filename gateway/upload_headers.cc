@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/file_fields.h"
+#include "common/content.h"
 
 namespace hayloft {
 
@@ -62,6 +63,26 @@ HttpFault TakeUploadHeaders(std::span<const HttpHeader> headers, UploadHeaders* 
     if (IsDigestField(header.field)) fault = TakeDigest(header, out);
     if (IsFileField(header.field)) fault = TakeField(header, out);
     if (fault.status != 0) return fault;
+  }
+  return {};
+}
+
+HttpFault TakeUploadTerms(const HttpRequest& request, UploadTerms* out) {
+  *out = UploadTerms();
+  if (request.Count(HttpField::kDedup) > 0) {
+    const std::string_view value = request.Value(HttpField::kDedup);
+    out->dedup = !EqualsNoCase(value, "no");
+    if (out->dedup && !EqualsNoCase(value, "yes")) {
+      return {400, "Hayloft-Dedup is yes or no."};
+    }
+  }
+  if (request.Count(HttpField::kIdempotencyKey) == 0) return {};
+  out->idempotency_key = request.Value(HttpField::kIdempotencyKey);
+  if (!IsIdempotencyKey(out->idempotency_key)) {
+    return {400, "An Idempotency-Key has 16 to 128 visible characters of ASCII."};
+  }
+  if (!out->dedup) {
+    return {400, "An Idempotency-Key needs a look-up, and Hayloft-Dedup: no forbids it."};
   }
   return {};
 }

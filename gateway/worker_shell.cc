@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "common/io/socket_address.h"
+#include "common/io/system_clock.h"
 #include "common/log.h"
 #include "gateway/answers.h"
 
@@ -40,12 +41,16 @@ PeerAddress PeerOf(int fd) {
 RequestKind KindOf(Route::Kind kind) {
   switch (kind) {
     case Route::Kind::kRead:
+    case Route::Kind::kReadName:
       return RequestKind::kRead;
     case Route::Kind::kUpload:
+    case Route::Kind::kPutName:
       return RequestKind::kUpload;
     case Route::Kind::kDescribe:
+    case Route::Kind::kListNames:
       return RequestKind::kDescribe;
     case Route::Kind::kDelete:
+    case Route::Kind::kDeleteName:
       return RequestKind::kDelete;
     case Route::Kind::kUndelete:
       return RequestKind::kUndelete;
@@ -88,10 +93,17 @@ const char* GatewayShared::NotReady(uint64_t now_ms) const {
   return now_ms < last_ms + kReadyMs ? nullptr : "Nothing of the cluster answers.";
 }
 
-GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, bool probes)
+GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, uint32_t number)
     : shared_(shared),
-      probes_(probes),
+      number_(number),
+      probes_(number == 0),
       client_(&loop_, shared->client_options),
+      cached_(&loop_, &client_, shared->client_options.rpc, CachedReadsOptionsOf(shared, number),
+              shared->cache.get(), &shared->feeds,
+              [this](ReadDelivery&& delivery) {
+                const uint32_t loop = delivery.to.loop;
+                loop == number_ ? OnRead(delivery) : shared_->readers[loop](std::move(delivery));
+              }),
       rights_(shared->rights),
       reads_(shared->options.queue_ms),
       writes_(shared->options.queue_ms),
@@ -129,6 +141,7 @@ GatewayWorker::~GatewayWorker() {
 void GatewayWorker::Start() {
   ++shared_->loops_running;
   thread_ = std::thread([this] {
+    (void)pthread_setname_np(pthread_self(), "gateway-loop");  // for people and tests
     if (probes_) {
       ProbeCluster();
       probe_ = loop_.Every(kProbeMs, [this] { ProbeCluster(); });
@@ -215,6 +228,7 @@ void GatewayWorker::OnClosed(HttpConnection* connection) {
   ASSERT(slots_[index].connection.get() == connection);
   connection->exchange.upload.reset();
   connection->exchange.form.reset();
+  connection->exchange.warm.reset();
   if (connection->counted) {
     shared_->connections.Leave(connection->peer);
   } else {
@@ -237,6 +251,7 @@ void GatewayWorker::Tick() {
   for (const uint64_t id : std::exchange(starved_, {})) {
     if (HttpConnection* connection = Find(id)) ReadNextRun(connection);
   }
+  TellUnchecked(now_ms);
   if (access_log_) access_log_->Flush();
   shared_->metrics.upload_memory_bytes.Set(
       static_cast<int64_t>(shared_->upload_memory.used_bytes()));
@@ -245,7 +260,7 @@ void GatewayWorker::Tick() {
   if (stop_deadline_ms_ > 0 && acceptor_ != nullptr && now_ms >= listen_until_ms_) StopListening();
   if (acceptor_ == nullptr) CloseIdle();
   if (stop_deadline_ms_ > 0 && acceptor_ == nullptr &&
-      (open_connections_ == 0 || now_ms >= stop_deadline_ms_)) {
+      ((open_connections_ == 0 && cached_.fetches() == 0) || now_ms >= stop_deadline_ms_)) {
     loop_.Stop();
   }
 }
@@ -260,6 +275,9 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
   exchange.address = route.address;
   exchange.seconds_left.reset();
   exchange.name_rate_key.reset();
+  exchange.uploader.clear();
+  exchange.name.reset();
+  exchange.warm.reset();
   if (!route.id.empty()) {
     exchange.etag.front() = exchange.etag.back() = '"';
     route.id.copy(&exchange.etag[1], kAddressTextLength);
@@ -270,8 +288,7 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
       !PassesGuard(connection, shared_->browser_guard.CheckWrite(request, shared_->cors))) {
     return;
   }
-  if (route.kind == Route::Kind::kRead && shared_->referer_list.is_on() &&
-      !PassesReferer(connection, request)) {
+  if (route.sends_file() && shared_->referer_list.is_on() && !PassesReferer(connection, request)) {
     return;
   }
   if (rights_ != nullptr && !PassesRights(connection, request, route)) return;
@@ -288,6 +305,18 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
     case Route::Kind::kUndelete:
       if (CheckToken(connection, request)) Admit(connection, Work::kUndelete);
       return;
+    case Route::Kind::kReadName:
+      if (TakeName(connection, request, route)) Admit(connection, Work::kReadName);
+      return;
+    case Route::Kind::kPutName:
+      return BeginPutName(connection, request, route);
+    case Route::Kind::kDeleteName:
+      if (TakeName(connection, request, route)) Admit(connection, Work::kDeleteName);
+      return;
+    case Route::Kind::kListNames:
+      return BeginListNames(connection, request);
+    case Route::Kind::kWarm:
+      return BeginWarm(connection, request);
     case Route::Kind::kHealth:
       return AnswerText(connection, 200, "ok\n");
     case Route::Kind::kReady:
@@ -329,7 +358,9 @@ void GatewayWorker::AnswerOptions(HttpConnection* connection, const HttpRequest&
 
 void GatewayWorker::AnswerNoRoute(HttpConnection* connection, const Route& route) {
   std::string_view message = "There is nothing at this path.";
-  if (route.status == 400) message = "A file's id has 18 characters of A-Z, a-z, 0-9, - and _.";
+  if (route.status == 400) {
+    message = "This is no id: 18 characters of A-Z, a-z, 0-9, - and _, the last one A, Q, g or w.";
+  }
   if (route.status == 405) message = "This path does not take this method; see Allow.";
   if (route.status == 501) message = "This method is not known here.";
   ErrorAnswer answer{.status = route.status, .message = message};
@@ -450,7 +481,10 @@ void GatewayWorker::Describe(HttpConnection* connection) {
 // True when the request may delete its file; else it has been answered.
 bool GatewayWorker::CheckToken(HttpConnection* connection, const HttpRequest& request) {
   const std::string_view token = request.Value(HttpField::kDeleteToken);
-  if (!token.empty() && CheckDeleteToken(shared_->key, connection->exchange.address, token)) {
+  const std::optional<Nonce> nonce =
+      CheckDeleteToken(shared_->key, connection->exchange.address, token);
+  if (nonce.has_value()) {
+    connection->exchange.token_nonce = *nonce;
     return true;
   }
   shared_->metrics.denied_total.Add();
@@ -466,7 +500,8 @@ bool GatewayWorker::CheckToken(HttpConnection* connection, const HttpRequest& re
 void GatewayWorker::SetDelete(HttpConnection* connection, bool undelete) {
   SetDeleteRequest operation{.address = connection->exchange.address,
                              .undelete = undelete,
-                             .timeout_ms = shared_->options.upload_timeout_ms};
+                             .timeout_ms = shared_->options.upload_timeout_ms,
+                             .nonce = connection->exchange.token_nonce};
   client_.SetDelete(std::move(operation), [this, id = connection->id, undelete,
                                            asked_ms = loop_.now().mono_ms](SetDeleteDone&& done) {
     WorkEnded(&writes_, asked_ms);
@@ -481,6 +516,10 @@ void GatewayWorker::OnSetDelete(HttpConnection* connection, bool undelete,
   connection->NoteStore({}, {});
   if (done.err != Err::kOk) return AnswerErr(connection, done.err);
   NoteSuccess();
+  // Before its client knows: his next read here must see it.
+  const FileAddress& address = connection->exchange.address;
+  shared_->cache->Change({.block_id = address.block_id, .sequence = address.file_id.sequence()},
+                         SystemMonotonicMs());
   if (undelete) {
     shared_->metrics.undeletes_total.Add();
     return AnswerJson(connection, 200, UndeleteJson(connection->exchange.id()));

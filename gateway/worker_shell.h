@@ -21,11 +21,14 @@
 #include <thread>
 #include <vector>
 
+#include "cache/cached_reads_shell.h"
 #include "client/async_client.h"
+#include "client/shared_locations_shell.h"
 #include "common/delete_token.h"
 #include "common/io/acceptor.h"
 #include "common/io/loop.h"
 #include "common/io/system_random.h"
+#include "common/text.h"
 #include "gateway/admission.h"
 #include "gateway/browser_guard.h"
 #include "gateway/cache_control.h"
@@ -40,12 +43,15 @@
 #include "gateway/referer_list.h"
 #include "gateway/rights.h"
 #include "gateway/routes.h"
+#include "gateway/url_templates.h"
 
 namespace hayloft {
 
 #define GATEWAY_METRICS(X)                                                                     \
   X(Counter, uploads_total, "files stored")                                                    \
   X(Counter, upload_bytes_total, "their bytes")                                                \
+  X(Counter, duplicates_total, "uploads of what is stored already: nothing was stored")        \
+  X(Counter, uploads_unchecked_total, "files stored without the directory's word")             \
   X(Counter, upload_failures_total, "uploads answered with 5xx")                               \
   X(Counter, digest_mismatches_total, "files refused: they are not what their digest says")    \
   X(Counter, upload_memory_refused_total, "uploads refused: the memory for them was taken")    \
@@ -55,6 +61,8 @@ namespace hayloft {
   X(Counter, revalidated_total, "reads answered with 304")                                     \
   X(Counter, deletes_total, "deletes done")                                                    \
   X(Counter, undeletes_total, "undeletes done")                                                \
+  X(Counter, names_written_total, "names given to files")                                      \
+  X(Counter, names_deleted_total, "names deleted")                                             \
   X(Counter, denied_total, "requests with a wrong delete token or none")                       \
   X(Counter, foreign_total, "requests refused as another site's: its page, or a strange Host") \
   X(Counter, rights_missing_total, "requests refused: they need a key or a signed URL")        \
@@ -69,6 +77,9 @@ namespace hayloft {
   X(Counter, rate_limited_total, "requests refused with 429: too much of one client")          \
   X(Gauge, upload_memory_bytes, "memory charged for uploads")                                  \
   X(Gauge, download_memory_bytes, "memory held for slow readers")                              \
+  X(Gauge, gateways, "gateways that share their caches, as far as is known; 0: alone")         \
+  X(Counter, peer_failures_total, "reads of which another gateway was asked in vain")          \
+  X(Counter, refilled_total, "files taken over from other gateways' caches after the start")   \
   X(Counter, access_log_lost_total, "lines of the access log that could not be written")
 struct GatewayMetrics {
   HAYLOFT_METRICS("hayloft_gateway_", GATEWAY_METRICS)
@@ -91,6 +102,12 @@ class ConnectionCount {
   std::map<PeerAddress, uint32_t> by_peer_;  // by LimitKey
 };
 
+inline constexpr uint32_t kFeedsMax = 4'096;  // dsps whose deletes are listened to
+
+// The options of reads through the cache, for one of the loops that share it.
+struct GatewayShared;
+CachedReadsOptions CachedReadsOptionsOf(GatewayShared* shared, uint32_t loop);
+
 // What the workers of one gateway share.
 struct GatewayShared {
   explicit GatewayShared(const GatewayOptions& gateway_options)
@@ -101,7 +118,11 @@ struct GatewayShared {
         pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options, std::nullopt)),
+        urls(options.url_template),
+        feeds(kFeedsMax),
         trusted_proxies(options.trusted_proxies),
+        cdn_networks(options.cdn_networks),
+        cdn_header(LowerText(options.cdn_header)),
         address_rates(RateTableOf({.requests_per_s = options.requests_per_s_per_address,
                                    .upload_bytes_per_s = options.upload_bytes_per_s_per_address,
                                    .upload_bytes_max = options.upload_bytes_max})),
@@ -117,7 +138,13 @@ struct GatewayShared {
   const PageTable pages;
   const std::string cache_control;            // of a file
   const std::string not_found_cache_control;  // of 404 and 410 of a file
+  const UrlTemplates urls;                    // of files, in answers
   AsyncClientOptions client_options;
+  LockedLocations locations{ClientOptions{}.locations_max};
+  std::unique_ptr<SharedCache> cache;  // made at the start; outlives all that reads
+  FeedTable feeds;
+  // Where what readers waited for goes, by the loops that share the cache. Set before they start.
+  std::vector<std::function<void(ReadDelivery&&)>> readers;
   ClusterKey key;
   HttpMetrics http_metrics;
   GatewayMetrics metrics;
@@ -126,6 +153,8 @@ struct GatewayShared {
   RpcClientMetrics rpc_metrics;
   std::unique_ptr<TlsContext> tls;  // null: plain HTTP
   const TrustedProxies trusted_proxies;
+  const TrustedProxies cdn_networks;
+  const std::string cdn_header;                          // in lower case
   const std::unique_ptr<SharedRateTable> address_rates;  // null: no limit
   const std::unique_ptr<SharedRateTable> key_rates;      // likewise
   // The owner's; each worker has its own reference. Null: there are no keys, nothing needs one.
@@ -150,8 +179,8 @@ struct GatewayShared {
 
 class GatewayWorker : private HttpConnection::Handler {
  public:
-  // `listener` listens and does not block. Borrows `shared`.
-  GatewayWorker(GatewayShared* shared, UniqueFd listener, bool probes);
+  // `listener` listens and does not block. Borrows `shared`. `number`: 0, 1... among the workers.
+  GatewayWorker(GatewayShared* shared, UniqueFd listener, uint32_t number);
   ~GatewayWorker() override;
   void Start();
   // After `delay_ms` no new connections; running requests are finished, for at most `patience_ms`
@@ -160,6 +189,8 @@ class GatewayWorker : private HttpConnection::Handler {
   void Join();
   // From its next turn on; any thread.
   void UseRights(std::shared_ptr<const Rights> rights);
+  void UseTier(std::shared_ptr<const CacheTier> tier);
+  void Deliver(ReadDelivery&& delivery);
   // When its loop last ran its timer, on the monotonic clock; any thread may ask.
   uint64_t last_tick_ms() const { return last_tick_ms_.load(std::memory_order_relaxed); }
 
@@ -244,6 +275,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size);
   std::string StoredJson(const FileAddress& address, const StoredFile& file) const;
   void OnStored(HttpConnection* connection, const PutDone& done);
+  void TellUnchecked(uint64_t now_ms);
 
   // worker_shell_form.cc
   void BeginForm(HttpConnection* connection, std::string_view boundary);
@@ -258,6 +290,61 @@ class GatewayWorker : private HttpConnection::Handler {
   void EndForm(HttpConnection* connection, const HttpFault& fault);
   void AnswerForm(HttpConnection* connection);
 
+  // worker_shell_names.cc
+  struct DirectoryCall {
+    uint32_t shard = 0;
+    MessageType type = MessageType::kDirStatus;
+    std::string message{};
+    Admission* lane = nullptr;
+    std::vector<Err> also{};  // go on to `next` like kOk
+    std::function<void(HttpConnection*, const AskDone&)> next{};
+    std::function<void(HttpConnection*, Err)> refused{};  // another error, when nothing was done
+  };
+  bool TakeName(HttpConnection* connection, const HttpRequest& request, const Route& route);
+  void BeginPutName(HttpConnection* connection, const HttpRequest& request, const Route& route);
+  void AskDirectory(HttpConnection* connection, DirectoryCall&& call);
+  uint32_t ShardOfOwnName(const HttpConnection* connection) const;
+  void LookUpName(HttpConnection* connection);
+  void OnName(HttpConnection* connection, Work work, const AskDone& done);
+  bool MayWriteName(HttpConnection* connection);
+  void LookAtFile(HttpConnection* connection);
+  Err NoteFile(HttpConnection* connection, const GetDone& done);
+  void AskEpoch(HttpConnection* connection, bool adopted);
+  void AddReference(HttpConnection* connection, uint64_t epoch, bool adopted);
+  void AdoptFile(HttpConnection* connection);
+  void OnNameStored(HttpConnection* connection, const PutDone& done);
+  void WriteName(HttpConnection* connection);
+  void GiveReferenceBack(HttpConnection* connection, Err why);
+  void AnswerConflict(HttpConnection* connection);
+  void AnswerName(HttpConnection* connection);
+  void DeleteName(HttpConnection* connection);
+  void BeginListNames(HttpConnection* connection, const HttpRequest& request);
+  void ListNames(HttpConnection* connection);
+  void OnNamesOfShard(HttpConnection* connection, uint32_t shard, const AskDone& done);
+
+  // worker_shell_cache.cc
+  bool AnswerAtOnce(HttpConnection* connection, const HttpRequest& request,
+                    const CacheAnswer& found);
+  void SendKept(HttpConnection* connection, const CachedFile& kept);
+  void AnswerKept(HttpConnection* connection, const CachedFile& kept);
+  void ReadThroughCache(HttpConnection* connection);
+  void OnRead(const ReadDelivery& delivery);
+  struct UploadedNeedle {
+    Buffer stored{};
+    std::string metadata{};
+    uint32_t raw_size = 0;
+    Encoding encoding = Encoding::kIdentity;
+  };
+  void KeepUploaded(const UploadedNeedle& needle, const PutDone& done, uint64_t began_ms);
+  bool IsByCdn(const HttpConnection& connection, const HttpRequest& request) const;
+
+  // worker_shell_warm.cc
+  void BeginWarm(HttpConnection* connection, const HttpRequest& request);
+  void AddToWarm(HttpConnection* connection, Bytes piece);
+  void EndWarmBody(HttpConnection* connection);
+  void WarmMore(HttpConnection* connection);
+  void OnWarmed(HttpConnection* connection, const ReadDelivery& delivery);
+
   // worker_shell_download.cc
   void BeginDownload(HttpConnection* connection, const HttpRequest& request);
   bool NoteSaveName(HttpConnection* connection, std::string_view query);
@@ -268,6 +355,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void OnGot(HttpConnection* connection, GetDone&& done);
   void OnGetFailed(HttpConnection* connection, Err err);
   void AnswerFile(HttpConnection* connection, GetDone&& done);
+  void ReadAfterHead(HttpConnection* connection);
   void AddCacheControl(const HttpConnection& connection, ResponseHead* out) const;
   static void AddForm(const Exchange& exchange, const NeedleHead& head, ResponseHead* out);
   void SendNotModified(HttpConnection* connection, const NeedleHead& head);
@@ -280,9 +368,11 @@ class GatewayWorker : private HttpConnection::Handler {
   void SendPayload(HttpConnection* connection, Buffer payload);
 
   GatewayShared* const shared_;
+  const uint32_t number_;
   const bool probes_;  // one worker of a gateway asks after the cluster's state
   Loop loop_;
   AsyncClient client_;
+  CachedReadsShell cached_;
   SystemRandom random_;
   std::shared_ptr<const Rights> rights_;  // null: off
   std::optional<AccessLog> access_log_;
@@ -297,6 +387,8 @@ class GatewayWorker : private HttpConnection::Handler {
   std::vector<uint32_t> free_slots_;
   size_t open_connections_ = 0;
   std::vector<std::unique_ptr<UploadState>> spare_uploads_;
+  uint64_t unchecked_untold_ = 0;  // uploads without the directory, since the log had a line
+  uint64_t unchecked_told_ms_ = 0;
   std::vector<uint64_t> starved_;  // connections whose next run waits for memory
   std::vector<std::unique_ptr<HttpConnection>> closed_;  // destroyed at the end of the turn
   Loop::TurnEnd reap_;

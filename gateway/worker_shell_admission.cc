@@ -37,12 +37,22 @@ void GatewayWorker::BeginWork(HttpConnection* connection) {
       return ReadHead(connection, DownloadState::Step::kHeadFirst);
     case Work::kReadRun:
       return ReadFirstRun(connection);
+    case Work::kReadKept:
+      return ReadThroughCache(connection);
     case Work::kDescribe:
       return Describe(connection);
     case Work::kStore:
       return StoreBody(connection);
     case Work::kStorePart:
       return StorePart(connection);
+    case Work::kReadName:
+      return LookUpName(connection);
+    case Work::kListNames:
+      return ListNames(connection);
+    case Work::kPutName:
+    case Work::kDeleteName:
+      if (SpendNonce(connection)) return LookUpName(connection);
+      return writes_.Dropped();
     case Work::kDelete:
     case Work::kUndelete:
       if (SpendNonce(connection)) {
@@ -94,7 +104,7 @@ void GatewayWorker::RefuseOverload(HttpConnection* connection) {
     shared_->metrics.upload_failures_total.Add();
     return RefusePart(connection);
   }
-  if (work == Work::kReadHead || work == Work::kReadRun) shared_->metrics.read_failures_total.Add();
+  if (work <= Work::kReadKept) shared_->metrics.read_failures_total.Add();
   if (work == Work::kStore) {
     shared_->metrics.upload_failures_total.Add();
     EndUpload(connection);

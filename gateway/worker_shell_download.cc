@@ -10,24 +10,17 @@
 // comes in one run and is decoded, unless the client takes it as it lies on the disk.
 #include <algorithm>
 
-#include "client/file_fields.h"
 #include "client/sniff.h"
 #include "common/log.h"
 #include "gateway/content_coding.h"
 #include "gateway/content_disposition.h"
+#include "gateway/file_lines.h"
 #include "gateway/query.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
 
 namespace {
-
-// Checked when it was stored; a header must not be forged by a block that was tampered with.
-std::string_view TypeOf(const Metadata& metadata) {
-  return IsValidType(metadata.content_type) ? metadata.content_type : kUnknownType;
-}
-
-constexpr std::string_view kSandbox = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
 bool IsZstd(const NeedleHead& head) {
   return head.header.encoding == static_cast<uint8_t>(Encoding::kZstd);
@@ -97,6 +90,8 @@ void GatewayWorker::BeginDownload(HttpConnection* connection, const HttpRequest&
   DownloadState& download = exchange.download;
   download = DownloadState();
   download.head_only = connection->is_head();
+  const CacheAnswer found = cached_.Look(exchange.address);
+  if (AnswerAtOnce(connection, request, found)) return;
   if (!request.query.empty() && !NoteSaveName(connection, request.query)) return;
   download.conditions = ParseConditions(request, exchange.etag_text());
   download.prefers_zstd = PrefersZstd(request);
@@ -108,10 +103,16 @@ void GatewayWorker::BeginDownload(HttpConnection* connection, const HttpRequest&
     range_is_off &= RangeIsOff(download.zstd_conditions);
   }
   if (request.method == HttpMethod::kGet && !range_is_off) download.ranges = ParseRanges(request);
-  if (need_head || !CanAskAtOnce(download)) {
-    return Admit(connection, Work::kReadHead);
-  }
-  Admit(connection, Work::kReadRun);
+  if (found.found == Found::kHit) return AnswerKept(connection, found.file);
+  const bool asks_head = need_head || !CanAskAtOnce(download);
+  exchange.work_on_disk = asks_head ? Work::kReadHead : Work::kReadRun;
+  // It is there, once a dsp has said that it still lives: whatever of it is wanted. Of what another
+  // gateway keeps, a part may be in that one's memory.
+  const bool part = need_head || !download.ranges.empty();
+  const bool asks_owner = part && !cached_.Owns(exchange.address);
+  download.memory_only = asks_owner && found.found != Found::kAsk;
+  const bool kept = found.found == Found::kAsk || asks_owner;
+  Admit(connection, kept ? Work::kReadKept : exchange.work_on_disk);
 }
 
 // False: the name that the file shall be saved under is none, and that was answered.
@@ -149,6 +150,7 @@ void GatewayWorker::ReadFirstRun(HttpConnection* connection) {
   download.run = {.offset = 0, .length = RunBytes()};
   GetRequest request;
   request.address = connection->exchange.address;
+  if (download.parts == nullptr && download.ranges.empty()) return ReadThroughCache(connection);
   if (download.parts != nullptr) {
     download.run = download.parts->NextRead(download.run.length);
   } else if (!download.ranges.empty()) {
@@ -182,7 +184,7 @@ void GatewayWorker::Get(HttpConnection* connection, GetRequest&& request) {
 
 void GatewayWorker::OnGot(HttpConnection* connection, GetDone&& done) {
   DownloadState& download = connection->exchange.download;
-  connection->NoteStore(done.dsp, "miss");
+  connection->NoteStore(done.dsp, download.cache);
   if (download.step == DownloadState::Step::kNextRun) return SendRun(connection, std::move(done));
   ASSERT(connection->answering());
   if (done.err == Err::kRange && download.step == DownloadState::Step::kFirstRun) {
@@ -240,13 +242,23 @@ void GatewayWorker::AnswerFile(HttpConnection* connection, GetDone&& done) {
                           .first = download.next_offset,
                           .last = download.end_offset - 1}};
     }
-    reads_.Begin();
-    return ReadFirstRun(connection);
+    if (done.payload.size() < head->header.stored_size) return ReadAfterHead(connection);
+    download.step = Step::kFirstRun;  // all of it came with its head
+    download.run.length = kRunBytes;
+    if (download.parts != nullptr) download.run = download.parts->NextRead(RunBytes());
   }
   Result<Buffer> payload = Buffer();
   if (!download.head_only) payload = FirstPayload(connection, *head, std::move(done));
   if (!payload.ok()) return OnGetFailed(connection, payload.err());
   SendFile(connection, *head, std::move(*payload));
+}
+
+// One read was let in, and has told the head; or it came from the cache, and is let in now.
+void GatewayWorker::ReadAfterHead(HttpConnection* connection) {
+  DownloadState& download = connection->exchange.download;
+  if (std::exchange(download.from_cache, false)) return Admit(connection, Work::kReadRun);
+  reads_.Begin();
+  ReadFirstRun(connection);
 }
 
 // What is sent, now that the file's size is known. False: nothing of what was asked for exists.
@@ -296,6 +308,8 @@ void GatewayWorker::AddCacheControl(const HttpConnection& connection, ResponseHe
   const Exchange& exchange = connection.exchange;
   if (exchange.download.doubtful) {
     out->Add("Cache-Control", kAskAgain);
+  } else if (exchange.name != nullptr) {
+    out->Add("Cache-Control", NameCacheControl(shared_->options, exchange.seconds_left));
   } else if (exchange.seconds_left) {
     out->Add("Cache-Control", CacheControl(shared_->options, exchange.seconds_left));
   } else {
@@ -318,7 +332,7 @@ void GatewayWorker::SendNotModified(HttpConnection* connection, const NeedleHead
   shared_->metrics.revalidated_total.Add();
   ResponseHead out = connection->Head(304);
   AddForm(connection->exchange, head, &out);
-  out.Add("X-Cache", "miss");
+  out.Add("X-Cache", connection->exchange.download.cache);
   AddCacheControl(*connection, &out);
   out.End();
   connection->SendAll();
@@ -355,19 +369,18 @@ void GatewayWorker::SendFile(HttpConnection* connection, const NeedleHead& head,
   }
   if (download.as_zstd) out.Add("Content-Encoding", "zstd");
   AddForm(connection->exchange, head, &out);
-  out.Add("Last-Modified", {modified.data(), modified.size()})
-      .Add("Accept-Ranges", "bytes")
-      .Add("X-Cache", "miss");
-  AddCacheControl(*connection, &out);
-  for (const auto& [name, value] : metadata->fields) {
-    if (IsSendable(name, value)) out.Add(name, value);
+  // A name may be given to an older file: by its date what was read before would look fresh.
+  if (connection->exchange.name == nullptr) {
+    out.Add("Last-Modified", {modified.data(), modified.size()});
   }
+  out.Add("Accept-Ranges", "bytes").Add("X-Cache", download.cache);
+  AddCacheControl(*connection, &out);
+  AddFileFields(*metadata, &out);
   if (download.save_as) {
     const std::string own = std::string(connection->exchange.id()).append(ExtensionOf(type));
     out.Add("Content-Disposition",
             AttachmentNamed(download.save_as->empty() ? own : *download.save_as));
   }
-  if (IsActiveType(type)) out.Add("Content-Security-Policy", kSandbox);
   out.End();
   if (download.head_only) return connection->SendAll();
   SendPayload(connection, std::move(payload));

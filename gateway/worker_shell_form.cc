@@ -168,6 +168,8 @@ void GatewayWorker::OnPartStored(HttpConnection* connection, size_t part, const 
   FormState::File& file = form.files[part];
   file.err = done.err;
   file.address = done.address;
+  file.stored.nonce = done.nonce;
+  file.stored.duplicate = done.duplicate;
   NoteStored(connection, done, file.stored.size);
   if (ErrHttpStatus(done.err) >= 500) {
     LOG_WARN("request_failed", "err=%s action=tell_in_form_answer", ErrName(done.err).data());
@@ -189,19 +191,22 @@ void GatewayWorker::EndForm(HttpConnection* connection, const HttpFault& fault) 
   AnswerForm(connection);
 }
 
-// 201 when all are stored, else the worst status of all; each file's own stands in the body.
+// 201 when all are stored, 200 when all were there already, else the worst status of all; each
+// file's own stands in the body.
 void GatewayWorker::AnswerForm(HttpConnection* connection) {
   const FormState& form = *connection->exchange.form;
   if (!form.ended || form.storing > 0) return;
   ASSERT(connection->answering());
   int status = form.fault.status;
+  bool all_duplicates = true;
   std::vector<std::string> files;
   for (const FormState::File& file : form.files) {
     const bool failed = file.err != Err::kOk || file.fault.status != 0;
     if (failed && form.fault.status == 0) status = std::max(status, file.status());
+    all_duplicates = all_duplicates && file.stored.duplicate;
     files.push_back(failed ? FailedJson(file) : StoredJson(file.address, file.stored));
   }
-  if (status == 0) status = 201;
+  if (status == 0) status = all_duplicates ? 200 : 201;
   const std::string json = FormJson(form.fault, files);
   const uint64_t retry_after_s = form.retry_after_s;
   connection->exchange.form.reset();

@@ -35,7 +35,7 @@ bool GatewayWorker::TakeRate(HttpConnection* connection, SharedRateTable* table,
                              const Route& route) {
   const uint64_t now_ms = loop_.now().mono_ms;
   uint64_t wait_ms = table->TakeRequest(key, now_ms);
-  if (wait_ms == 0 && route.kind == Route::Kind::kUpload) {
+  if (wait_ms == 0 && route.stores()) {
     wait_ms = table->BeginUpload(key, now_ms);
   }
   if (wait_ms > 0) AnswerRateLimited(connection, wait_ms);

@@ -38,6 +38,7 @@ bool GatewayWorker::PassesRights(HttpConnection* connection, const HttpRequest& 
   }
   connection->exchange.seconds_left = verdict.seconds_left;
   connection->exchange.bounds = BoundsOf(verdict);
+  connection->exchange.uploader = verdict.key_name;
   return PassesKeyRate(connection, verdict.key_name, route);
 }
 

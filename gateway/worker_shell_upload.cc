@@ -4,6 +4,7 @@
 
 #include "client/prepare.h"
 #include "client/sniff.h"
+#include "common/log.h"
 #include "gateway/answers.h"
 #include "gateway/worker_shell.h"
 
@@ -18,6 +19,11 @@ constexpr size_t kSpareUploadsMax = 64;
 constexpr uint64_t kRefusedBytesMax = 64 << 10;
 constexpr const char* kNoMemory = "The memory for uploads is taken; try again later.";
 constexpr const char* kEmptyBody = "The body is empty.";
+constexpr const char* kNoDirectory =
+    "An Idempotency-Key needs the directory, which this gateway does not use.";
+// Of files that only uploads with the same key may share. No field of HTTP has such a name.
+constexpr std::string_view kScopeField = "uploader";
+constexpr uint64_t kTellUncheckedMs = 1'000;
 constexpr const char* kHeadersOfForm =
     "Digests and fields of a file belong to the headers of its part, not to those of the form.";
 
@@ -57,6 +63,12 @@ void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& r
     exchange.refused = request.has_content_length && !request.expect_continue &&
                        request.content_length <= kRefusedBytesMax;
     return exchange.refused ? connection->ReadBody() : RefuseOverload(connection);
+  }
+  const HttpFault terms_fault = TakeUploadTerms(request, &exchange.terms);
+  if (terms_fault.status != 0) return RefuseUpload(connection, terms_fault);
+  const bool looks_up = shared_->options.dedup && client_.shards() > 0;
+  if (!looks_up && !exchange.terms.idempotency_key.empty()) {
+    return RefuseUpload(connection, {501, kNoDirectory});
   }
   const uint64_t expected =
       request.has_content_length ? std::min(request.content_length, size_bytes_max) : 1;
@@ -166,6 +178,7 @@ void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
   if (exchange.refused) return;
   if (shared_->counts_bodies() && !TakeBodyRate(connection, piece.size())) return;
   if (exchange.form != nullptr) return OnFormBytes(connection, piece);
+  if (exchange.warm != nullptr) return AddToWarm(connection, piece);
   ASSERT(exchange.upload != nullptr);
   const HttpFault fault = AddToUpload(exchange.upload.get(), piece);
   if (fault.status != 0) RefuseUpload(connection, fault);
@@ -173,6 +186,7 @@ void GatewayWorker::OnBody(HttpConnection* connection, Bytes piece) {
 
 void GatewayWorker::OnBodyFault(HttpConnection* connection, const HttpFault& fault) {
   if (connection->exchange.form != nullptr) return EndForm(connection, fault);
+  connection->exchange.warm.reset();
   RefuseUpload(connection, fault);
 }
 
@@ -183,6 +197,7 @@ void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
     const bool whole = exchange.form->parser.End();
     return EndForm(connection, whole ? HttpFault() : exchange.form->parser.fault());
   }
+  if (exchange.warm != nullptr) return EndWarmBody(connection);
   ASSERT(exchange.upload != nullptr);
   if (exchange.upload->file.size == 0) return RefuseUpload(connection, {400, kEmptyBody});
   HttpFault fault = FinishBytes(exchange.upload.get());
@@ -192,6 +207,7 @@ void GatewayWorker::OnBodyEnd(HttpConnection* connection) {
 }
 
 void GatewayWorker::StoreBody(HttpConnection* connection) {
+  if (connection->exchange.name != nullptr) return LookUpName(connection);
   const Err err = StoreUpload(connection, connection->exchange.upload.get(), 0);
   if (err == Err::kOk) return;
   writes_.Dropped();
@@ -216,26 +232,47 @@ Err GatewayWorker::StoreUpload(HttpConnection* connection, UploadState* upload, 
   StoredFile& stored = from.file;
   from.raw.Narrow(0, stored.size);
   Upload file;
-  random_.Fill(stored.nonce);
   stored.content_type = DecideType(stored.content_type, from.raw.bytes());
   file.raw = std::move(from.raw);
   file.content_type = stored.content_type;
-  file.nonce = stored.nonce;
+  random_.Fill(file.nonce);
   file.sha1 = stored.sha1;
   file.sha256 = stored.sha256;
   file.fields = std::move(from.headers.fields);
+  const Exchange& exchange = connection->exchange;
+  if (shared_->options.dedup_scope == "key" && !exchange.uploader.empty()) {
+    file.fields.emplace(kScopeField, exchange.uploader);
+  }
   file.timeout_ms = shared_->options.upload_timeout_ms;
   TRY_ASSIGN(PutRequest put, PreparePut(std::move(file)));
+  if (exchange.name != nullptr) {
+    TRY_ASSIGN(const Metadata metadata, ParseMetadata(AsBytes(put.metadata)));
+    exchange.name->content = ContentOf(metadata, put.raw_size);
+  }
+  put.dedup = shared_->options.dedup && exchange.terms.dedup;
+  put.uploader = exchange.uploader;
+  put.idempotency_key = exchange.terms.idempotency_key;
+  const bool of_form = exchange.form != nullptr;
+  if (of_form && !put.idempotency_key.empty()) {
+    put.idempotency_key.append("\n").append(std::to_string(part));
+  }
   // The bytes live as long as the put, whatever becomes of the connection.
   const uint64_t held = from.charge.Detach();
-  client_.Put(std::move(put), [this, held, part, id = connection->id,
+  std::shared_ptr<const UploadedNeedle> needle;  // to be kept
+  if (shared_->options.cache_bytes > 0 && put.stored.size() <= kCachedFileBytesMax) {
+    needle = std::make_shared<UploadedNeedle>(
+        UploadedNeedle{put.stored.Share(), put.metadata, put.raw_size, put.encoding});
+  }
+  client_.Put(std::move(put), [this, held, part, needle, id = connection->id,
                                asked_ms = loop_.now().mono_ms](PutDone&& done) {
     shared_->upload_memory.Release(held);
     WorkEnded(&writes_, asked_ms);
-    HttpConnection* waiting = Find(id);
-    if (waiting == nullptr) return;
-    if (waiting->exchange.form != nullptr) return OnPartStored(waiting, part, done);
-    OnStored(waiting, done);
+    if (HttpConnection* waiting = Find(id)) {
+      waiting->exchange.form != nullptr ? OnPartStored(waiting, part, done)
+                                        : OnStored(waiting, done);
+    }
+    if (needle == nullptr || done.err != Err::kOk || done.duplicate) return;
+    KeepUploaded(*needle, done, asked_ms);
   });
   return Err::kOk;
 }
@@ -244,38 +281,60 @@ Err GatewayWorker::StoreUpload(HttpConnection* connection, UploadState* upload, 
 std::string GatewayWorker::StoredJson(const FileAddress& address, const StoredFile& file) const {
   const std::string id = ToText(address);
   return UploadJson({.id = id,
+                     .url = shared_->urls.Url(id, file.content_type),
                      .size = file.size,
                      .sha1_hex = ToHex(file.sha1),
                      .content_type = file.content_type,
+                     .duplicate = file.duplicate,
                      .delete_token = MakeDeleteToken(shared_->key, address, file.nonce)});
 }
 
 void GatewayWorker::NoteStored(HttpConnection* connection, const PutDone& done, uint64_t size) {
-  connection->NoteStore(done.dsp, {});
+  std::string_view how = {};
+  if (done.duplicate) how = "duplicate";
+  if (done.unchecked) how = "unchecked";
+  connection->NoteStore(done.dsp, how);
   if (done.err != Err::kOk) return shared_->metrics.upload_failures_total.Add();
   NoteSuccess();
+  if (done.duplicate) return shared_->metrics.duplicates_total.Add();
+  if (done.unchecked) {
+    shared_->metrics.uploads_unchecked_total.Add();
+    ++unchecked_untold_;
+  }
   shared_->metrics.uploads_total.Add();
   shared_->metrics.upload_bytes_total.Add(size);
 }
 
 void GatewayWorker::OnStored(HttpConnection* connection, const PutDone& done) {
   ASSERT(connection->answering());
-  const StoredFile& file = connection->exchange.upload->file;
+  StoredFile& file = connection->exchange.upload->file;
+  file.nonce = done.nonce;
+  file.duplicate = done.duplicate;
   NoteStored(connection, done, file.size);
   if (done.err != Err::kOk) {
     EndUpload(connection);
     return AnswerErr(connection, done.err);
   }
+  if (connection->exchange.name != nullptr) return OnNameStored(connection, done);
   const std::string json = StoredJson(done.address, file) + "\n";
+  const std::string url = shared_->urls.Url(ToText(done.address), file.content_type);
   EndUpload(connection);
-  connection->Head(201)
-      .Add("Location", "/" + ToText(done.address))
+  connection->Head(done.duplicate ? 200 : 201)
+      .Add("Location", url)
       .Add("Content-Type", "application/json")
       .Add("Content-Length", json.size())
       .Add("Cache-Control", "no-store")
       .End();
   connection->out()->append(json);
   connection->SendAll();
+}
+
+// While the directory is down each upload is one of these: one line a second says it, not one each.
+void GatewayWorker::TellUnchecked(uint64_t now_ms) {
+  if (unchecked_untold_ == 0 || now_ms < unchecked_told_ms_ + kTellUncheckedMs) return;
+  unchecked_told_ms_ = now_ms;
+  LOG_WARN("uploads_unchecked", "files=%llu cause=directory_did_not_answer_or_refused",
+           static_cast<unsigned long long>(std::exchange(unchecked_untold_, 0)));
 }
 
 }  // namespace hayloft

@@ -93,8 +93,18 @@ const SetCounts& BlockTable::Counts(uint32_t set) const {
 }
 
 void BlockTable::ForEach(const std::function<void(const BlockRecord&)>& visit) const {
-  for (const auto& [number, page] : pages_) {
-    for (const BlockRecord& record : page) visit(record);
+  ForEachFrom(0, [&](const BlockRecord& record) {
+    visit(record);
+    return true;
+  });
+}
+
+void BlockTable::ForEachFrom(uint64_t first,
+                             const std::function<bool(const BlockRecord&)>& visit) const {
+  for (auto page = pages_.lower_bound(first / kPageIds); page != pages_.end(); ++page) {
+    for (const BlockRecord& record : page->second) {
+      if (record.block_id >= first && !visit(record)) return;
+    }
   }
 }
 

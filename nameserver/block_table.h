@@ -64,6 +64,8 @@ class BlockTable {
 
   // In order of ids. `visit` must not change the table.
   void ForEach(const std::function<void(const BlockRecord&)>& visit) const;
+  // From this id on, until `visit` returns false.
+  void ForEachFrom(uint64_t first, const std::function<bool(const BlockRecord&)>& visit) const;
   // Bytes of memory that it holds, allocator overhead not counted.
   uint64_t MemoryBytes() const;
 

@@ -130,7 +130,8 @@ void NsCore::AskOthers(uint32_t dsp_id, const std::vector<uint32_t>& members) {
 void NsCore::TakeLaterSet(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* outbox) {
   if (info.set_dsp_ids_size() < 2 && !info.outside()) return;
   BlockRecord next = *state_.blocks.Find(info.block_id());
-  std::vector<uint32_t> members = MembersOf(next);
+  const std::vector<uint32_t> former = MembersOf(next);
+  std::vector<uint32_t> members = former;
   if (info.set_version() > next.set_version) {
     members = ReportedSet(dsp_id, info);
   } else if (info.set_version() == next.set_version && MemberIndex(members, dsp_id) < 0 &&
@@ -145,6 +146,8 @@ void NsCore::TakeLaterSet(uint32_t dsp_id, const pb::BlockInfo& info, NsOutbox* 
   next.set = state_.blocks.Intern(members);
   LogBlockRecord(next, outbox);
   for (const uint32_t member : members) OweSet(member, next, 0);
+  // Also who is in it no more, and has reported what it still takes for its set.
+  for (const uint32_t member : former) OweSet(member, next, 0);
   AskOthers(dsp_id, members);
   Advance(info.block_id(), outbox);
 }

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "common/check.h"
+#include "common/content.h"
 #include "nameserver/ns_core.h"
 
 namespace hayloft {
@@ -207,6 +208,13 @@ void NsCore::FillUnreadable(pb::Location* location) const {
   }
 }
 
+void NsCore::FillLocation(const BlockRecord& record, pb::Location* location) const {
+  location->set_block_id(record.block_id);
+  location->set_opening_epoch(record.opening_epoch);
+  location->set_state(static_cast<pb::BlockState>(record.state));
+  FillReplicas(record, location);
+}
+
 void NsCore::OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox) {
   pb::LocateRequest message;
   if (!message.ParseFromString(request.message) || message.block_ids_size() > kLocateMax) {
@@ -216,19 +224,46 @@ void NsCore::OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox) {
     HearOfPeers(ReporterOf(message.unreachable()), message.unreachable(), now);
   }
   pb::LocateReply reply;
+  if (message.list_from() != 0) {
+    state_.blocks.ForEachFrom(message.list_from(), [&](const BlockRecord& record) {
+      if (reply.locations_size() < kLocateMax)
+        FillLocation(record, reply.add_locations());
+      else
+        reply.set_list_next(record.block_id);
+      return reply.list_next() == 0;
+    });
+  }
   for (const uint64_t block_id : message.block_ids()) {
     pb::Location& location = *reply.add_locations();
     location.set_block_id(block_id);
     const BlockRecord* record = state_.blocks.Find(block_id);
     if (record == nullptr) {
       FillUnreadable(&location);
-      continue;
+    } else {
+      FillLocation(*record, &location);
     }
-    location.set_state(static_cast<pb::BlockState>(record->state));
-    FillReplicas(*record, &location);
   }
   reply.set_complete(Complete());
+  reply.set_directory_shards(state_.settings.directory_shards());
   Reply(request, Err::kOk, reply.SerializeAsString(), outbox);
+}
+
+// The number is fixed by the first one: by it contents find their shard.
+void NsCore::OnDeclareDirectory(const RpcRequest& request, NsOutbox* outbox) {
+  pb::DeclareDirectoryRequest message;
+  const bool parses = message.ParseFromString(request.message);
+  if (!parses || message.shards() == 0 || message.shards() > kShardsMax) {
+    return Reply(request, Err::kInvalid, "", outbox);
+  }
+  if (state_.settings.directory_shards() == 0) {
+    pb::LogRecord record;
+    *record.mutable_settings() = state_.settings;
+    record.mutable_settings()->set_directory_shards(message.shards());
+    Log(std::move(record), outbox);
+  }
+  pb::DeclareDirectoryReply reply;
+  reply.set_shards(state_.settings.directory_shards());
+  Reply(request, Err::kOk, reply.SerializeAsString(), outbox);  // once that is committed
 }
 
 // --- Status ---

@@ -4,6 +4,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/mutant.h"
 
 namespace hayloft {
 
@@ -85,6 +86,8 @@ void NsCore::OnRequest(RpcRequest&& request, Now now, NsOutbox* outbox) {
       return Reply(request, Err::kOk, Status(now).SerializeAsString(), outbox);
     case MessageType::kDeclareGone:
       return OnDeclareGone(std::move(request), outbox);
+    case MessageType::kDeclareDirectory:
+      return OnDeclareDirectory(request, outbox);
     default:
       return Reply(request, Err::kUnsupported, "", outbox);
   }
@@ -138,7 +141,8 @@ void NsCore::Emit(RpcReply&& reply, NsOutbox* outbox) {
 }
 
 void NsCore::Emit(RpcCall&& call, NsOutbox* outbox) {
-  if (Holding()) {
+  const bool early = IsMutant(Mutant::kHaIdsBeforeCommit) && call.type == MessageType::kCreateBlock;
+  if (Holding() && !early) {
     held_.push_back({state_.last_index, std::move(call)});
   } else {
     outbox->calls.push_back(std::move(call));

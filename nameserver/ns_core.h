@@ -251,12 +251,14 @@ class NsCore {
   bool HasSpace(uint32_t dsp_id, Now now) const;
   void OnLocate(const RpcRequest& request, Now now, NsOutbox* outbox);
   void FillUnreadable(pb::Location* location) const;
+  void FillLocation(const BlockRecord& record, pb::Location* location) const;
   void FillReplicas(const BlockRecord& record, pb::Location* location) const;
   void FillDspStatus(Now now, pb::ClusterStatusReply* reply) const;
   void FillBlockStatus(pb::ClusterStatusReply* reply) const;
 
   // ns_gone.cc: an operator gives a dsp up
   void OnDeclareGone(RpcRequest&& request, NsOutbox* outbox);
+  void OnDeclareDirectory(const RpcRequest& request, NsOutbox* outbox);
   bool HoldsLast(const BlockRecord& record, uint32_t dsp_id) const;
   void LeaveSets(NsOutbox* outbox);
   void LeaveSet(uint64_t block_id, Leaving* leaving, NsOutbox* outbox);

@@ -137,6 +137,14 @@ bool NsStore::CanTake(const pb::SnapshotRequest& snapshot) {
   return true;
 }
 
+Err NsStore::Apply(std::span<const pb::HaRecord> records, bool sync) {
+  std::vector<pb::LogRecord> parsed(records.size());
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (!parsed[i].ParseFromString(records[i].body())) return Err::kCorrupt;
+  }
+  return Apply(parsed, sync);
+}
+
 Err NsStore::Apply(std::span<const pb::LogRecord> records, bool sync) {
   ASSERT(!records.empty());
   ASSERT(head_.format() == kNsStoreFormat);

@@ -33,6 +33,7 @@ class NsStore {
   Result<NsState> Load();
   // REQUIRES: Init or Load succeeded; the indexes follow the last one.
   Err Apply(std::span<const pb::LogRecord> records, bool sync);
+  Err Apply(std::span<const pb::HaRecord> records, bool sync);  // whose bodies those are
   // Whether rows of a snapshot can be taken: of this version, and behind the place that it names.
   static bool CanTake(const pb::SnapshotRequest& snapshot);
   uint64_t applied() const { return head_.last_index(); }

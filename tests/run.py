@@ -73,18 +73,25 @@ TEST = [
      cluster_test('hostile'),
      cluster_test('access_log'),
      cluster_test('sign'),
+     cluster_test('directory'),
+     cluster_test('dedup'),
+     cluster_test('purge'),
      cluster_test('systemd')],
     # These measure time, or fill the machine.
+    cluster_test('cache'),
     cluster_test('rights'),
     cluster_test('attack'),
     cluster_test('overload'),
     cluster_test('rate'),
     cluster_test('copies'),
     cluster_test('network'),
+    cluster_test('cache_network'),
     cluster_test('pair'),
+    cluster_test('pair_restart'),
     cluster_test('pair_network'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),
+    cluster_test('steps', 'asan'),
 ]
 
 # How the steps say how many passed and failed; a step that says neither counts as one.

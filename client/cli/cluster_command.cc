@@ -12,7 +12,8 @@ int RunCluster(int argc, const char* const* argv) {
   std::vector<std::string> arguments;
   OptionRows rows = Joined(common.Rows(), up.cluster.Rows());
   rows.push_back({.name = "rebuild",
-                  .help = "a nameserver whose folder is lost starts from the dsps' reports",
+                  .help = "nameservers and directories that lost their folder start from what the "
+                          "dsps have",
                   .field = &up.rebuild});
   rows.push_back({.name = "samples",
                   .help = "upload a few drawn images, once, and print their URLs",

@@ -18,9 +18,11 @@ namespace {
 
 using Entries = std::vector<ProcessEntry>;
 
-// A dataserver gives its dsps 10 s; the rest has that long itself. Together below 30 s.
+// A dataserver gives its dsps 10 s. Together below 30 s, one of each role may hang.
+constexpr uint64_t kGatewayMs = 7'000;
+constexpr uint64_t kDirectoryMs = 4'000;
 constexpr uint64_t kDataserverMs = 12'000;
-constexpr uint64_t kOthersMs = 10'000;
+constexpr uint64_t kOthersMs = 6'000;
 constexpr uint64_t kEtcdMs = 5'000;
 constexpr uint64_t kNoMoreMs = 3'000;  // of it, after a gateway was told twice
 constexpr uint64_t kKilledMs = 3'000;  // a killed process may still have to leave the kernel
@@ -87,10 +89,13 @@ int ClusterDown(const std::string& dir, bool json) {
   const Result<FileLock> lock = FileLock::Take(folder + "/up.lock", &why);
   if (!lock.ok()) return Complain("cannot lock " + folder + "/up.lock: " + why);
   Result<Entries> entries = file.Read();
-  if (!entries.ok()) return Complain("cannot read " + folder + "/cluster.json");
-  // Gateways first, so that no upload meets a dsp that is gone; dataservers before dsps, because
-  // they would start them again. They end their own: what is left after them was orphaned.
-  bool all_gone = End(WithRole(*entries, {"gateway", "dataserver"}), kDataserverMs);
+  if (!entries.ok()) return Complain(DamagedClusterFile(folder));
+  // Gateways first, so that no upload meets a dsp that is gone; then directories, which finish
+  // deletes on dsps; dataservers before dsps, because they would start them again. They end their
+  // own: what is left after them was orphaned.
+  bool all_gone = End(WithRole(*entries, {"gateway"}), kGatewayMs);
+  all_gone = End(WithRole(*entries, {"directory"}), kDirectoryMs) && all_gone;
+  all_gone = End(WithRole(*entries, {"dataserver"}), kDataserverMs) && all_gone;
   entries = file.Read();
   if (!entries.ok()) return 1;
   all_gone = End(WithRole(*entries, {"dsp", "nameserver"}), kOthersMs) && all_gone;

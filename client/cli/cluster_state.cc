@@ -28,19 +28,21 @@ constexpr char kHost[] = "127.0.0.1";
 constexpr uint32_t kPortFirst = 10'000;
 constexpr uint32_t kPortLast = 32'000;
 
-constexpr std::array<std::string_view, 4> kRoles = {"nameserver", "dataserver", "dsp", "gateway"};
+constexpr std::array<std::string_view, 5> kRoles = {"nameserver", "dataserver", "dsp", "directory",
+                                                    "gateway"};
 
 // The numeric options, for all that is done to each of them alike.
 struct NumberOption {
   const char* name;
-  uint32_t ClusterOptions::*given;
+  std::optional<uint32_t> ClusterOptions::*given;
   uint32_t ClusterState::*stored;
 };
-constexpr std::array<NumberOption, 6> kNumbers = {{
+constexpr std::array<NumberOption, 7> kNumbers = {{
     {"dataservers", &ClusterOptions::dataservers, &ClusterState::dataservers},
     {"disks", &ClusterOptions::disks, &ClusterState::disks},
     {"copies", &ClusterOptions::copies, &ClusterState::copies},
     {"nameservers", &ClusterOptions::nameservers, &ClusterState::nameservers},
+    {"directory_shards", &ClusterOptions::directory_shards, &ClusterState::directory_shards},
     {"gateways", &ClusterOptions::gateways, &ClusterState::gateways},
     {"port", &ClusterOptions::port, &ClusterState::port},
 }};
@@ -56,7 +58,7 @@ std::string ApplySet(const std::string& text, ClusterState* state) {
     return "--set " + text + ": say --copies";
   if (!known || equals == dot + 1) {
     return "--set " + text + ": not ROLE.OPTION=VALUE with a role of nameserver, dataserver, " +
-           "dsp, gateway";
+           "dsp, directory, gateway";
   }
   state->set[text.substr(0, equals)] = text.substr(equals + 1);
   return {};
@@ -100,6 +102,13 @@ std::vector<PlannedProcess> ClusterState::Plan() const {
       add("dsp-" + number + "-" + disk, "dsp", Path(dataserver + "/disk-" + disk), dataserver);
     }
   }
+  // After the dsps, which they finish deletes on.
+  for (uint32_t shard = 0; shard < directory_shards; ++shard) {
+    for (uint32_t node = 1; node <= nameservers; ++node) {
+      const std::string name = "directory-" + std::to_string(shard) + "-" + std::to_string(node);
+      add(name, "directory", Path(name), "");
+    }
+  }
   for (uint32_t i = 1; i <= gateways; ++i) {
     const std::string name = "gateway-" + std::to_string(i);
     add(name, "gateway", Path(name), "");
@@ -115,6 +124,18 @@ std::string ClusterState::NameserverList() const {
     list += (list.empty() ? "" : ",") + process.listen;
   }
   return list;
+}
+
+std::vector<std::string> ClusterState::DirectoryLists() const {
+  std::vector<std::string> lists;
+  std::string last;
+  for (const PlannedProcess& process : Plan()) {
+    if (process.role != "directory") continue;
+    if (process.Pair() != last) lists.emplace_back();
+    last = process.Pair();
+    lists.back() += (lists.back().empty() ? "" : ",") + process.listen;
+  }
+  return lists;
 }
 
 uint32_t ClusterState::MinCopies() const {
@@ -134,7 +155,9 @@ std::vector<std::string> ClusterState::Remarks() const {
   } else if (dataservers < copies) {
     lines.push_back("copies: there are " + machines + "; every image will be under-replicated");
   }
-  lines.push_back("directory: not built yet; each upload is stored as a file of its own");
+  if (directory_shards == 0) {
+    lines.push_back("directory: none (--directory-shards 1); each upload is a file of its own");
+  }
   return lines;
 }
 
@@ -172,20 +195,28 @@ Err SaveClusterState(const ClusterState& state) {
   return ReplaceFile(state.Path("options.json"), json.Dump(/*pretty=*/true));
 }
 
+std::string DamagedClusterFile(const std::string& dir) {
+  return dir + "/cluster.json is damaged, so that what runs is not known: end what `pgrep -af " +
+         dir + "/` shows, remove the file, then `hayloft cluster up` goes on";
+}
+
 std::string ApplyOptions(const ClusterOptions& options, bool stored, ClusterState* state) {
-  const auto contradicts = [&](const std::string& name, const std::string& old) {
+  const auto contradicts = [&](std::string name, const std::string& old) {
+    std::replace(name.begin(), name.end(), '_', '-');
     return "--" + name + " contradicts this cluster's, which is " + old + " (see " +
            state->Path("options.json") + ")";
   };
   for (const NumberOption& option : kNumbers) {
-    const uint32_t given = options.*option.given;
-    if (given == 0) continue;
-    if (stored && given != state->*option.stored) {
+    const std::optional<uint32_t> given = options.*option.given;
+    if (!given.has_value()) continue;
+    const bool none_yet =
+        option.stored == &ClusterState::directory_shards && state->directory_shards == 0;
+    if (stored && *given != state->*option.stored && !none_yet) {
       return contradicts(option.name, std::to_string(state->*option.stored));
     }
-    state->*option.stored = given;
+    state->*option.stored = *given;
   }
-  if (!stored && options.copies == 0) state->copies = std::min(state->copies, state->dataservers);
+  if (!stored && !options.copies) state->copies = std::min(state->copies, state->dataservers);
   if (!options.coordinator.empty()) {
     if (stored && options.coordinator != state->coordinator) {
       return contradicts("coordinator", state->coordinator);
@@ -227,8 +258,8 @@ bool ChoosePorts(ClusterState* state) {
     return false;
   };
   for (const PlannedProcess& process : state->Plan()) {
-    const bool own_port =
-        process.role == "nameserver" || process.role == "dsp" || process.role == "etcd";
+    // A gateway's is for other gateways: by it they know whose to keep a file is.
+    const bool own_port = process.role != "dataserver";
     if (own_port && !choose(process.name)) return false;
     if (!choose(process.name + ".admin")) return false;
   }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -16,14 +17,17 @@
 
 namespace hayloft {
 
-// What a user gave; 0 or empty: not given.
+// What a user gave, if anything.
 #define HAYLOFT_CLUSTER_OPTIONS(X)                                                               \
-  X(uint32_t, dataservers, 0, 1, 100, "dataservers, each a machine of its own")                  \
-  X(uint32_t, disks, 0, 1, 100, "disks of each dataserver")                                      \
-  X(uint32_t, copies, 0, 1, 5, "of each image")                                                  \
-  X(uint32_t, nameservers, 0, 1, 2, "an active one and a standby")                               \
-  X(uint32_t, gateways, 0, 1, 100, "on ports PORT, PORT+1...")                                   \
-  X(uint32_t, port, 0, 1, 65'435, "of the first gateway")                                        \
+  X(std::optional<uint32_t>, dataservers, {}, 1, 100, "dataservers, each a machine of its own")  \
+  X(std::optional<uint32_t>, disks, {}, 1, 100, "disks of each dataserver")                      \
+  X(std::optional<uint32_t>, copies, {}, 1, 5, "of each image")                                  \
+  X(std::optional<uint32_t>, nameservers, {}, 1, 2,                                              \
+    "an active one and a standby; nodes of a shard of the directory, likewise")                  \
+  X(std::optional<uint32_t>, directory_shards, {}, 0, 256,                                       \
+    "of the directory, 1 unless told, for good; 0: none, then equal images are not found")       \
+  X(std::optional<uint32_t>, gateways, {}, 1, 100, "on ports PORT, PORT+1...")                   \
+  X(std::optional<uint32_t>, port, {}, 1, 65'435, "of the first gateway")                        \
   X(std::string, coordinator, "", 4, 4, "file or etcd: what decides which nameserver is active") \
   X(std::vector<std::string>, set, {}, 0, 1'000, "ROLE.OPTION=VALUE for every process of a role")
 
@@ -40,6 +44,8 @@ struct PlannedProcess {
   std::string admin;   // IP:PORT
   std::string data;    // absolute
   std::string parent;  // a dsp's dataserver
+  // Of a node of a pair: the part of its name that both have.
+  std::string Pair() const { return name.substr(0, name.rfind('-')); }
 };
 
 struct ClusterState {
@@ -49,6 +55,7 @@ struct ClusterState {
   uint32_t disks = 2;
   uint32_t copies = 3;  // unless told: fewer when there are fewer dataservers
   uint32_t nameservers = 2;
+  uint32_t directory_shards = 1;
   uint32_t gateways = 1;
   uint32_t port = 8080;  // of the first gateway; the others follow
   std::string coordinator = "file";
@@ -61,6 +68,8 @@ struct ClusterState {
   std::string LogPath(const std::string& name) const { return Path("log/" + name + ".log"); }
   // Addresses of the nameservers, with commas between.
   std::string NameserverList() const;
+  // Those of each shard's nodes, likewise.
+  std::vector<std::string> DirectoryLists() const;
   uint32_t MinCopies() const;  // with fewer machines there are no uploads
   // What its user should know of it, one sentence each: what is not built yet, what will not work.
   std::vector<std::string> Remarks() const;
@@ -69,6 +78,8 @@ struct ClusterState {
 // kNotFound when DIR holds no cluster.
 Result<ClusterState> LoadClusterState(const std::string& dir);
 Err SaveClusterState(const ClusterState& state);
+// What to do when what runs can't be read from the cluster's file.
+std::string DamagedClusterFile(const std::string& dir);
 
 // Puts what the user gave into `state`. With `stored`, an option that says otherwise is refused.
 // Returns the complaint, empty when all is well.

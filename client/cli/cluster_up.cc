@@ -64,6 +64,10 @@ std::vector<std::string> EtcdArguments(const PlannedProcess& process, const std:
           "--initial-cluster-token=" + token};
 }
 
+void AddDirectory(const ClusterState& state, std::vector<std::string>* argv) {
+  for (const std::string& nodes : state.DirectoryLists()) argv->push_back("--directory=" + nodes);
+}
+
 class Starter {
  public:
   explicit Starter(const ClusterUpOptions& options) : options_(options) {}
@@ -78,7 +82,9 @@ class Starter {
   bool MakeStore(const PlannedProcess& process);
   bool StartMissing();
   bool Start(const PlannedProcess& process);
+  bool HoldsStore(const PlannedProcess& process) const;
   bool PeerHasStore(const PlannedProcess& process) const;
+  void AddPairArguments(const PlannedProcess& process, std::vector<std::string>* argv) const;
   bool WaitUntilReady();
   bool Ready(std::string* waiting_for);
   void ReadRetired(const PlannedProcess& dataserver);
@@ -96,7 +102,10 @@ class Starter {
   std::vector<PlannedProcess> plan_;
   std::vector<std::pair<std::string, ProcessId>> running_;    // when we started what was missing
   std::vector<std::pair<std::string, std::string>> retired_;  // dsps that take no writes, and why
-  bool rebuilds_ = false;                                     // a nameserver was started so
+  // Pairs of which a node was started with --rebuild: one has a store, or makes it. They are not
+  // looked into any more, as each is open in one process only.
+  std::set<std::string> stored_;
+  bool shard_is_empty_ = false;  // of the directory: it was started with --rebuild
   std::unique_ptr<Session> session_;
 };
 
@@ -141,13 +150,23 @@ bool Starter::LoadOrCreate() {
   const bool is_new = stored.err() == Err::kNotFound;
   if (!is_new && !stored.ok()) return Fail("options.json is damaged or cannot be read");
   if (!is_new) state_ = std::move(stored).value();
+  // Before the ports: those that run have theirs.
+  const std::string dir = AbsolutePath(options_.cluster.dir);
+  if (!ClusterFile(dir + "/cluster.json").Read().ok()) return Fail(DamagedClusterFile(dir));
   old_set_ = state_.set;
   if (is_new) state_.cluster_id = RandomHex(16);
   const bool gateway_runs = RoleRuns("gateway");
+  const bool had_directory = state_.directory_shards != 0;
   // Nothing rests on the gateways' ports, other than on those of dsps: they may move.
-  if (!gateway_runs && options_.cluster.port != 0) state_.port = options_.cluster.port;
+  if (!gateway_runs) state_.port = options_.cluster.port.value_or(state_.port);
   std::string complaint = ApplyOptions(options_.cluster, !is_new, &state_);
   if (!complaint.empty()) return Fail(complaint);
+  const bool gets_directory = !is_new && !had_directory && state_.directory_shards != 0;
+  if (gets_directory && gateway_runs) {
+    return Fail(
+        "--directory-shards: the gateways that run would not know of it; `hayloft cluster "
+        "down` first");
+  }
   if (!gateway_runs) complaint = GatewayPortFault(state_);
   if (!complaint.empty()) return Fail(complaint);
   if (!ChoosePorts(&state_)) return Fail("no free port is left");
@@ -235,9 +254,14 @@ bool Starter::MakeStore(const PlannedProcess& process) {
                                      process.role == "dsp" ? "--format" : "--init",
                                      "--data=" + folder, "--cluster-id=" + state_.cluster_id,
                                      "--config=" + ConfigPath()};
-    if (process.role == "nameserver") {
-      argv.push_back("--copies=" + std::to_string(state_.copies));
-      if (process.name != "nameserver-1" || PeerHasStore(process)) argv.push_back("--join");
+    if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
+    if (process.role == "directory") {
+      argv.push_back("--listen=" + process.listen);  // which shard's it is
+      AddDirectory(state_, &argv);
+    }
+    if (process.role == "nameserver" || process.role == "directory") {
+      const bool first = process.name == process.Pair() + "-1";
+      if (!first || PeerHasStore(process)) argv.push_back("--join");
     }
     if (RunToEnd(argv) != 0) return Fail("could not make the store of " + process.name);
     if (!in_place && std::rename(folder.c_str(), process.data.c_str()) != 0) {
@@ -264,13 +288,17 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
   if (process.role == "gateway" && !state_.set.contains("gateway.pages")) {
     argv.push_back("--pages=all");  // it listens on this machine only
   }
-  if (process.role == "dsp") argv.push_back("--cluster-id=" + state_.cluster_id);
-  if (process.role == "nameserver") {
-    argv.push_back("--copies=" + std::to_string(state_.copies));
-    const bool etcd = plan_.front().role == "etcd";
-    argv.push_back(etcd ? "--etcd=http://" + plan_.front().listen
-                        : "--coordinator-dir=" + state_.Path("coordinator"));
+  const auto cache = state_.set.find("gateway.cache_bytes");
+  const bool keeps = cache == state_.set.end() || cache->second != "0";
+  if (process.role == "gateway" && state_.gateways > 1 && keeps) {
+    argv.push_back("--tier-listen=127.0.0.1:" + std::to_string(state_.ports.at(process.name)));
   }
+  if (process.role == "dsp" || process.role == "directory") {
+    argv.push_back("--cluster-id=" + state_.cluster_id);
+  }
+  if (process.role == "nameserver") argv.push_back("--copies=" + std::to_string(state_.copies));
+  if (process.role == "nameserver" || process.role == "directory") AddPairArguments(process, &argv);
+  if (process.role == "directory" || process.role == "gateway") AddDirectory(state_, &argv);
   if (process.role == "dataserver") {
     std::string disks, listens, admins;
     for (const PlannedProcess& dsp : plan_) {
@@ -292,9 +320,21 @@ std::vector<std::string> Starter::Arguments(const PlannedProcess& process,
   return argv;
 }
 
+// Who of a pair is active stands in a record of its own for each pair.
+void Starter::AddPairArguments(const PlannedProcess& process,
+                               std::vector<std::string>* argv) const {
+  if (plan_.front().role == "etcd") {
+    argv->push_back("--etcd=http://" + plan_.front().listen);
+    return;
+  }
+  const std::string folder = state_.Path("coordinator");
+  argv->push_back("--coordinator-dir=" + folder +
+                  (process.role == "nameserver" ? "" : "/" + process.Pair()));
+}
+
 bool Starter::StartMissing() {
   const Result<std::vector<ProcessEntry>> entries = ClusterFile(state_.Path("cluster.json")).Read();
-  if (!entries.ok()) return Fail("cluster.json is damaged; what runs is not known");
+  if (!entries.ok()) return Fail(DamagedClusterFile(state_.dir));
   for (const PlannedProcess& process : plan_) {
     if (process.role == "dsp") continue;  // its dataserver's business
     const ProcessEntry* entry = FindEntry(*entries, process.name);
@@ -314,23 +354,36 @@ bool Starter::Start(const PlannedProcess& process) {
   std::vector<std::string> argv = Arguments(process, ConfigPath());
   const auto held = ListFolder(process.data);
   const bool empty = !held.ok() || held->empty();
-  // Also where there is something: a rebuild that was cut short. A sound store is used as it is.
-  if (process.role == "nameserver" && (empty || options_.rebuild)) {
+  // Also where there is something: a rebuild that was cut short, a part of a snapshot. A sound
+  // store is used as it is.
+  const bool nameserver = process.role == "nameserver";
+  const bool of_pair = nameserver || process.role == "directory";
+  if (of_pair && (empty || options_.rebuild)) {
     if (!options_.rebuild) {
       return Fail("the folder " + process.data + " is missing or empty; if it is lost for good, " +
-                  "`hayloft cluster up --rebuild` makes a new one from the dsps' reports");
+                  "`hayloft cluster up --rebuild` makes a new one from what the dsps have");
+    }
+    const bool peer_has = PeerHasStore(process);
+    const bool lost = !peer_has && !HoldsStore(process);
+    if (!empty && lost) {
+      // What it was about to take from the other one is lost with that.
+      const std::string store = process.data + "/leveldb";
+      if (RunToEnd({"/bin/rm", "-rf", store}) != 0) return Fail("cannot remove " + store);
     }
     if (MakeFolders(process.data) != Err::kOk) return Fail("cannot make " + process.data);
     // One of two comes back from the other, which has all of it.
-    if (empty && PeerHasStore(process)) {
+    if (empty && peer_has) {
       state_.formatted.erase(process.name);
       if (!MakeStore(process)) return false;
-    } else {
+    } else if (nameserver || lost) {  // a directory's damaged store would be made anew by it
       argv.push_back("--rebuild");
-      argv.push_back("--cluster-id=" + state_.cluster_id);
-      argv.push_back("--rebuild-dsps=" + std::to_string(state_.dataservers * state_.disks));
-      rebuilds_ = true;
+      shard_is_empty_ |= !nameserver;
+      if (nameserver) {
+        argv.push_back("--cluster-id=" + state_.cluster_id);
+        argv.push_back("--rebuild-dsps=" + std::to_string(state_.dataservers * state_.disks));
+      }
     }
+    stored_.insert(process.Pair());
   }
   const auto record = [&](const ProcessId& id) {
     return ClusterFile(state_.Path("cluster.json"))
@@ -348,12 +401,18 @@ bool Starter::Start(const PlannedProcess& process) {
   return true;
 }
 
+// Also one that is damaged, or in use: it says so itself when it is started.
+bool Starter::HoldsStore(const PlannedProcess& process) const {
+  const auto held = ListFolder(process.data);
+  if (!held.ok() || held->empty()) return false;
+  return RunToEnd({OwnBinaryFolder() + "/hayloft-" + process.role, "--check-store",
+                   "--data=" + process.data}) != kExitFailed;
+}
+
 bool Starter::PeerHasStore(const PlannedProcess& process) const {
-  if (rebuilds_) return true;
+  if (stored_.contains(process.Pair())) return true;
   return std::any_of(plan_.begin(), plan_.end(), [&](const PlannedProcess& other) {
-    if (other.role != "nameserver" || other.name == process.name) return false;
-    const auto held = ListFolder(other.data);
-    return held.ok() && !held->empty();
+    return other.Pair() == process.Pair() && other.name != process.name && HoldsStore(other);
   });
 }
 
@@ -416,10 +475,11 @@ bool Starter::Ready(std::string* waiting_for) {
     *waiting_for = process.name;
     // Its own port may speak HTTPS.
     const HttpCallRequest request{.address = process.admin, .path = "/readyz"};
-    if (process.role != "gateway") continue;
+    if (process.role != "gateway" && process.role != "directory") continue;
     // Where there can be no uploads a gateway says so, and serves reads.
     const int code = AwaitHttp(session_->loop(), request).status;
-    if (code != 200 && !(code == 503 && state_.dataservers < state_.MinCopies())) return false;
+    const bool excused = process.role == "gateway" && state_.dataservers < state_.MinCopies();
+    if (code != 200 && !(code == 503 && excused)) return false;
   }
   return true;
 }
@@ -452,6 +512,11 @@ void Starter::SayWhatIsUp() {
       "up: %u nameservers, %u dataservers of %u disks, gateway on %s://127.0.0.1:%u/, in %s\n",
       state_.nameservers, state_.dataservers, state_.disks, scheme, state_.port,
       state_.dir.c_str());
+  if (shard_is_empty_) {
+    std::printf(
+        "the directory begins empty: `hayloft fsck --directory --adopt` makes its records "
+        "from the images\n");
+  }
 }
 
 }  // namespace

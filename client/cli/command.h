@@ -15,12 +15,15 @@ inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 
 // What every command that talks to a cluster takes.
-#define HAYLOFT_COMMAND_OPTIONS(X)                                                          \
-  X(bool, json, false, 0, 1, "print JSON")                                                  \
-  X(std::string, cluster, "", 0, 4096,                                                      \
-    "IP:PORT of each nameserver, with commas between; default: the cluster in --dir")       \
-  X(std::string, dir, "", 0, 4096, "folder of a cluster on this machine; default: run")     \
-  X(std::string, cluster_key_file, "", 0, 4096, "secret of the cluster; default: in --dir") \
+#define HAYLOFT_COMMAND_OPTIONS(X)                                                            \
+  X(bool, json, false, 0, 1, "print JSON")                                                    \
+  X(std::string, cluster, "", 0, 4096,                                                        \
+    "IP:PORT of each nameserver, with commas between; default: the cluster in --dir")         \
+  X(std::vector<std::string>, shard, {}, 0, 256,                                              \
+    "IP:PORT of the nodes of a shard of the directory, with a comma between; once for each, " \
+    "in order; default: that of the cluster in --dir")                                        \
+  X(std::string, dir, "", 0, 4096, "folder of a cluster on this machine; default: run")       \
+  X(std::string, cluster_key_file, "", 0, 4096, "secret of the cluster; default: in --dir")   \
   X(uint32_t, timeout_ms, 10'000, 10, 3'600'000, "time that each file may take, all tries in all")
 
 struct CommandOptions {
@@ -29,12 +32,6 @@ struct CommandOptions {
 };
 
 bool IsAddress(const std::string& text);  // IP:PORT
-
-// The rows of two tables behind each other.
-inline OptionRows Joined(OptionRows first, OptionRows second) {
-  first.insert(first.end(), second.begin(), second.end());
-  return first;
-}
 
 inline int Complain(const std::string& text, int exit_code = kExitFailed) {
   std::fprintf(stderr, "hayloft: %s\n", text.c_str());
@@ -54,6 +51,8 @@ int RunBench(int argc, const char* const* argv);
 int RunFailover(int argc, const char* const* argv);
 int RunForcePromote(int argc, const char* const* argv);
 int RunGone(int argc, const char* const* argv);
+int RunFsck(int argc, const char* const* argv);
+int RunUnpin(int argc, const char* const* argv);
 int RunKey(int argc, const char* const* argv);
 int RunSign(int argc, const char* const* argv);
 int RunCluster(int argc, const char* const* argv);

@@ -12,6 +12,8 @@ namespace {
 
 #define HAYLOFT_DELETE_OPTIONS(X)                                                         \
   X(std::string, token, "", 0, 200, "delete token that the upload was answered with")     \
+  X(bool, takedown, false, 0, 1,                                                          \
+    "an administrator's: whoever else refers to the file, and without its token")         \
   X(std::string, manifest, "", 0, 4096, "file of path, id and token, as `put` writes it") \
   X(uint32_t, in_flight, 64, 1, 4096, "files under way at the same time")
 
@@ -28,12 +30,17 @@ struct Deletion {
 // Sends one, unless its token is not that of the file: dsps believe whoever knows the cluster key.
 void SendOne(Session* session, const Deletion& deletion, const FileToken& file,
              std::function<void(Err)> done) {
-  if (!CheckDeleteToken(*session->key(), file.address, file.token).has_value()) {
+  const bool takedown = deletion.options.takedown;
+  const std::optional<Nonce> nonce =
+      takedown ? std::nullopt : CheckDeleteToken(*session->key(), file.address, file.token);
+  if (!nonce.has_value() && !takedown) {
     return done(file.token.empty() ? Err::kUnauthorized : Err::kDenied);
   }
   SetDeleteRequest request;
   request.address = file.address;
   request.undelete = deletion.undelete;
+  request.nonce = nonce;
+  request.takedown = takedown;
   request.timeout_ms = deletion.common.timeout_ms;
   session->client()->SetDelete(std::move(request),
                                [done](SetDeleteDone&& answer) { done(answer.err); });
@@ -44,6 +51,9 @@ int RunAll(const Deletion& deletion, const std::vector<FileToken>& files) {
   if (session == nullptr) return kExitFailed;
   if (session->key() == nullptr) {
     return Complain("tokens are checked with the cluster's key: --cluster-key-file or --dir");
+  }
+  if (deletion.options.takedown && session->shards() == 0) {
+    return Complain("a takedown is the directory's: --shard, or --dir");
   }
   const char* verb = deletion.undelete ? "undelete" : "rm";
   Progress progress(verb, files.size());
@@ -57,7 +67,11 @@ int RunAll(const Deletion& deletion, const std::vector<FileToken>& files) {
         progress.Add(0);
       } else {
         ++failed;
-        Complain(ToText(file.address) + ": " + Describe(err));
+        const bool no_list = err == Err::kConfig && session->shards() == 0;
+        Complain(ToText(file.address) + ": " +
+                 (no_list ? "this cluster has a directory, others may share the file: name the "
+                            "directory's nodes with --shard"
+                          : Describe(err)));
       }
       done();
     });

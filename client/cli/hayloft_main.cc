@@ -18,16 +18,18 @@ struct Command {
   std::string_view about;
 };
 
-constexpr std::array<Command, 13> kCommands = {{
+constexpr std::array<Command, 15> kCommands = {{
     {"put", RunPut, "store files, folders or standard input"},
     {"get", RunGet, "read files back, or compare them with the originals"},
     {"rm", RunRm, "delete files"},
     {"undelete", RunUndelete, "take a delete back"},
     {"stat", RunStat, "what is known of a file, and where it lies"},
     {"status", RunStatus, "nameservers, dsps, blocks and files of the cluster"},
-    {"failover", RunFailover, "the standby nameserver takes over from the active one"},
-    {"force-promote", RunForcePromote, "make a nameserver active that may lack what others knew"},
+    {"failover", RunFailover, "the standby takes over from the active one"},
+    {"force-promote", RunForcePromote, "make a node active that may lack what others knew"},
     {"gone", RunGone, "give a dsp up for good: its blocks go on without it"},
+    {"fsck", RunFsck, "compare what the dsps store with what the directory knows"},
+    {"unpin", RunUnpin, "files that the directory keeps since it lost records may go"},
     {"key", RunKey, "make upload keys and keys that sign URLs"},
     {"sign", RunSign, "make a URL that lets its holder do one thing for a while"},
     {"cluster", RunCluster, "up, down, status: a whole cluster on this machine"},
@@ -48,7 +50,8 @@ size_t MoveLeadingOptions(std::vector<const char*>* line) {
   while (at < line->size() && (*line)[at][0] == '-') {
     const std::string_view option = (*line)[at];
     const bool takes_value = option == "--cluster" || option == "--dir" ||
-                             option == "--cluster-key-file" || option == "--timeout-ms";
+                             option == "--cluster-key-file" || option == "--timeout-ms" ||
+                             option == "--shard";
     at += takes_value ? 2 : 1;
   }
   if (at >= line->size()) return 0;

@@ -62,9 +62,10 @@ void LoadConnection::Send(std::string_view path, Bytes body) {
   head_.append(address_).append("\r\n");
   if (!body.empty()) {
     head_ += "Content-Type: image/png\r\nContent-Length: ";
-    head_ += std::to_string(body.size()) + "\r\n";
+    head_ += std::to_string(body.size()) + "\r\n" + post_lines_;
   }
   head_ += "\r\n";
+  if (memcached_) head_.assign("get ").append(path.substr(1)).append("\r\n");
   body_ = body;
   written_ = 0;
   in_.clear();
@@ -116,6 +117,7 @@ void LoadConnection::GiveUp() {
 
 // False when the answer is malformed.
 bool LoadConnection::TakeAnswer() {
+  if (memcached_) return TakeValue();
   const size_t end = in_.find("\r\n\r\n");
   if (end == std::string::npos) return true;
   const std::string header = LowerText(std::string_view(in_).substr(0, end + 2));
@@ -127,6 +129,27 @@ bool LoadConnection::TakeAnswer() {
   if (in_.size() < end + 4 + length) return true;
   if (in_.size() > end + 4 + length) return false;
   answer.body = std::string_view(in_).substr(end + 4);
+  Answer(answer);
+  return true;
+}
+
+// "VALUE <key> <flags> <bytes>\r\n<data>\r\nEND\r\n"
+bool LoadConnection::TakeValue() {
+  constexpr std::string_view kEnd = "\r\nEND\r\n";
+  const size_t line = in_.find("\r\n");
+  if (line == std::string::npos) return true;
+  const size_t blank = in_.rfind(' ', line);
+  size_t length = 0;
+  if (blank == std::string::npos || !in_.starts_with("VALUE ")) return false;
+  if (std::from_chars(in_.data() + blank + 1, in_.data() + line, length).ec != std::errc()) {
+    return false;
+  }
+  const size_t whole = line + 2 + length + kEnd.size();
+  if (in_.size() < whole) return true;
+  if (in_.size() > whole || !in_.ends_with(kEnd)) return false;
+  LoadAnswer answer;
+  answer.status = 200;
+  answer.body = std::string_view(in_).substr(line + 2, length);
   Answer(answer);
   return true;
 }

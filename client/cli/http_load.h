@@ -7,6 +7,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/io/loop.h"
 #include "common/io/unique_fd.h"
@@ -27,6 +28,10 @@ class LoadConnection {
   LoadConnection(const LoadConnection&) = delete;  // its events hold its address
   LoadConnection& operator=(const LoadConnection&) = delete;
 
+  // Speaks memcached's text protocol instead, of which it knows "get".
+  void SpeakMemcached() { memcached_ = true; }
+  // Header lines of each POST from now on, with their CRLF.
+  void SetPostLines(std::string lines) { post_lines_ = std::move(lines); }
   // An empty body: GET, else POST. `body` must stay until the answer. REQUIRES: none is under way.
   void Send(std::string_view path, Bytes body);
   // Closes the connection; an answer under way never comes. The next Send connects anew.
@@ -37,6 +42,7 @@ class LoadConnection {
   void WriteMore();
   void ReadMore();
   bool TakeAnswer();
+  bool TakeValue();
   void Break();
   void Answer(const LoadAnswer& answer);
 
@@ -45,11 +51,13 @@ class LoadConnection {
   const std::function<void(const LoadAnswer&)> on_answer_;
   UniqueFd fd_;
   Loop::Handle readable_, writable_, broken_;
+  std::string post_lines_;
   std::string head_;
   Bytes body_;
   size_t written_ = 0;  // of head and body together
   std::string in_;
   bool busy_ = false;
+  bool memcached_ = false;
 };
 
 }  // namespace hayloft

@@ -41,7 +41,6 @@ struct Sent {
   std::string content_type;
   uint64_t size = 0;
   Sha1 sha1{};
-  Nonce nonce{};
 };
 
 class Putter {
@@ -55,7 +54,7 @@ class Putter {
   std::optional<uint64_t> StartNext(const Pipeline::Done& done);
   Result<PutRequest> Prepare(Buffer&& raw, Sent* sent);
   void OnPut(const Sent& sent, const PutDone& done);
-  void Print(const ManifestLine& line, const Sent& sent);
+  void Print(const ManifestLine& line, const Sent& sent, bool duplicate);
   void WriteDown(const ManifestLine& line);
   void SyncManifest();
   void WatchSignals();
@@ -176,7 +175,6 @@ Result<PutRequest> Putter::Prepare(Buffer&& raw, Sent* sent) {
   random_.Fill(upload.nonce);
   sent->content_type = upload.content_type;
   sent->sha1 = upload.sha1;
-  sent->nonce = upload.nonce;
   return PreparePut(std::move(upload));
 }
 
@@ -184,19 +182,19 @@ void Putter::OnPut(const Sent& sent, const PutDone& done) {
   if (done.err != Err::kOk) return Fail(sent.name, Describe(done.err));
   ManifestLine line{.path = sent.name, .id = ToText(done.address), .token = ""};
   const ClusterKey* key = session_->key();
-  if (key != nullptr) line.token = MakeDeleteToken(*key, done.address, sent.nonce);
+  if (key != nullptr) line.token = MakeDeleteToken(*key, done.address, done.nonce);
   ++settled_;
   progress_->Add(sent.size);
-  manifest_.has_value() ? WriteDown(line) : Print(line, sent);
+  manifest_.has_value() ? WriteDown(line) : Print(line, sent, done.duplicate);
 }
 
-void Putter::Print(const ManifestLine& line, const Sent& sent) {
+void Putter::Print(const ManifestLine& line, const Sent& sent, bool duplicate) {
   std::string text = FormatManifestLine(line);
   if (common_.json) {
     Json json;
     json.Set("path", line.path).Set("id", line.id).Set("url", "/" + line.id);
     json.Set("size", sent.size).Set("sha1", ToHex(sent.sha1));
-    json.Set("content_type", sent.content_type).Set("duplicate", false);
+    json.Set("content_type", sent.content_type).Set("duplicate", duplicate);
     json.Set("delete_token", line.token);
     text = json.Dump() + "\n";
   }

@@ -10,12 +10,14 @@
 #include "common/io/process.h"
 #include "common/io/server_start.h"
 #include "common/io/socket_address.h"
+#include "common/io/system_clock.h"
 
 namespace hayloft {
 
 namespace {
 
 constexpr uint64_t kCommandLineBytesMax = 1 << 20;
+constexpr uint64_t kAskAgainMs = 100;
 
 // True when the command was pointed at this very cluster, or at none.
 bool Names(const std::vector<std::string>& given, const ClusterState& state) {
@@ -64,6 +66,11 @@ std::string CommandOptions::Fault() const {
   for (const std::string& address : SplitList(cluster)) {
     if (!IsAddress(address)) return "--cluster: " + address + " is not IP:PORT";
   }
+  for (const std::string& nodes : shard) {
+    for (const std::string& address : SplitList(nodes)) {
+      if (!IsAddress(address)) return "--shard: " + address + " is not IP:PORT";
+    }
+  }
   return {};
 }
 
@@ -77,11 +84,13 @@ std::unique_ptr<Session> Session::Open(const CommandOptions& options) {
   AsyncClientOptions client{.core = {}, .rpc = {.role = "command", .cluster_key = ""}};
   std::vector<std::string>& nameservers = client.core.nameservers;
   nameservers = SplitList(options.cluster);
+  std::vector<std::vector<std::string>> directory = SplitLists(options.shard);
   std::string key_file = options.cluster_key_file;
   const std::string folder = ClusterFolder(options.dir);
   const Result<ClusterState> state = LoadClusterState(folder);
   if (state.ok() && Names(nameservers, *state)) {
     nameservers = SplitList(state->NameserverList());
+    if (directory.empty()) directory = SplitLists(state->DirectoryLists());
     if (key_file.empty()) key_file = state->Path("secret");
   }
   if (nameservers.empty()) {
@@ -96,24 +105,40 @@ std::unique_ptr<Session> Session::Open(const CommandOptions& options) {
   if (!key->empty()) session->key_ = ClusterKey{.bytes = *key};
   client.rpc.cluster_key = *key;
   session->nameservers_ = nameservers;
+  session->directory_ = client.core.directory = std::move(directory);
   session->secret_ = *key;
   session->client_ = std::make_unique<AsyncClient>(&session->loop_, client);
   return session;
 }
 
-CallDone Session::Ask(const std::string& address, MessageType type, const std::string& message,
-                      uint32_t timeout_ms) {
+std::vector<CallDone> Session::AskAll(const std::vector<std::string>& addresses, MessageType type,
+                                      const std::string& message, uint32_t timeout_ms) {
+  std::vector<CallDone> answers(addresses.size());
+  if (answers.empty()) return answers;
   RpcClient rpc(&loop_, {.role = "command", .cluster_key = secret_});
-  return Await<CallDone>(&loop_, [&](auto done) {
-    rpc.OnDone([done](CallDone&& answer) { done(std::move(answer)); });
+  size_t left = addresses.size();
+  rpc.OnDone([&](CallDone&& answer) {
+    const uint64_t index = answer.call_id - 1;
+    answers[index] = std::move(answer);
+    if (--left == 0) loop_.Stop();
+  });
+  for (size_t i = 0; i < addresses.size(); ++i) {
     RpcCall call;
-    call.call_id = 1;
-    call.address = address;
+    call.call_id = i + 1;
+    call.address = addresses[i];
     call.type = type;
     call.timeout_ms = timeout_ms;
     call.message = message;
     rpc.Call(std::move(call));
-  });
+  }
+  while (left > 0) loop_.Run();
+  return answers;
+}
+
+CallDone Session::Ask(const std::string& address, MessageType type, const std::string& message,
+                      uint32_t timeout_ms) {
+  std::vector<CallDone> answers = AskAll({address}, type, message, timeout_ms);
+  return std::move(answers.front());
 }
 
 CallDone Session::AskNameserver(MessageType type, const std::string& message, uint32_t timeout_ms) {
@@ -124,6 +149,36 @@ CallDone Session::AskNameserver(MessageType type, const std::string& message, ui
     if (last.err != Err::kNotActive && last.err != Err::kUnavailable) break;
   }
   return last;
+}
+
+CallDone Session::AskShard(uint32_t shard, MessageType type, const std::string& message,
+                           uint32_t timeout_ms) {
+  const uint64_t end_ms = SystemMonotonicMs() + timeout_ms;
+  CallDone last;
+  for (;;) {
+    for (const std::string& address : directory_[shard]) {
+      last = Ask(address, type, message, timeout_ms);
+      const bool elsewhere = last.err == Err::kNotActive || last.err == Err::kUnavailable ||
+                             last.err == Err::kNotServing || last.err == Err::kBusy;
+      if (!elsewhere || SystemMonotonicMs() >= end_ms) return last;
+    }
+    AwaitTime(&loop_, kAskAgainMs);
+  }
+}
+
+std::vector<ShardNode> AskShardNodes(Session* session, uint32_t shard, uint32_t timeout_ms) {
+  const std::vector<std::string>& addresses = session->nodes(shard);
+  const std::vector<CallDone> answers = session->AskAll(
+      addresses, MessageType::kDirStatus, pb::DirStatusRequest().SerializeAsString(), timeout_ms);
+  std::vector<ShardNode> nodes;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    ShardNode& node = nodes.emplace_back(ShardNode{.address = addresses[i]});
+    pb::DirStatusReply status;
+    if (answers[i].err == Err::kOk && status.ParseFromString(answers[i].message)) {
+      node.status = std::move(status);
+    }
+  }
+  return nodes;
 }
 
 bool Confirmed(const std::string& what, bool yes) {

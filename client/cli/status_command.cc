@@ -57,6 +57,24 @@ Json ToJson(const StatusDone& all, const pb::ClusterStatusReply& best) {
       .Set("files", files);
 }
 
+// Of each shard's nodes; empty when it is not known where they are.
+Json DirectoryToJson(Session* session) {
+  Json nodes{Json::Array()};
+  for (uint32_t shard = 0; shard < session->shards(); ++shard) {
+    for (const ShardNode& node : AskShardNodes(session, shard, kAskMs)) {
+      const bool up = node.status.has_value();
+      const pb::DirStatusReply status = node.status.value_or(pb::DirStatusReply());
+      Json line;
+      line.Set("shard", shard).Set("address", node.address);
+      line.Set("role", up ? status.role() : "down").Set("epoch", status.epoch());
+      line.Set("in_sync", status.in_sync()).Set("pending", status.pending());
+      line.Set("losses", status.losses());
+      nodes.Add(line);
+    }
+  }
+  return nodes;
+}
+
 void PrintForPeople(const Json& json) {
   for (const Json& nameserver : json["nameservers"].array()) {
     std::printf("nameserver %-21s %-8s epoch %" PRId64 "%s\n", nameserver["address"].text().c_str(),
@@ -69,6 +87,11 @@ void PrintForPeople(const Json& json) {
                 dsp["id"].number(), dsp["address"].text().c_str(), dsp["state"].text().c_str(),
                 dsp["machine"].text().c_str(), dsp["blocks"].number(),
                 dsp["bytes_used"].number() / 1'000'000, dsp["bytes_total"].number() / 1'000'000);
+  }
+  for (const Json& node : json["directory"].array()) {
+    std::printf("directory %-3" PRId64 " %-18s %-8s epoch %" PRId64 "%s\n", node["shard"].number(),
+                node["address"].text().c_str(), node["role"].text().c_str(), node["epoch"].number(),
+                node["in_sync"].boolean() ? "" : ", not in sync");
   }
   for (const char* kind : {"blocks", "files"}) {
     std::printf("%-10s", kind);
@@ -92,7 +115,8 @@ int PrintStatus(const CommandOptions& options) {
                                     [](const auto& one) { return one.err == Err::kDenied; });
     return Complain(denied ? "the cluster key is wrong" : "no nameserver answers");
   }
-  const Json json = ToJson(all, *best);
+  Json json = ToJson(all, *best);
+  json.Set("directory", DirectoryToJson(session.get()));
   if (options.json) {
     std::printf("%s", json.Dump(/*pretty=*/true).c_str());
   } else {

@@ -6,10 +6,11 @@
 #include <iterator>
 
 int main(int argc, char** argv) {
-  if (argc != 4) return std::cerr << "usage: example NAMESERVER KEY_FILE IMAGE\n", 2;
+  if (argc < 4) return std::cerr << "usage: example NAMESERVER KEY_FILE IMAGE [SHARD]...\n", 2;
   hayloft::Options options;
   options.cluster = argv[1];
   options.key_file = argv[2];
+  options.directory.assign(argv + 4, argv + argc);  // nodes of each shard: see `hayloft status`
   std::ifstream file(argv[3], std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
   std::unique_ptr<hayloft::Client> client;
@@ -19,7 +20,7 @@ int main(int argc, char** argv) {
   if (status.ok()) status = client->Put(bytes, {}, &stored);
   if (status.ok()) status = client->Get(stored.id, {}, &image);
   if (status.ok() && image.bytes() != bytes) status = {hayloft::Code::kInternal, "other bytes"};
-  if (status.ok()) status = client->Delete(stored.id, {});
+  if (status.ok()) status = client->Delete(stored.id, {stored.delete_token});
   if (!status.ok()) {
     std::cerr << status.ToString() << (status.MayRetry() ? "; try again later\n" : "\n");
     return 1;

@@ -26,8 +26,9 @@ struct CoordinatorView {
   // from a backup, and that nothing is known of what happened since. Empty when there is none.
   std::string identity;
   pb::LeaseRecord record;
-  uint64_t version = 0;  // changes with each commit; 0: there is no record
-  bool held = false;     // somebody's lease lives
+  // Rises with each commit; 0: there is no record. One that fell is from a backup.
+  uint64_t version = 0;
+  bool held = false;  // somebody's lease lives
 };
 
 // Threads: one at a time; calls block for `timeout` of the backend at most (disk, network).
@@ -47,6 +48,9 @@ class Coordinator {
   // by all later ones, whatever `record` has. Version 0 also replaces what Read called kCorrupt:
   // only an operator's word leads there.
   virtual Result<uint64_t> Commit(const pb::LeaseRecord& record, uint64_t version) = 0;
+
+  // As Commit, but for the lease: it ends when it would have ended, and none begins.
+  virtual Result<uint64_t> Change(const pb::LeaseRecord& record, uint64_t version) = 0;
 
   // Ends this process's lease, so that the other need not wait for its end. Errors don't matter.
   virtual void Release() = 0;

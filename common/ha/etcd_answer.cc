@@ -156,10 +156,11 @@ std::string EtcdCommitRequest(const EtcdKeys& keys, const EtcdCommit& commit) {
   const auto put = [](const std::string& key, const std::string& value) {
     return Json().Set("key", Base64(key)).Set("value", Base64(value));
   };
-  const Json::Array puts = {
-      Json().Set("request_put", put(keys.record, commit.record)),
-      Json().Set("request_put",
-                 put(keys.holder, commit.holder).Set("lease", Number(commit.lease)))};
+  Json::Array puts = {Json().Set("request_put", put(keys.record, commit.record))};
+  if (commit.lease != 0) {
+    const Json holder = put(keys.holder, commit.holder).Set("lease", Number(commit.lease));
+    puts.push_back(Json().Set("request_put", holder));
+  }
   Json::Array nobodys = same;
   nobodys.push_back(Compare(keys.holder, "CREATE", "create_revision", Number(0)));
   Json::Array ours = std::move(same);
@@ -205,22 +206,21 @@ Result<EtcdView> DecodeEtcdView(std::string_view body, const EtcdKeys& keys) {
   TRY_ASSIGN(const KeyValue holder, KeyOf(responses[1], keys.holder));
   if (std::max(record.version, holder.version) > header.revision) return Err::kCorrupt;
   return EtcdView{.cluster_id = header.cluster_id,
-                  .revision = header.revision,
                   .version = record.version,
                   .record = std::move(record.value),
                   .held = holder.version != 0};
 }
 
-Result<EtcdCommitted> DecodeEtcdCommit(std::string_view body) {
+Result<EtcdCommitted> DecodeEtcdCommit(std::string_view body, size_t puts) {
   TRY_ASSIGN(const Json answer, Json::Parse(body));
   TRY_ASSIGN(const Header header, HeaderOf(answer));
   TRY_ASSIGN(bool succeeded, SucceededOf(answer));
   const Json::Array& responses = answer["responses"].array();
-  if (responses.size() != (succeeded ? 2 : 1)) return Err::kCorrupt;
+  if (responses.size() != (succeeded ? puts : 1)) return Err::kCorrupt;
   if (!succeeded) {
     TRY_ASSIGN(const Json* other_case, MemberOf(responses[0], "response_txn"));
     TRY_ASSIGN(succeeded, SucceededOf(*other_case));
-    if ((*other_case)["responses"].array().size() != (succeeded ? 2 : 0)) return Err::kCorrupt;
+    if ((*other_case)["responses"].array().size() != (succeeded ? puts : 0)) return Err::kCorrupt;
   }
   // What a transaction writes has the revision that it makes.
   return EtcdCommitted{.cluster_id = header.cluster_id, .version = succeeded ? header.revision : 0};

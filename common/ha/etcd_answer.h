@@ -27,7 +27,7 @@ struct EtcdCommit {
   const std::string* was = nullptr;  // if not null: that it must hold, too
   std::string record;
   std::string holder;  // that the holder's key may have, if it is there
-  uint64_t lease = 0;  // of the new holder's key
+  uint64_t lease = 0;  // of the new holder's key; 0: that key stays as it is
 };
 std::string EtcdCommitRequest(const EtcdKeys& keys, const EtcdCommit& commit);  // /v3/kv/txn
 std::string EtcdGrantRequest(uint64_t ttl_s);                                   // /v3/lease/grant
@@ -43,8 +43,7 @@ Err EtcdErrOf(int http_status, std::string_view body);
 
 struct EtcdView {
   uint64_t cluster_id = 0;
-  uint64_t revision = 0;  // of the store: never falls, unless it was restored
-  uint64_t version = 0;   // 0: there is no record
+  uint64_t version = 0;  // 0: there is no record
   std::string record;
   bool held = false;
 };
@@ -54,7 +53,8 @@ struct EtcdCommitted {
   uint64_t cluster_id = 0;
   uint64_t version = 0;  // 0: it was not done
 };
-Result<EtcdCommitted> DecodeEtcdCommit(std::string_view body);
+// `puts`: of its request, 2 with a lease, else 1.
+Result<EtcdCommitted> DecodeEtcdCommit(std::string_view body, size_t puts);
 
 struct EtcdLease {
   uint64_t cluster_id = 0;

@@ -135,11 +135,12 @@ Result<CoordinatorView> EtcdCoordinator::Read() {
   return out;
 }
 
-Result<uint64_t> EtcdCoordinator::Commit(const pb::LeaseRecord& record, uint64_t version) {
+Result<uint64_t> EtcdCoordinator::Put(const pb::LeaseRecord& record, uint64_t version,
+                                      bool renews) {
   ASSERT(record.holder().size() == kNodeIdBytes);
   if (version != (corrupt_ ? 0 : version_)) return Err::kExists;
   const uint64_t end_ms = SystemMonotonicMs() + options_.timeout_ms;
-  TRY(RenewLease(end_ms));
+  if (renews) TRY(RenewLease(end_ms));
   pb::LeaseRecord next = record;
   next.set_identity(identity_);
   if (version == 0) {
@@ -151,7 +152,7 @@ Result<uint64_t> EtcdCoordinator::Commit(const pb::LeaseRecord& record, uint64_t
                           .was = version_ != 0 ? &value_ : nullptr,
                           .record = next.SerializeAsString(),
                           .holder = ToHex(AsBytes(record.holder())),
-                          .lease = lease_};
+                          .lease = renews ? lease_ : 0};
   bool unsure = false;
   const Result<std::string> body =
       Ask("/v3/kv/txn", EtcdCommitRequest(keys_, commit), end_ms, &unsure);
@@ -160,11 +161,10 @@ Result<uint64_t> EtcdCoordinator::Commit(const pb::LeaseRecord& record, uint64_t
     return Err::kUnavailable;
   }
   if (!body.ok()) return body.err();
-  TRY_ASSIGN(const EtcdCommitted committed, Understood(DecodeEtcdCommit(*body)));
+  TRY_ASSIGN(const EtcdCommitted committed, Understood(DecodeEtcdCommit(*body, renews ? 2 : 1)));
   // An endpoint that gave no answer may have done it: then another's version is our own.
   if (committed.version == 0) return unsure ? Err::kUnavailable : Err::kExists;
   if (committed.cluster_id != cluster_id_) return Err::kUnavailable;
-  revision_ = std::max(revision_, committed.version);
   version_ = committed.version;
   value_ = commit.record;
   identity_ = next.identity();
@@ -263,26 +263,17 @@ bool EtcdCoordinator::IsOtherCluster(uint64_t cluster_id) {
 }
 
 void EtcdCoordinator::Saw(const EtcdView& view) {
-  if (view.cluster_id != cluster_id_) {
-    lease_ = 0;
-    cluster_id_ = view.cluster_id;
-  } else if (view.revision < revision_) {
-    LOG_WARN("etcd_was_restored", "revision=%llu before=%llu",
-             static_cast<unsigned long long>(view.revision),
-             static_cast<unsigned long long>(revision_));
-    ++restores_;
-  }
-  revision_ = view.revision;
+  if (view.cluster_id != cluster_id_) lease_ = 0;
+  cluster_id_ = view.cluster_id;
   version_ = view.version;
   value_ = view.record;
   corrupt_ = false;
 }
 
 std::string EtcdCoordinator::IdentityOf(const pb::LeaseRecord& record) const {
-  uint8_t numbers[16];
-  PutBigEndian64(cluster_id_, numbers);
-  PutBigEndian64(restores_, numbers + 8);
-  return record.identity() + std::string(AsText(numbers));
+  uint8_t number[8];
+  PutBigEndian64(cluster_id_, number);
+  return record.identity() + std::string(AsText(number));
 }
 
 }  // namespace hayloft

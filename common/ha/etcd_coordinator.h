@@ -8,8 +8,7 @@
 // used: they hold nobody back who was stopped after it asked.
 //
 // A history is told by the record's identity and etcd's cluster id, which a restore from a snapshot
-// changes if it is given a new --initial-cluster-token. One that was given none is noticed by
-// processes that go on meanwhile: the store's revision falls.
+// changes if it is given a new --initial-cluster-token. With the old one the version falls.
 //
 // Each request has a connection of its own: libcurl sends a request once more when a kept
 // connection broke, and a transaction that was done twice would look like another's.
@@ -45,12 +44,18 @@ class EtcdCoordinator : public Coordinator {
   ~EtcdCoordinator() override;
   Result<CoordinatorView> Read() override;
   // kExists also for a version that is not the last one that this object saw.
-  Result<uint64_t> Commit(const pb::LeaseRecord& record, uint64_t version) override;
+  Result<uint64_t> Commit(const pb::LeaseRecord& record, uint64_t version) override {
+    return Put(record, version, /*renews=*/true);
+  }
+  Result<uint64_t> Change(const pb::LeaseRecord& record, uint64_t version) override {
+    return Put(record, version, /*renews=*/false);
+  }
   void Release() override;
 
  private:
   class Http;
 
+  Result<uint64_t> Put(const pb::LeaseRecord& record, uint64_t version, bool renews);
   Result<std::string> Ask(const char* path, const std::string& body, uint64_t end_ms, bool* unsure);
   Err Authenticate(const std::string& endpoint, uint64_t timeout_ms);
   Err RenewLease(uint64_t end_ms);
@@ -67,8 +72,6 @@ class EtcdCoordinator : public Coordinator {
   uint64_t lease_ = 0;  // 0: none
   // What was seen last, by a read or a commit.
   uint64_t cluster_id_ = 0;
-  uint64_t revision_ = 0;
-  uint64_t restores_ = 0;  // times that the revision fell
   uint64_t version_ = 0;
   std::string value_;     // of the record at that version
   std::string identity_;  // in it

@@ -13,7 +13,6 @@ namespace {
 constexpr std::string_view kHeadKey = "ha/head";
 constexpr std::string_view kLogPrefix = "log/";
 constexpr size_t kRemovedPerBatch = 10'000;
-constexpr uint64_t kTruncateEvery = 1'000;
 
 std::string LogKey(uint64_t index) {
   uint8_t digits[8];
@@ -59,6 +58,8 @@ Result<pb::HaHead> HaStore::ReadHead(Kv* kv) {
 
 Result<RoleDisk> HaStore::Load(uint64_t applied) {
   TRY_ASSIGN(head_, ReadHead(kv_));
+  row_bytes_.clear();
+  log_bytes_ = 0;
   RoleDisk disk{.head = head_, .log = LogTail(head_.base()), .applied = applied};
   if (head_.installing()) {  // what is there is a part of something
     disk.log.Reset(pb::HaPoint());
@@ -67,6 +68,7 @@ Result<RoleDisk> HaStore::Load(uint64_t applied) {
   }
   Err err = Err::kOk;
   TRY(kv_->Scan(kLogPrefix, [&](std::string_view, std::string_view value) {
+    CountRow(value.size());
     Result<pb::HaRecord> record = RecordOf(value);
     const bool follows = record.ok() && record->index() == disk.log.last() + 1 &&
                          record->epoch() >= disk.log.PointAt(disk.log.last()).epoch();
@@ -109,6 +111,8 @@ Err HaStore::Write(const RoleWrite& write) {
     const Kv::Change change{.key = std::string(kHeadKey), .value = begun.SerializeAsString()};
     TRY(kv_->Write({&change, 1}, /*sync=*/true));
     TRY(Wipe());
+    row_bytes_.clear();
+    log_bytes_ = 0;
   }
   if (write.head.has_value()) {
     changes.push_back({.key = std::string(kHeadKey), .value = head_.SerializeAsString()});
@@ -117,11 +121,14 @@ Err HaStore::Write(const RoleWrite& write) {
     TRY(kv_->ScanFrom(LogKey(write.cut_from), [&](std::string_view key, std::string_view) {
       if (!key.starts_with(kLogPrefix)) return false;
       changes.push_back({.key = std::string(key), .value = "", .remove = true});
+      log_bytes_ -= row_bytes_.back();
+      row_bytes_.pop_back();
       return true;
     }));
   }
   for (const pb::HaRecord& record : write.records) {
     changes.push_back({.key = LogKey(record.index()), .value = RowOf(record)});
+    CountRow(changes.back().value.size());
   }
   for (const pb::SnapshotRow& row : write.rows) {
     if (!OfService(row.key())) return Err::kCorrupt;
@@ -130,20 +137,30 @@ Err HaStore::Write(const RoleWrite& write) {
   return kv_->Write(changes, /*sync=*/true);
 }
 
+void HaStore::CountRow(size_t bytes) {
+  row_bytes_.push_back(static_cast<uint32_t>(bytes));
+  log_bytes_ += bytes;
+}
+
+// Some at a time: a batch for each record would cost as much as the record did.
 Err HaStore::Truncate(uint64_t applied) {
-  const uint64_t most = records_kept_ + std::min(records_kept_, kTruncateEvery);
-  if (applied < head_.base().index() + most) return Err::kOk;
-  const uint64_t first_kept = applied - records_kept_;
-  TRY_ASSIGN(const std::string row, kv_->Get(LogKey(first_kept - 1)));
-  TRY_ASSIGN(const pb::HaRecord last, RecordOf(row));
+  if (log_bytes_ <= bytes_kept_ + bytes_kept_ / 64) return Err::kOk;
   std::vector<Kv::Change> changes;
-  for (uint64_t index = head_.base().index() + 1; index < first_kept; ++index) {
-    changes.push_back({.key = LogKey(index), .value = "", .remove = true});
+  uint64_t last = head_.base().index();
+  size_t freed = 0;
+  while (last < applied && log_bytes_ - freed > bytes_kept_) {
+    freed += row_bytes_[changes.size()];
+    changes.push_back({.key = LogKey(++last), .value = "", .remove = true});
   }
+  if (changes.empty()) return Err::kOk;
+  TRY_ASSIGN(const std::string row, kv_->Get(changes.back().key));
+  TRY_ASSIGN(const pb::HaRecord record, RecordOf(row));
+  row_bytes_.erase(row_bytes_.begin(), row_bytes_.begin() + static_cast<ptrdiff_t>(changes.size()));
+  log_bytes_ -= freed;
   pb::HaPoint& base = *head_.mutable_base();
-  base.set_index(last.index());
-  base.set_epoch(last.epoch());
-  base.set_node(last.node());
+  base.set_index(record.index());
+  base.set_epoch(record.epoch());
+  base.set_node(record.node());
   changes.push_back({.key = std::string(kHeadKey), .value = head_.SerializeAsString()});
   return kv_->Write(changes, /*sync=*/false);
 }

@@ -9,6 +9,7 @@
 // Threads: one at a time. Pure; borrows the Kv.
 #pragma once
 
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -21,12 +22,11 @@ inline constexpr std::string_view kServiceHeadKey = "head";
 
 class HaStore {
  public:
-  static constexpr uint64_t kRecordsKept = 100'000;  // applied ones, for a standby
+  static constexpr size_t kLogBytesKept = 32 << 20;  // of applied records, for a standby
   static constexpr size_t kSnapshotPartBytes = 1 << 20;
 
-  // `records_kept`: applied ones; fewer only for tests of snapshots.
-  explicit HaStore(Kv* kv, uint64_t records_kept = kRecordsKept)
-      : kv_(kv), records_kept_(records_kept) {}
+  // `bytes_kept`: of applied records.
+  explicit HaStore(Kv* kv, size_t bytes_kept = kLogBytesKept) : kv_(kv), bytes_kept_(bytes_kept) {}
 
   // The row of a new node; part of the batch that makes the service's.
   static Kv::Change FirstRow(const pb::HaHead& head);
@@ -38,7 +38,7 @@ class HaStore {
   Result<RoleDisk> Load(uint64_t applied);
   // Durable when it returns. After an error nothing may be written any more.
   Err Write(const RoleWrite& write);
-  // Older records than are kept go, some at a time. Not synced.
+  // Applied records that are more than are kept go, the oldest first. Not synced.
   Err Truncate(uint64_t applied);
   // From `from` on, some of them; none if the first is not kept.
   Result<std::vector<pb::HaRecord>> Read(uint64_t from);
@@ -49,9 +49,13 @@ class HaStore {
  private:
   Err Wipe();
 
+  void CountRow(size_t bytes);
+
   Kv* kv_;
-  const uint64_t records_kept_;
+  const size_t bytes_kept_;
   pb::HaHead head_;
+  std::deque<uint32_t> row_bytes_;  // of each record behind the base
+  size_t log_bytes_ = 0;            // their sum
 };
 
 }  // namespace hayloft

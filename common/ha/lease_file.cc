@@ -60,14 +60,14 @@ Result<CoordinatorView> LeaseFile::Read() {
                          .held = Lives(*lease)};
 }
 
-Result<uint64_t> LeaseFile::Commit(const pb::LeaseRecord& record, uint64_t version) {
+Result<uint64_t> LeaseFile::Put(const pb::LeaseRecord& record, uint64_t version, bool renews) {
   ASSERT(record.holder().size() == kNodeIdBytes);
   if (failed_) return Err::kIo;
   // Before anything that may take long: this node must not think its lease longer than others do.
   const uint64_t ends_ms = SystemMonotonicMs() + options_.lease_ms;
   TRY(StayAlive(record.holder()));
   TRY_ASSIGN(pb::StoredLease lease, Next(record, version));
-  lease.set_ends_ms(ends_ms);
+  if (renews) lease.set_ends_ms(ends_ms);
   TRY(Prepare(lease));
   {
     TRY_ASSIGN([[maybe_unused]] const FileLock lock,
@@ -118,7 +118,9 @@ Result<pb::StoredLease> LeaseFile::Next(const pb::LeaseRecord& record, uint64_t 
   }
   if (!stored.ok()) return stored.err();
   if (stored->version() != version) return Err::kExists;
-  if (stored->record().holder() != record.holder() && Lives(*stored)) return Err::kExists;
+  const bool own = stored->record().holder() == record.holder();
+  if (!own && Lives(*stored)) return Err::kExists;
+  if (own && stored->boot() == boot_) lease.set_ends_ms(stored->ends_ms());
   lease.mutable_record()->set_identity(stored->record().identity());
   lease.set_version(version + 1);
   return lease;

@@ -1,10 +1,10 @@
 // The coordinator of one machine: the record in a file, and a lock that lives as long as its
 // holder.
 //
-//   lease             record, version, end of the lease (lease_format.h); replaced by rename,
-//   synced lease.new-NODE    what a commit makes of it; a crash may leave it behind lease.lock
-//   locked while a commit compares and renames, for microseconds alive-NODE        locked by each
-//   process that has committed, until it ends
+// - `lease`: record, version, end of the lease (lease_format.h); replaced by rename, synced.
+// - `lease.new-NODE`: what a commit makes of it; a crash may leave it behind.
+// - `lease.lock`: locked while a commit compares and renames, for microseconds.
+// - `alive-NODE`: locked by each process that has committed, until it ends.
 //
 // A holder that died is known at once: its `alive` file can be locked. One that lives and says
 // nothing (stopped, hung) counts until its lease has passed; who restarts the machine ends all. The
@@ -35,10 +35,16 @@ class LeaseFile : public Coordinator {
   Result<CoordinatorView> Read() override;
   // A sync that failed is not tried again: kIo from then on. kExists also when another process
   // lives with the same node. REQUIRES: the same record.holder() each time.
-  Result<uint64_t> Commit(const pb::LeaseRecord& record, uint64_t version) override;
+  Result<uint64_t> Commit(const pb::LeaseRecord& record, uint64_t version) override {
+    return Put(record, version, /*renews=*/true);
+  }
+  Result<uint64_t> Change(const pb::LeaseRecord& record, uint64_t version) override {
+    return Put(record, version, /*renews=*/false);
+  }
   void Release() override;
 
  private:
+  Result<uint64_t> Put(const pb::LeaseRecord& record, uint64_t version, bool renews);
   Result<pb::StoredLease> Load();
   Result<pb::StoredLease> Next(const pb::LeaseRecord& record, uint64_t version);
   bool Lives(const pb::StoredLease& lease) const;

@@ -27,7 +27,8 @@ RoleCore::RoleCore(RoleOptions options, RoleDisk disk, uint64_t process)
       head_(std::move(disk.head)),
       log_(std::move(disk.log)),
       synced_(log_.last()),
-      committed_(disk.applied) {
+      committed_(disk.applied),
+      written_version_(head_.record_version()) {
   ASSERT(options_.node.size() == kNodeIdBytes);
   ASSERT(committed_ >= log_.base());
   ASSERT(committed_ <= log_.last());
@@ -47,7 +48,10 @@ void RoleCore::OnTick(Now now, RoleOutbox* out) {
     PROBE("ha_stalled");
     peer_heard_ms_ = now.mono_ms;
   }
-  if (active()) return TickActive(now, out);
+  if (active()) {
+    Hurry(now, out);
+    return TickActive(now, out);
+  }
   if (role_ == Role::kWinner || asking_ || now.mono_ms < next_poll_ms_) return;
   Ask(CoordinatorCall::Kind::kRead, now, out);
 }
@@ -92,6 +96,9 @@ pb::NotActive RoleCore::Hint() const {
 
 void RoleCore::Flush(RoleOutbox* out) {
   if (writing_ || !next_write_wanted_) return;
+  // It goes with what is written anyway: of an active one and its standby each second.
+  if (head_.record_version() != written_version_) next_write_.head = head_;
+  written_version_ = head_.record_version();
   writing_ = true;
   next_write_wanted_ = false;
   out->write = std::exchange(next_write_, {});
@@ -152,6 +159,11 @@ void RoleCore::Advance(RoleOutbox* out) {
 
 void RoleCore::Propose(uint64_t first_index, std::vector<std::string> bodies, Now now,
                        RoleOutbox* out) {
+  PutOff(first_index, std::move(bodies));
+  Hurry(now, out);
+}
+
+void RoleCore::PutOff(uint64_t first_index, std::vector<std::string> bodies) {
   ASSERT(active());
   ASSERT(first_index == log_.last() + 1);
   for (std::string& body : bodies) {
@@ -161,10 +173,13 @@ void RoleCore::Propose(uint64_t first_index, std::vector<std::string> bodies, No
     record.set_node(options_.node);
     record.set_body(std::move(body));
     next_write_.records.push_back(record);
-    next_write_wanted_ = true;
     log_.Append(std::move(record));
   }
-  if (ended_) return;
+}
+
+void RoleCore::Hurry(Now now, RoleOutbox* out) {
+  if (ended_ || next_write_.records.empty()) return;
+  next_write_wanted_ = true;
   Flush(out);
   Ship(now, out);
 }
@@ -211,8 +226,8 @@ void RoleCore::OnCoordinatorDone(CoordinatorDone&& done, Now now, RoleOutbox* ou
     const bool raises = asked_.record.epoch() > std::max(epoch_, raised_epoch_);
     if (raises && done.err != Err::kExists) return Exit("a higher epoch could not be won", out);
     want_read_ = done.err == Err::kExists || IsMutant(Mutant::kHaSettleByRead);
-    if (asked_renews_) {
-      synced_since_renewal_ = true;
+    if (asked_.renews) {
+      synced_since_renewal_ |= done.err == Err::kExists;  // else it may have been renewed for that
       next_renew_ms_ = now.mono_ms;
     }
     ask_again_ms_ = now.mono_ms + kAskAgainMs;
@@ -238,6 +253,10 @@ void RoleCore::JudgeView(const CoordinatorView& view, Now now, RoleOutbox* out) 
   cut_epoch_ = view.record.epoch();
   cut_node_ = view.record.holder();
   seen_record_ = view.record;
+  const bool same = view.identity == head_.identity();
+  if (same && view.record.epoch() >= head_.promised_epoch()) {
+    head_.set_record_version(std::max(head_.record_version(), view.version));
+  }
   known_epoch_ = view.record.epoch();
   known_active_ = view.held && view.record.holder() != options_.node ? view.record.holder_address()
                                                                      : std::string();
@@ -293,6 +312,9 @@ std::string_view RoleCore::WhyNotClaim(const CoordinatorView& view, Now now) con
   if (view.record.epoch() < head_.promised_epoch() && !IsMutant(Mutant::kHaBelieveRestored)) {
     return "the coordinator's record is older than what was promised: force-promote decides";
   }
+  if (view.version < head_.record_version() && !IsMutant(Mutant::kHaBelieveRestored)) {
+    return "the coordinator's record is from a backup: force-promote decides";
+  }
   const std::set<std::string> set = SetOf(view.record);
   if (!set.contains(options_.node) && !IsMutant(Mutant::kHaWinOutsideSet)) {
     return "it is not in the in-sync set";
@@ -318,6 +340,7 @@ void RoleCore::Claim(const CoordinatorView& view, Now now, RoleOutbox* out) {
   record.set_log_position(synced_);
   if (Forced(now)) record.set_forced_epoch(record.epoch());
   asked_.version = view.version;
+  asked_.renews = true;
   version_ = 0;
   claimed_ms_ = now.mono_ms;
   Ask(CoordinatorCall::Kind::kCommit, now, out);
@@ -329,6 +352,7 @@ void RoleCore::Won(RoleOutbox* out) {
   head_.set_promised_epoch(record_.epoch());
   head_.set_promised_node(options_.node);
   head_.set_identity(claimed_identity_);
+  head_.set_record_version(version_);
   head_.set_joining(false);
   next_write_.head = head_;
   next_write_wanted_ = true;
@@ -361,8 +385,8 @@ void RoleCore::Promote(Now now, RoleOutbox* out) {
 // --- An active one ---
 
 bool RoleCore::MayAnswer(Now now) const {
-  return active() && !ended_ && !handing_over_ &&
-         now.mono_ms - good_ms_ < options_.lease_ms * 2 / 3;
+  const bool young = now.mono_ms - good_ms_ < options_.lease_ms * 2 / 3;
+  return active() && !ended_ && !handing_over_ && (young || IsMutant(Mutant::kHaAnswerLate));
 }
 
 void RoleCore::TickActive(Now now, RoleOutbox* out) {
@@ -418,17 +442,19 @@ void RoleCore::CommitRecord(std::set<std::string> set, Now now, RoleOutbox* out)
   record.set_log_position(with_peer ? std::min(synced_, peer_acked_) : synced_);
   if (committed_ >= force_logged_) record.set_forced_epoch(0);
   if (set != set_) unsettled_.insert(set.begin(), set.end());
-  asked_renews_ = std::exchange(synced_since_renewal_, false);
-  if (asked_renews_) next_renew_ms_ = now.mono_ms + options_.lease_ms / 3;
+  const bool synced = std::exchange(synced_since_renewal_, false);
+  asked_.renews = synced || IsMutant(Mutant::kHaRenewUnsynced);
+  if (asked_.renews) next_renew_ms_ = now.mono_ms + options_.lease_ms / 3;
   Ask(CoordinatorCall::Kind::kCommit, now, out);
 }
 
 void RoleCore::OnRecordCommitted(uint64_t version, Now now, RoleOutbox* out) {
   version_ = version;
+  head_.set_record_version(version);
   record_ = asked_.record;
   std::set<std::string> before = std::exchange(set_, SetOf(record_));
   unsettled_.clear();
-  if (asked_renews_) good_ms_ = asked_ms_;
+  if (asked_.renews) good_ms_ = asked_ms_;
   if (before.contains(peer_node_) && !set_.contains(peer_node_)) {
     PROBE("ha_standby_left");
     LOG_WARN("standby_left", "address=%s action=go_on_alone", options_.peer.c_str());
@@ -454,7 +480,8 @@ void RoleCore::OnRecordCommitted(uint64_t version, Now now, RoleOutbox* out) {
 }
 
 void RoleCore::OnActiveView(const CoordinatorView& view, Now now, RoleOutbox* out) {
-  const bool same = view.identity == head_.identity() || IsMutant(Mutant::kHaBelieveRestored);
+  const bool same = (view.identity == head_.identity() && view.version >= version_) ||
+                    IsMutant(Mutant::kHaBelieveRestored);
   const bool mine = view.version != 0 && same && view.record.holder() == options_.node &&
                     view.record.epoch() == std::max(epoch_, raised_epoch_);
   if (!mine && leave_ms_ != 0) return Exit("it handed over", out);
@@ -466,6 +493,7 @@ void RoleCore::OnActiveView(const CoordinatorView& view, Now now, RoleOutbox* ou
   if (view.version == version_ && !IsMutant(Mutant::kHaSettleByRead)) return;
   PROBE("ha_settled_by_version");
   version_ = view.version;
+  head_.set_record_version(version_);
   record_ = view.record;
   set_ = SetOf(record_);
   unsettled_.clear();  // what was based on an older version can't be committed any more

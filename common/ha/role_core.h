@@ -18,10 +18,13 @@
 //    and an equal one of another node. (So do the dsps.)
 // 5. The active stops answering at 2/3 of its lease, counted from the sending of the last good
 //    renewal by a clock that counts suspend, and ends at its end. It renews only if the log has
-//    finished a sync since. This bounds stale answers; safety rests on 1 to 4 and 6.
+//    finished a sync since; a change of the set without one leaves the lease as it is. This bounds
+//    stale answers; safety rests on 1 to 4 and 6.
 // 6. A node that follows cuts its log where it differs from the active's, synced records only on
 //    the word of the holder and epoch that the coordinator's record names; below what it applied,
 //    it takes a snapshot. Nobody goes on in an older epoch's range of ids.
+//    A record is believed only under the identity, the epoch and the version that this node knows,
+//    or later ones: else it was lost or restored, and an operator decides (Force).
 // 7. What else follows the role (an address, a hook) never decides it.
 //
 // A node that was active and is not any more ends (`exit`), and starts again as one that follows.
@@ -77,6 +80,7 @@ struct CoordinatorCall {
   Kind kind = Kind::kRead;
   pb::LeaseRecord record{};  // kCommit
   uint64_t version = 0;
+  bool renews = false;  // kCommit: the lease begins anew, else it ends when it would have ended
 };
 
 struct CoordinatorDone {
@@ -145,6 +149,11 @@ class RoleCore {
 
   // Records of the service, numbered from `first_index` on. REQUIRES: active; it is last() + 1.
   void Propose(uint64_t first_index, std::vector<std::string> bodies, Now now, RoleOutbox* out);
+  // Likewise, but nobody waits for them: they are written with the next ones that somebody waits
+  // for, or at the next tick, so that many cost one sync.
+  void PutOff(uint64_t first_index, std::vector<std::string> bodies);
+  // Somebody waits for all that was put off.
+  void Hurry(Now now, RoleOutbox* out);
   // Somebody promised this epoch. Whoever wins wins a higher one.
   // Nonsense is not believed: nobody could win above it.
   void OnHeardEpoch(uint64_t epoch) {
@@ -159,6 +168,9 @@ class RoleCore {
   void Force(Now now);
   // The standby takes over, or nothing happens: false, if there is none in the set.
   bool HandOver(Now now, RoleOutbox* out);
+
+  // The service can't go on: this process ends.
+  void Exit(std::string why, RoleOutbox* out);
 
   // Active, and its lease is young enough to say so to anybody.
   bool MayAnswer(Now now) const;
@@ -191,7 +203,6 @@ class RoleCore {
 
   // role_core.cc: time, the coordinator
   void Refuse(const RpcRequest& request, Err err, std::string message, RoleOutbox* out);
-  void Exit(std::string why, RoleOutbox* out);
   void Ask(CoordinatorCall::Kind kind, Now now, RoleOutbox* out);
   void JudgeView(const CoordinatorView& view, Now now, RoleOutbox* out);
   std::string_view WhyNotClaim(const CoordinatorView& view, Now now) const;
@@ -222,6 +233,7 @@ class RoleCore {
   void OnShip(const RpcRequest& request, Now now, RoleOutbox* out);
   void OnSnapshot(const RpcRequest& request, Now now, RoleOutbox* out);
   void OnTakeOver(const RpcRequest& request, Now now, RoleOutbox* out);
+  void TakeIdentity(const std::string& identity);
   bool Obey(const RpcRequest& request, uint64_t epoch, const std::string& node, RoleOutbox* out);
   bool MayCut(uint64_t epoch, const std::string& node) const;
   void AnswerWhenWritten(HeldReply held, RoleOutbox* out);
@@ -247,7 +259,8 @@ class RoleCore {
   bool writing_ = false;
   uint64_t writing_last_ = 0;  // log_.last() when it began
   bool writing_reload_ = false;
-  bool writing_raise_ = false;  // the promise of raised_epoch_
+  bool writing_raise_ = false;    // the promise of raised_epoch_
+  uint64_t written_version_ = 0;  // head_.record_version(), as it was written last
   std::vector<HeldReply> writing_replies_;
   std::vector<HeldReply> next_replies_;
   bool next_reload_ = false;
@@ -257,7 +270,6 @@ class RoleCore {
   CoordinatorCall asked_;
   uint64_t asked_ms_ = 0;
   uint64_t claimed_ms_ = 0;
-  bool asked_renews_ = false;
   bool want_read_ = false;
   uint64_t ask_again_ms_ = 0;  // after an error
   uint64_t next_poll_ms_ = 0;
@@ -307,11 +319,13 @@ class RoleCore {
   MessageType peer_call_type_ = MessageType::kShip;
   uint64_t peer_retry_ms_ = 0;
   bool reading_ = false;  // records or rows, from the disk
-  bool snapshot_ = false;
-  uint32_t snapshot_part_ = 0;
-  std::string snapshot_after_;
-  pb::HaPoint snapshot_base_;
-  bool snapshot_last_ = false;
+  struct Snapshot {
+    uint32_t part = 0;  // to be sent next
+    std::string after;  // where that begins
+    pb::HaPoint base;   // of part 0
+    bool last = false;  // of the part that was sent
+  };
+  std::optional<Snapshot> snapshot_;  // that it needs
 
   // A follower that takes a snapshot.
   uint32_t install_next_ = 0;

@@ -57,9 +57,9 @@ void RoleCore::CallPeer(MessageType type, std::string message, uint32_t timeout_
 void RoleCore::Ship(Now now, RoleOutbox* out) {
   if (ended_ || options_.peer.empty() || peer_call_ != 0 || reading_ || released_) return;
   if (now.mono_ms < peer_retry_ms_) return;
-  if (snapshot_) {
+  if (snapshot_.has_value()) {
     reading_ = true;
-    out->snapshot_after = snapshot_after_;
+    out->snapshot_after = snapshot_->after;
     return;
   }
   const bool idle = peer_next_ > log_.last();
@@ -67,7 +67,7 @@ void RoleCore::Ship(Now now, RoleOutbox* out) {
   if (idle) return SendRecords({}, now, out);
   if (peer_next_ <= log_.base()) {  // they are not kept any more
     PROBE("ha_snapshot_for_old_log");
-    snapshot_ = true;
+    snapshot_.emplace();
     return Ship(now, out);
   }
   std::vector<pb::HaRecord> records = log_.Read(peer_next_, kShipBytes);
@@ -82,7 +82,7 @@ void RoleCore::OnRecordsRead(std::vector<pb::HaRecord> records, Now now, RoleOut
   if (ended_ || !active() || peer_call_ != 0) return;
   const bool wanted = !records.empty() && records.front().index() == peer_next_ &&
                       records.back().index() <= log_.last();
-  if (!wanted) snapshot_ = records.empty();
+  if (records.empty()) snapshot_.emplace();
   if (wanted) return SendRecords(std::move(records), now, out);
   Ship(now, out);
 }
@@ -101,20 +101,20 @@ void RoleCore::SendRecords(std::vector<pb::HaRecord> records, Now now, RoleOutbo
 
 void RoleCore::OnSnapshotRead(SnapshotPart part, Now now, RoleOutbox* out) {
   reading_ = false;
-  if (ended_ || !active() || !snapshot_ || peer_call_ != 0) return;
-  if (snapshot_part_ == 0) {
+  if (ended_ || !active() || !snapshot_.has_value() || peer_call_ != 0) return;
+  if (snapshot_->part == 0) {
     if (part.base < log_.base()) return;  // its log went on meanwhile; read again
-    snapshot_base_ = log_.PointAt(part.base);
+    snapshot_->base = log_.PointAt(part.base);
   }
   pb::SnapshotRequest message;
   message.set_epoch(epoch_);
   message.set_node(options_.node);
   message.set_identity(head_.identity());
-  *message.mutable_base() = snapshot_base_;
-  message.set_part(snapshot_part_);
+  *message.mutable_base() = snapshot_->base;
+  message.set_part(snapshot_->part);
   message.set_last(part.last);
-  snapshot_after_ = part.after;
-  snapshot_last_ = part.last;
+  snapshot_->after = part.after;
+  snapshot_->last = part.last;
   for (pb::SnapshotRow& row : part.rows) *message.add_rows() = std::move(row);
   CallPeer(MessageType::kSnapshot, message.SerializeAsString(), 10 * kShipTimeoutMs, now, out);
 }
@@ -123,7 +123,8 @@ void RoleCore::OnCallDone(CallDone&& done, Now now, RoleOutbox* out) {
   if (done.call_id != peer_call_ || ended_) return;
   peer_call_ = 0;
   if (peer_call_type_ == MessageType::kTakeOver) {
-    leave_ms_ = now.mono_ms + kTakeOverMs;  // until the record names the other one
+    // Until the record names the other one; nobody waits for one that is gone.
+    leave_ms_ = now.mono_ms + (done.err == Err::kUnavailable ? 0 : kTakeOverMs);
     return;
   }
   if (done.err == Err::kStaleEpoch) {
@@ -136,9 +137,7 @@ void RoleCore::OnCallDone(CallDone&& done, Now now, RoleOutbox* out) {
   if (done.err != Err::kOk) {
     if (done.err == Err::kUnavailable && !released_) handing_over_ = false;  // it is gone
     peer_retry_ms_ = now.mono_ms + kRetryMs;
-    snapshot_ = false;  // from its beginning, if it is needed still
-    snapshot_part_ = 0;
-    snapshot_after_.clear();
+    snapshot_.reset();  // from its beginning, if it is needed still
     return;
   }
   if (peer_call_type_ == MessageType::kSnapshot) return OnSnapshotDone(done, now, out);
@@ -169,9 +168,7 @@ void RoleCore::OnShipDone(const CallDone& done, Now now, RoleOutbox* out) {
   MeetPeer(reply.node(), reply.process(), now);
   if (reply.needs_snapshot()) {
     PROBE("ha_snapshot_wanted");
-    snapshot_ = true;
-    snapshot_part_ = 0;
-    snapshot_after_.clear();
+    snapshot_.emplace();
   } else if (reply.try_from() != 0) {
     peer_next_ = std::clamp<uint64_t>(reply.try_from(), 1, log_.last() + 1);
   } else {
@@ -187,12 +184,10 @@ void RoleCore::OnSnapshotDone(const CallDone& done, Now now, RoleOutbox* out) {
   if (reply.ParseFromString(done.message) && reply.node() == peer_node_) {
     peer_heard_ms_ = now.mono_ms;
   }
-  ++snapshot_part_;
-  if (snapshot_last_) {
-    snapshot_ = false;
-    snapshot_part_ = 0;
-    snapshot_after_.clear();
-    peer_next_ = snapshot_base_.index() + 1;
+  ++snapshot_->part;
+  if (snapshot_->last) {
+    peer_next_ = snapshot_->base.index() + 1;
+    snapshot_.reset();
   }
   Ship(now, out);
 }
@@ -208,6 +203,13 @@ bool RoleCore::PeerCaughtUp(Now now) const {
 }
 
 // --- The standby's side ---
+
+// Another one's versions say nothing of those that were seen.
+void RoleCore::TakeIdentity(const std::string& identity) {
+  if (identity == head_.identity()) return;
+  head_.set_identity(identity);
+  head_.set_record_version(0);
+}
 
 // Rule 4. False: it was refused.
 bool RoleCore::Obey(const RpcRequest& request, uint64_t epoch, const std::string& node,
@@ -233,6 +235,7 @@ bool RoleCore::Obey(const RpcRequest& request, uint64_t epoch, const std::string
   if (epoch > head_.promised_epoch()) {
     head_.set_promised_epoch(epoch);
     head_.set_promised_node(node);
+    head_.set_record_version(0);  // it may have been made active with a record from a backup
     next_write_.head = head_;
     next_write_wanted_ = true;
   }
@@ -308,7 +311,7 @@ void RoleCore::OnShip(const RpcRequest& request, Now now, RoleOutbox* out) {
   if (!Obey(request, message.epoch(), message.node(), out)) return;
   if (!head_.installing() && message.identity() != head_.identity() &&
       !message.identity().empty()) {
-    head_.set_identity(message.identity());
+    TakeIdentity(message.identity());
     next_write_.head = head_;
     next_write_wanted_ = true;
   }
@@ -390,7 +393,7 @@ void RoleCore::OnSnapshot(const RpcRequest& request, Now now, RoleOutbox* out) {
     PROBE("ha_snapshot_begins");
     next_write_ = {};
     next_write_.wipe = true;
-    head_.set_identity(message.identity());
+    TakeIdentity(message.identity());
     *head_.mutable_base() = message.base();
     head_.set_installing(true);
     head_.set_joining(true);

@@ -36,10 +36,15 @@ struct Wanted {
   }
 };
 
+Wanted& TheWanted() {
+  static Wanted wanted;
+  return wanted;
+}
+
 }  // namespace
 
 void HitFailpoint(const char* name) {
-  static Wanted wanted;
+  Wanted& wanted = TheWanted();
   if (wanted.name.empty()) return;
   if (wanted.list) {
     const std::lock_guard<std::mutex> lock(wanted.names_mutex);
@@ -47,6 +52,12 @@ void HitFailpoint(const char* name) {
     return;
   }
   if (wanted.name == name && wanted.left.fetch_sub(1) == 1) (void)std::raise(SIGKILL);
+}
+
+void HitFailpoint(const char* step, MessageType type) {
+  if (TheWanted().name.empty()) return;
+  const MessageRow* row = FindMessage(static_cast<uint16_t>(type));
+  if (row != nullptr) HitFailpoint((step + std::string(row->name)).c_str());
 }
 
 }  // namespace hayloft

@@ -24,6 +24,10 @@ constexpr int kSetAsideMax = 1'000;
 leveldb::Slice SliceOf(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view ViewOf(const leveldb::Slice& slice) { return {slice.data(), slice.size()}; }
 
+std::string AsideName(const std::string& path, int number) {
+  return path + ".damaged-" + std::to_string(number);
+}
+
 bool Mentions(const leveldb::Status& status, std::string_view text) {
   return status.ToString().find(text) != std::string::npos;
 }
@@ -31,13 +35,15 @@ bool Mentions(const leveldb::Status& status, std::string_view text) {
 // LevelDB keeps no errno, only strerror's words.
 Err ErrOf(const leveldb::Status& status) {
   if (status.ok()) return Err::kOk;
+  // First, as most answers are: a row that is not there. A table that vanished is none: LevelDB
+  // files both under "not found".
+  if (status.IsNotFound()) return Mentions(status, "No such file") ? Err::kCorrupt : Err::kNotFound;
   if (Mentions(status, "No space left") || Mentions(status, "quota exceeded")) return Err::kFull;
   if (Mentions(status, "Read-only file system")) return Err::kReadOnly;
   if (Mentions(status, "Too many open files")) return Err::kBusy;
   if (Mentions(status, "already held") || Mentions(status, "temporarily unavailable")) {
     return Err::kBusy;
   }
-  if (status.IsNotFound()) return Err::kNotFound;
   // "CURRENT file does not end with newline", a missing or too short file of the store: damage,
   // although LevelDB files some of it under I/O errors.
   if (status.IsCorruption() || status.IsInvalidArgument()) return Err::kCorrupt;
@@ -135,6 +141,9 @@ Err LevelDbKv::OpenStore() {
   options.filter_policy = filter_.get();
   options.write_buffer_size = options_.write_buffer_bytes;
   options.max_open_files = options_.open_files_max;
+  options.max_file_size = options_.file_bytes;
+  options.block_size = options_.block_bytes;
+  options.compression = options_.compress ? leveldb::kSnappyCompression : leveldb::kNoCompression;
   leveldb::DB* db = nullptr;
   const leveldb::Status status = leveldb::DB::Open(options, path_, &db);
   db_.reset(db);
@@ -155,25 +164,45 @@ Result<LevelDbKv::Opened> LevelDbKv::OpenOrQuarantine(const std::string& path,
   Result<std::unique_ptr<LevelDbKv>> sound = Open(path, options);
   if (sound.ok()) return Opened{.kv = *std::move(sound), .set_aside = ""};
   if (sound.err() != Err::kCorrupt) return sound.err();
+  TRY_ASSIGN(const std::string aside, SetAside(path));
+  TRY_ASSIGN(std::unique_ptr<LevelDbKv> fresh, Open(path, options));
+  return Opened{.kv = std::move(fresh), .set_aside = aside};
+}
+
+Result<std::string> LevelDbKv::SetAside(const std::string& path) {
   for (int number = 1; number <= kSetAsideMax; ++number) {
-    const std::string aside = path + ".damaged-" + std::to_string(number);
+    std::string aside = AsideName(path, number);
     if (FileExists(aside)) continue;
     std::error_code error;
     std::filesystem::rename(path, aside, error);
     if (error) return Err::kIo;
     LOG_WARN("leveldb_set_aside", "path=%s to=%s action=rebuild", LogText(path).c_str(),
              LogText(aside).c_str());
-    TRY_ASSIGN(std::unique_ptr<LevelDbKv> fresh, Open(path, options));
-    return Opened{.kv = std::move(fresh), .set_aside = aside};
+    return aside;
   }
   return Err::kFull;
+}
+
+std::string LevelDbKv::LastSetAside(const std::string& path) {
+  std::string last;
+  for (int number = 1; number <= kSetAsideMax; ++number) {
+    std::string aside = AsideName(path, number);
+    if (!FileExists(aside)) break;
+    last = std::move(aside);
+  }
+  return last;
+}
+
+Err LevelDbKv::Noted(Err err) {
+  if (err == Err::kCorrupt) damaged_ = true;
+  return err;
 }
 
 Result<std::string> LevelDbKv::Get(std::string_view key) {
   const std::shared_lock<std::shared_mutex> lock(mutex_);
   if (db_ == nullptr) return Err::kFull;
   std::string value;
-  const Err err = ErrOf(db_->Get(CheckedReads(), SliceOf(key), &value));
+  const Err err = Noted(ErrOf(db_->Get(CheckedReads(), SliceOf(key), &value)));
   if (err != Err::kOk) return err;
   return value;
 }
@@ -192,7 +221,7 @@ Err LevelDbKv::Write(std::span<const Change> changes, bool sync) {
   {
     const std::shared_lock<std::shared_mutex> lock(mutex_);
     if (!was_full_) {
-      const Err err = ErrOf(db_->Write(options, &batch));
+      const Err err = Noted(ErrOf(db_->Write(options, &batch)));
       if (err != Err::kFull) return err;
     }
   }
@@ -221,7 +250,7 @@ Err LevelDbKv::ScanFrom(std::string_view first, const Visit& visit) {
   for (it->Seek(SliceOf(first)); it->Valid(); it->Next()) {
     if (!visit(ViewOf(it->key()), ViewOf(it->value()))) break;
   }
-  return ErrOf(it->status());
+  return Noted(ErrOf(it->status()));
 }
 
 }  // namespace hayloft

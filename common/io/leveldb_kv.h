@@ -6,6 +6,7 @@
 // told from the torn end of a crash, and the store opens with all that was written before it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <shared_mutex>
 #include <string>
@@ -24,6 +25,9 @@ struct LevelDbOptions {
   uint64_t cache_bytes = 8 << 20;
   uint64_t write_buffer_bytes = 4 << 20;
   int open_files_max = 64;
+  uint64_t file_bytes = 2 << 20;  // of a table, about
+  uint64_t block_bytes = 4096;    // of a table: what a read of one row reads and checks
+  bool compress = true;           // rows of hashes only cost time
   // Reads all of the store when it is opened. For stores whose damage must be known at the start.
   bool read_all = true;
   // Writes all of it anew when it is closed, so that damage of the log shows at the next start. Not
@@ -44,7 +48,15 @@ class LevelDbKv : public Kv {
   // A damaged store is renamed to PATH.damaged-1 (-2, ...) and an empty one opened in its place.
   static Result<Opened> OpenOrQuarantine(const std::string& path,
                                          const LevelDbOptions& options = {});
+  // Moves the store to such a name, and says which. Whoever has it open goes on with what is open,
+  // and must end soon.
+  static Result<std::string> SetAside(const std::string& path);
+  // The last store that was moved there; empty: none.
+  static std::string LastSetAside(const std::string& path);
   ~LevelDbKv() override;
+
+  // Any call was answered kCorrupt.
+  bool damaged() const { return damaged_; }
 
   Result<std::string> Get(std::string_view key) override;
   Err Write(std::span<const Change> changes, bool sync) override;
@@ -55,6 +67,7 @@ class LevelDbKv : public Kv {
   Err OpenStore();
   Err CheckAll();
   Err OpenAfterFull();  // REQUIRES: mutex_ is held exclusively
+  Err Noted(Err err);   // the same, and notes damage
 
   const std::string path_;
   const LevelDbOptions options_;
@@ -63,6 +76,7 @@ class LevelDbKv : public Kv {
   std::shared_mutex mutex_;          // exclusive only to open the store again
   std::unique_ptr<leveldb::DB> db_;  // null only when opening it again failed
   bool was_full_ = false;            // under mutex_
+  std::atomic<bool> damaged_{false};
 };
 
 }  // namespace hayloft

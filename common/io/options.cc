@@ -29,11 +29,12 @@ std::string Dashed(std::string_view name) {
 std::string HelpOf(const OptionRow& row) {
   std::string help(row.help);
   const std::string value = OptionText(row);
-  const bool number =
-      std::holds_alternative<uint32_t*>(row.field) || std::holds_alternative<uint64_t*>(row.field);
+  const bool number = std::holds_alternative<uint32_t*>(row.field) ||
+                      std::holds_alternative<uint64_t*>(row.field) ||
+                      std::holds_alternative<std::optional<uint32_t>*>(row.field);
   if (number) {
-    return help + " (" + value + "; " + std::to_string(row.min) + " to " + std::to_string(row.max) +
-           ")";
+    return help + " (" + (value.empty() ? "" : value + "; ") + std::to_string(row.min) + " to " +
+           std::to_string(row.max) + ")";
   }
   return value.empty() ? help : help + " (" + value + ")";
 }

@@ -29,9 +29,12 @@ std::vector<char*> Pointers(const std::vector<std::string>& argv) {
   return pointers;
 }
 
-// What a child inherits from us and must not keep: handlers and masks of a server's loop.
+// What a child inherits from us and must not keep: handlers and masks of a server's loop. Signals
+// that ask a server to look again don't end one that has no handler yet.
 void ResetSignals() {
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
+  signal(SIGHUP, SIG_IGN);
+  signal(SIGUSR1, SIG_IGN);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -29,6 +29,7 @@ struct ChildExit {
 
 // Starts argv[0] in a session of its own, in folder "/", with no descriptor of ours: stdin is
 // /dev/null, stdout and stderr are appended to `log_file` (what a sanitizer or an assertion says).
+// SIGHUP and SIGUSR1 are ignored until it handles them.
 // `record` gets the name first; when it fails, so does Spawn and the program is not run. kConfig
 // when the log cannot be opened, kBusy when the system has no room for a process. A program that
 // cannot be run exits with 127.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/io/failpoint.h"
 #include "common/io/rpc_handshake.h"
 #include "common/log.h"
 #include "common/proto/hayloft.pb.h"
@@ -113,6 +114,7 @@ void RpcPeer::SendCall(uint64_t request_id, RpcCall&& call) {
   const Slot* slot = FindSlot(request_id);
   ASSERT(slot != nullptr);
   ASSERT(state_ == State::kReady);
+  FAILPOINT_OF("rpc_call_", call.type);
   const uint64_t now_ms = shared_.loop->now().mono_ms;
   const uint64_t left_ms = slot->deadline_ms > now_ms ? slot->deadline_ms - now_ms : 1;
   if (!call.payload_crc_known) call.payload_crc = Crc32c(call.payload.bytes());
@@ -313,6 +315,7 @@ void RpcPeer::OnFrame(RpcConnection* connection, Frame frame) {
     return;
   }
   if (slot->type != TypeOf(frame.header)) return connection->Close(Err::kCorrupt);
+  FAILPOINT_OF("rpc_done_", slot->type);
   const bool ping = slot->ping;
   CallDone done{.call_id = slot->call_id,
                 .err = ErrFromWire(frame.header.err),

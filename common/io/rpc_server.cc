@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/io/failpoint.h"
 #include "common/io/rpc_handshake.h"
 #include "common/io/socket_address.h"
 #include "common/log.h"
@@ -285,6 +286,7 @@ void RpcServer::HandOut(RpcConnection* connection, Frame frame) {
 }
 
 void RpcServer::Reply(RpcReply&& reply) {
+  FAILPOINT_OF("rpc_reply_", reply.type);
   const auto number = static_cast<uint32_t>(reply.token.request_id);
   ASSERT(number < slots_.size());
   Slot& slot = slots_[number];

@@ -172,14 +172,6 @@ uint64_t FooterBytesMax(uint32_t needles);
 // longer, with *needed set to how long.
 Result<Footer> DecodeFooter(Bytes tail, uint64_t* needed);
 
-// What the digest takes of each needle, in order of sequences.
-struct NeedleDigestRow {
-  le32 sequence;
-  le64 file_id;
-  le32 stored_size;
-  le32 pieces_crc;  // crc32c of the needle's table of piece CRCs
-};
-
 // --- Delete log
 // -----------------------------------------------------------------------------------
 inline constexpr uint32_t kDeleteLogMagic = 0x31484448;     // "HDH1"

@@ -21,7 +21,9 @@ bool Parse(const RpcRequest& request, Message* message) {
 }  // namespace
 
 Err DspCore::CheckHead(const pb::CommandHead& head, DspOutbox* out) {
-  TRY(Promise(head.epoch(), head.node(), head.block_range_end(), out));
+  const Err err = Promise(head.epoch(), head.node(), head.block_range_end(), out);
+  if (err == Err::kStaleEpoch) ++stats_.commands_stale;
+  if (err != Err::kOk) return err;
   return Writable() ? Err::kOk : Err::kReadOnly;
 }
 
@@ -29,6 +31,7 @@ Err DspCore::CheckHead(const pb::CommandHead& head, DspOutbox* out) {
 Err DspCore::CheckOrder(const pb::CommandHead& head, Block* block) {
   if (head.log_index() == 0) return Err::kOk;  // of an older nameserver
   if (head.epoch() == block->command_epoch && head.log_index() < block->command_index) {
+    ++stats_.commands_stale;
     return Err::kStaleEpoch;
   }
   block->command_epoch = head.epoch();

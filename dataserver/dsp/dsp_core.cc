@@ -12,7 +12,10 @@ constexpr uint64_t kRewriteRetryMs = 10'000;
 }
 
 DspCore::DspCore(DspOptions options, Random* random)
-    : options_(std::move(options)), random_(random), read_only_(options_.read_only) {
+    : options_(std::move(options)),
+      random_(random),
+      read_only_(options_.read_only),
+      feed_(options_.feed_changes_kept) {
   ASSERT(random != nullptr);
   for (const std::string& address : options_.nameservers) {
     links_.emplace_back();
@@ -37,6 +40,8 @@ void DspCore::OnRequest(RpcRequest&& request, Now now, DspOutbox* out) {
       return OnSetDelete(request, now, out);
     case MessageType::kDeleteState:
       return OnDeleteState(request, now, out);
+    case MessageType::kDeleteFeed:
+      return OnDeleteFeed(request, out);
     case MessageType::kCreateBlock:
       return OnCreateBlock(request, now, out);
     case MessageType::kCloseBlock:
@@ -102,6 +107,7 @@ void DspCore::OnJobDone(JobDone&& done, Now now, DspOutbox* out) {
 void DspCore::CloseAll(DspOutbox* out) {
   for (auto& [id, block] : blocks_) {
     if (block.state != pb::BLOCK_OPEN) continue;
+    if (block.late_dsp_id == 0) block.late_dsp_id = superblock_.dsp_id;
     BeginClose(&block, block.block_epoch + 1, out);
     FinishCloseIfIdle(&block, out);
   }
@@ -265,7 +271,9 @@ DspStats DspCore::Stats() const {
       stats.index_sealed_bytes += block.sealed_index.memory_bytes();
     }
     stats.index_sealed_bytes += sizeof(Block);
-    stats.blocks_not_serving += block.outside || (block.shared() && !Serves(block)) ? 1 : 0;
+    const bool fresh = block.state == pb::BLOCK_OPEN && block.next_sequence == 0;
+    const bool served = fresh || !block.shared() || Serves(block);
+    stats.blocks_not_serving += block.outside || !served ? 1 : 0;
     stats.files_deleted += block.deleted;
     stats.files_lost += block.lost;
   }

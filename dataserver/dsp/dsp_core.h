@@ -18,6 +18,7 @@
 #include "common/ports.h"
 #include "common/unreachable_peers.h"
 #include "dataserver/dsp/block.h"
+#include "dataserver/dsp/delete_feed.h"
 #include "dataserver/dsp/delete_log.h"
 #include "dataserver/dsp/io_job.h"
 #include "dataserver/dsp/needle_read.h"
@@ -43,6 +44,7 @@ struct DspOptions {
   uint32_t full_percent = 95;                     // told to the nameserver, which obeys it
   uint64_t delete_log_rewrite_bytes = 256 << 10;  // smaller logs are left alone
   uint32_t sealed_files_max = 8192;               // of sealed blocks kept open between reads
+  size_t feed_changes_kept = DeleteFeed::kKeptMax;
 };
 
 struct DspOutbox {
@@ -67,10 +69,14 @@ struct DspStats {
   uint64_t replica_commits = 0, replica_commits_refused = 0, secondaries_failed = 0;
   uint64_t reads = 0, reads_failed = 0, needles_corrupt = 0;
   uint64_t deletes = 0, delete_log_bytes = 0, delete_log_damaged = 0;
+  uint64_t live_asks = 0, feed_requests = 0, feed_gaps = 0;
   uint64_t append_queue_bytes = 0;
   uint64_t blocks_unreadable = 0;  // files at start-up that could not be used
-  uint64_t blocks_not_serving =
-      0;  // with several replicas: not merged yet, in doubt, or outside their sets
+  // Of a nameserver that is not active any more, or overtaken by a later one; none was obeyed.
+  uint64_t commands_stale = 0;
+  // With several replicas: not merged yet, in doubt, or outside their sets. Open ones that nothing
+  // was ever appended to have nothing to serve, and are not counted.
+  uint64_t blocks_not_serving = 0;
 };
 
 // Small facts of the disk that the shell refreshes before each tick.
@@ -308,12 +314,15 @@ class DspCore {
   void OnDeleteState(const RpcRequest& request, Now now, DspOutbox* out);
   bool AppendRows(const DeleteRange& range, size_t* left, uint32_t* next, std::string* rows) const;
   pb::DeleteSource SourceOf(uint64_t block_id) const;
+  bool FeedDoubtful() const;
+  void OnDeleteFeed(const RpcRequest& request, DspOutbox* out);
 
   // dsp_read.cc
   void OnRead(const RpcRequest& request, Now now, DspOutbox* out);
   void OnStat(const RpcRequest& request, DspOutbox* out);
   void OnSetDelete(const RpcRequest& request, Now now, DspOutbox* out);
   Err PlanRead(uint64_t block_id, FileId file_id, ReadJob* job) const;
+  void AnswerLive(const ReadJob& job, DspOutbox* out);
   void StartRead(ReadJob job, DspOutbox* out);
   void EndRead(const ReadDone& done, DspOutbox* out);
   bool ReadAgain(const ReadDone& done, DspOutbox* out);
@@ -327,7 +336,7 @@ class DspCore {
   void ApplyDelete(const DeleteChange& change);
 
   // dsp_control.cc
-  static Err CheckOrder(const pb::CommandHead& head, Block* block);
+  Err CheckOrder(const pb::CommandHead& head, Block* block);
   Err CheckHead(const pb::CommandHead& head, DspOutbox* out);
   void OnCreateBlock(const RpcRequest& request, Now now, DspOutbox* out);
   void OnCreateDone(PendingJob&& job, JobDone&& done, Now now, DspOutbox* out);
@@ -388,6 +397,7 @@ class DspCore {
   DiskStatus disk_;
 
   DeleteState deletes_;
+  DeleteFeed feed_;
   DeleteLog delete_log_;
   std::vector<WaitingDelete> waiting_deletes_;
   std::vector<WaitingDelete> committing_deletes_;

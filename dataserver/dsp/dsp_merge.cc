@@ -112,6 +112,10 @@ void DspCore::OnCountedHeartbeat(const pb::HeartbeatReply& message, uint64_t sen
   sets_known_ = true;
   if (!in_doubt_ || peers_.Doubtful(now_mono_ms_)) return;
   in_doubt_ = false;
+  // Deletes were acknowledged without this dsp, maybe, that it hears of only by merging. Who trusts
+  // the feed must not wait for that: each entry of a cache is asked about anew, and of a block that
+  // is not merged yet nothing is said here that a cache would keep.
+  if (!IsMutant(Mutant::kFeedForgetDoubt)) feed_.Break();
   BeginMerges();
 }
 
@@ -122,6 +126,7 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
   Changed(*block);  // so that the nameserver hears which version is here
   if (set.set_version() <= block->set_version) return;
   if (set.set_dsp_ids_size() < 1 || set.set_dsp_ids_size() > static_cast<int>(kReplicasMax)) return;
+  const bool served = Serves(*block);
   block->set_version = set.set_version();
   block->set_dsp_ids = {set.set_dsp_ids().begin(), set.set_dsp_ids().end()};
   block->outside = MemberAt(*block, superblock_.dsp_id) == block->set_dsp_ids.size();
@@ -131,6 +136,7 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
              static_cast<unsigned long long>(block->id), block->set_version);
     block->merged_in = 0;  // should it become a member again
   }
+  if (served && !Serves(*block)) feed_.Break();  // deletes of it need not come here any more
   unmerged_.erase(block->id);
   std::erase(merged_blocks_, block->id);  // what the former set told is no reason to serve it
   std::erase(committing_merged_, block->id);
@@ -366,6 +372,39 @@ pb::DeleteSource DspCore::SourceOf(uint64_t block_id) const {
   // What a damaged log lost may be what the asker lacks.
   const bool damaged = delete_log_.damaged_records() > 0 && block.merged_in == 0;
   return damaged ? pb::SOURCE_NONE : pb::SOURCE_OWN;
+}
+
+// --- The feed of deletes ------------------------------------------------------------------------
+
+// While it says no, it has applied each delete of a block that it serves before that was
+// acknowledged to anybody: all who acknowledge one count it as up, and wait for it. While in doubt
+// it is not waited for, except where no other dsp has a replica. On a disk that takes no writes it
+// refuses deletes, and its incarnation may be that of the process before.
+bool DspCore::FeedDoubtful() const {
+  if (!Writable()) return true;
+  if (IsMutant(Mutant::kFeedNeverDoubtful)) return false;
+  return in_doubt_ && std::any_of(blocks_.begin(), blocks_.end(),
+                                  [](const auto& entry) { return entry.second.shared(); });
+}
+
+void DspCore::OnDeleteFeed(const RpcRequest& request, DspOutbox* out) {
+  pb::DeleteFeedRequest message;
+  if (!message.ParseFromString(request.message)) {
+    return Reply(request.token, request.type, Err::kInvalid, out);
+  }
+  pb::DeleteFeedReply reply;
+  reply.set_incarnation(superblock_.incarnation);
+  reply.set_dsp_id(superblock_.dsp_id);
+  reply.set_doubtful(FeedDoubtful());
+  if (message.incarnation() == superblock_.incarnation) {
+    feed_.Fill(message.position(), &reply);
+  } else {
+    feed_.FillGap(&reply);
+  }
+  ++stats_.feed_requests;
+  stats_.feed_gaps += reply.gap() ? 1 : 0;
+  Reply(request.token, request.type, Err::kOk, out);
+  out->replies.back().message = reply.SerializeAsString();
 }
 
 }  // namespace hayloft

@@ -115,7 +115,20 @@ void DspCore::OnRead(const RpcRequest& request, Now now, DspOutbox* out) {
     // It may have been undeleted since.
     if (!job.serves && !IsMutant(Mutant::kBelieveDoubtful)) job.delete_err = Err::kNotServing;
   }
+  if (message.live_only()) return AnswerLive(job, out);
   StartRead(std::move(job), out);
+}
+
+// For a cache that has the bytes: it was told the cookie with them, and needs nothing of the disk.
+void DspCore::AnswerLive(const ReadJob& job, DspOutbox* out) {
+  ++stats_.live_asks;
+  if (job.delete_err != Err::kOk) return Reply(job.token, MessageType::kRead, job.delete_err, out);
+  pb::ReadReply message;
+  message.set_delete_counter(job.delete_counter);
+  message.set_block_open(job.block_open ? 1 : 0);
+  message.set_doubtful(!job.serves);
+  Reply(job.token, MessageType::kRead, Err::kOk, out);
+  out->replies.back().message = message.SerializeAsString();
 }
 
 void DspCore::OnStat(const RpcRequest& request, DspOutbox* out) {
@@ -143,7 +156,8 @@ void DspCore::OnSetDelete(const RpcRequest& request, Now now, DspOutbox* out) {
   const bool another = message.member() != 0 && message.member() != superblock_.dsp_id;
   if (another) return refuse(Err::kNotServing);
   const uint32_t sequence = FileId{message.file_id()}.sequence();
-  if (sequence >= kNeedlesPerBlockMax) return refuse(Err::kNotFound);
+  const bool none = sequence >= kNeedlesPerBlockMax || message.block_id() > kBlockIdMax;
+  if (none) return refuse(Err::kNotFound);
   const Block* block = FindBlock(message.block_id());
   if (block == nullptr) {
     const bool unread = unreadable_blocks_.contains(message.block_id());
@@ -303,6 +317,7 @@ void DspCore::AnswerDelete(const WaitingDelete& waiting, DspOutbox* out) {
 void DspCore::ApplyDelete(const DeleteChange& change) {
   const bool was = deletes_.Find(change.block_id, change.entry.sequence).deleted();
   if (!deletes_.Raise(change)) return;
+  feed_.Add(change.block_id, change.entry.sequence);  // before anybody is told that it is done
   Block* block = FindBlock(change.block_id);
   if (block == nullptr) return;  // its file can't be read, or is lost
   if (change.entry.deleted() && !was) ++block->deleted;

@@ -52,8 +52,14 @@ void DspShell::OnRequest(RpcRequest&& request) {
     RpcReply reply;
     reply.token = request.token;
     reply.type = request.type;
-    // The next start closes every block: the append's client goes to another one.
-    reply.err = request.type == MessageType::kAppend ? Err::kClosed : Err::kUnavailable;
+    reply.err = Err::kUnavailable;
+    if (request.type == MessageType::kAppend) {
+      // The next start closes every block: the append's client goes to another dsp.
+      pb::AppendReply message;
+      message.set_late_dsp_id(core_->superblock().dsp_id);
+      reply.err = Err::kClosed;
+      reply.message = message.SerializeAsString();
+    }
     return server_->Reply(std::move(reply));
   }
   if (request.type == MessageType::kAppend) FAILPOINT("dsp_append_received");
@@ -229,8 +235,13 @@ void DspShell::PrintMetrics(MetricsText* out) {
   print("blocks_open", "blocks that take appends", stats.blocks_open);
   print("blocks_closed", "blocks that wait for their seal", stats.blocks_closed);
   print("blocks_sealed", "blocks with a footer", stats.blocks_sealed);
-  print("blocks_not_serving", "blocks with replicas that deletes were not merged of, or outside",
+  print("blocks_not_serving",
+        "blocks with replicas that deletes were not merged of, or outside; fresh ones not counted",
         stats.blocks_not_serving);
+  print("promised_epoch", "of nameservers: orders of a lower one are refused",
+        core_->superblock().promised_epoch);
+  print("commands_stale_total", "orders refused: of a nameserver not active any more, or overtaken",
+        stats.commands_stale);
   print("blocks_unreadable", "block files that could not be used", stats.blocks_unreadable);
   print("needles_open", "needles of blocks that are not sealed", stats.needles_open);
   print("needles_sealed", "needles of sealed blocks", stats.needles_sealed);
@@ -259,6 +270,9 @@ void DspShell::PrintMetrics(MetricsText* out) {
   print("reads_blocking_total", "reads that waited for the disk", blocking_reads_);
   print("needles_corrupt_total", "reads that found damage", stats.needles_corrupt);
   print("deletes_total", "deletes and undeletes synced", stats.deletes);
+  print("live_asks_total", "caches that asked whether a file still lives", stats.live_asks);
+  print("feed_requests_total", "requests of caches for the feed of deletes", stats.feed_requests);
+  print("feed_gaps_total", "of them, those that may have missed a delete", stats.feed_gaps);
   print("delete_log_bytes", "size of the delete log", stats.delete_log_bytes);
   print("delete_log_damaged", "damaged records of the delete log at the start",
         stats.delete_log_damaged);

@@ -38,6 +38,11 @@ backend gateway2 {
     .max_connections = 1000;
 }
 
+# Who may say that a file was deleted: the directory's machines (its option purge_url).
+acl directory {
+    "127.0.0.1";
+}
+
 sub vcl_init {
     # Any gateway serves any file.
     new gateways = directors.round_robin();
@@ -46,6 +51,12 @@ sub vcl_init {
 }
 
 sub vcl_recv {
+    if (req.method == "PURGE") {
+        if (client.ip !~ directory) {
+            return (synth(405));
+        }
+        return (purge);
+    }
     set req.backend_hint = gateways.backend();
     # Files depend on their path only; a cookie would keep Varnish from caching.
     unset req.http.Cookie;

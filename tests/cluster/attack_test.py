@@ -105,8 +105,9 @@ RANGES = ['-R', '-t', 'GET', '-a', '5', '-b', '3000']
 
 
 def slow_cluster():
-    return Cluster(disks=1, sets=['gateway.header_timeout_ms=2000', 'gateway.body_window_ms=2000',
-                                  'gateway.idle_timeout_ms=3000'])
+    return Cluster(directory_shards=0, disks=1,
+                   sets=['gateway.header_timeout_ms=2000', 'gateway.body_window_ms=2000',
+                         'gateway.idle_timeout_ms=3000'])
 
 
 def test_slow_clients():
@@ -159,7 +160,7 @@ def exchange(port, text, shut):
 
 def test_smuggling_directly():
     """S03: what could be read in two ways is refused, and nothing behind it is a request."""
-    with Cluster(disks=1) as cluster:
+    with Cluster(directory_shards=0, disks=1) as cluster:
         cluster.up()
         for cases, requests, statuses in ((smuggling.REFUSED, 0, {400}),
                                           (smuggling.BAD_CHUNKS, 1, {400}),
@@ -191,7 +192,7 @@ def seen_by_gateways(cluster):
 
 def test_smuggling_through_nginx():
     """S03: the gateway never sees a request that nginx did not send, and no answer goes astray."""
-    with Cluster(dataservers=2, disks=1, copies=2, gateways=2) as cluster:
+    with Cluster(directory_shards=0, dataservers=2, disks=1, copies=2, gateways=2) as cluster:
         cluster.up()
         with Nginx(cluster) as nginx:
             for name, text in {**smuggling.REFUSED, **smuggling.BAD_CHUNKS,

@@ -40,7 +40,7 @@ class ColdReads:
 
     def __enter__(self):
         with self.stack:
-            cluster = self.stack.enter_context(Cluster(dataservers=1, disks=1))
+            cluster = self.stack.enter_context(Cluster(directory_shards=0, dataservers=1, disks=1))
             cluster.up()
             run('make', '--no-print-directory', '-C', TOP, os.path.relpath(TOOL, TOP), timeout=300)
             self.load = self.stack.enter_context(Load(cluster))

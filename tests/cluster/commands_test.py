@@ -5,14 +5,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 import urllib.parse
 
-from harness import (BIN, Cluster, alive, check, check_equal, free_port, main, random_bytes, run,
-                     wait_until)
+from harness import (BIN, TOP, Cluster, alive, check, check_equal, free_port, main, random_bytes,
+                     run, wait_until)
 
 
 def write_files(folder, count, seed=1):
@@ -45,7 +46,8 @@ def test_up_tells_what_runs_and_is_idempotent():
             check(body.startswith(b'\x89PNG'), 'a sample is a PNG')
         processes = cluster.processes()
         check_equal(sorted(p['role'] for p in processes),
-                    ['dataserver'] * 2 + ['dsp'] * 2 + ['gateway'] * 2 + ['nameserver'] * 2,
+                    ['dataserver'] * 2 + ['directory'] * 2 + ['dsp'] * 2 + ['gateway'] * 2 +
+                    ['nameserver'] * 2,
                     'roles')
         for process in processes:
             check(alive(process['pid']), f'{process["name"]} runs')
@@ -76,6 +78,7 @@ def test_up_refuses_what_contradicts_and_what_is_unknown():
                             (['--set', 'dsp.trash_hours=24'], 1),
                             (['--set', 'nobody.option=1'], 1), (['--set', 'nonsense'], 1),
                             (['--coordinator', 'file'], 0), (['--coordinator', 'paper'], 2),
+                            (['--directory-shards', 0], 1), (['--directory-shards', 1], 0),
                             (['--dataservers', 0], 2), (['--no-such-option'], 2)):
             own = ('--disks', '--gateways', '--port', '--copies', '--coordinator')
             shape = [] if words[0] in own else cluster.shape
@@ -101,6 +104,44 @@ def test_f53_set_passes_options_and_checks_them_first():
         cluster.down()
         cluster.up('--set', 'gateway.upload_bytes_max=2000')
         cluster.upload(b'x' * 2000)
+
+
+def test_readme_walk_through():
+    """The lines of README.md, "Two commands", one after the other, on a cluster as users get it."""
+    with open(os.path.join(TOP, 'README.md'), encoding='utf-8') as file:
+        block = re.search(r'Then:\n\n(.*?)\n\n##', file.read(), re.S)[1]
+    lines = [line.split(' # ')[0].strip() for line in block.splitlines() if line.strip()]
+    check(len(lines) >= 8, f'lines of the walk-through: {lines}')
+    with Cluster() as cluster:
+        cluster.up('--samples')
+        home = os.path.join(cluster.dir, 'home')
+        pictures = write_files(os.path.join(home, 'Pictures'), 20)
+        body = b'\xff\xd8\xff\xe0' + random_bytes(70_000)
+        with open(os.path.join(home, 'photo.jpg'), 'wb') as file:
+            file.write(body)
+        told = {}
+        for line in lines:
+            if line.startswith('xdg-open'):
+                continue
+            line = line.replace('http://127.0.0.1:8080', f'http://{cluster.gateway}')
+            line = line.replace('bin/hayloft', f'{BIN}/hayloft').replace(
+                'make down', f'{BIN}/hayloft cluster down --dir {cluster.dir}')
+            line = line.replace(' put ', f' put --dir {cluster.dir} ').replace(
+                ' get ', f' get --dir {cluster.dir} ').replace(
+                    'status', f'status --dir {cluster.dir}')
+            for word, name in (('ID', 'id'), ('TOKEN', 'delete_token')):
+                line = re.sub(rf'\b{word}\b', told.get(name, word), line)
+            done = run('bash', '-c', f'curl() {{ command curl -sSf "$@"; }}; {line}', cwd=home,
+                       env=dict(os.environ, HOME=home))
+            told = told or json.loads(done.stdout)
+            if '-O' in line:
+                with open(os.path.join(home, told['id'] + '.jpg'), 'rb') as file:
+                    check_equal(file.read(), body, line)
+            if 'DELETE' in line:
+                check_equal(cluster.request('GET', '/' + told['id'])[0], 410, line)
+            if ' get ' in line:
+                check(f'{len(pictures)} files' in done.stdout, f'{line}: {done.stdout}')
+        check_equal(cluster.processes(), [], 'what runs in the end')
 
 
 def test_up_gives_the_terminal_back():
@@ -153,6 +194,25 @@ def test_down_of_a_folder_that_holds_no_cluster_writes_nothing():
         check_equal(os.listdir(cluster.dir), [], 'what is in the folder')
 
 
+def test_a_damaged_list_of_processes_is_told_with_what_to_do():
+    """Both commands say it, and not that a port is in use; nothing is stopped or started."""
+    with Cluster() as cluster:
+        cluster.up()
+        path = os.path.join(cluster.dir, 'cluster.json')
+        with open(path, encoding='utf-8') as file:
+            whole = file.read()
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(whole[:len(whole) // 2])
+        try:
+            for command in ('up', 'down'):
+                done = run(f'{BIN}/hayloft', 'cluster', command, '--dir', cluster.dir, wanted=1)
+                check(f'{path} is damaged' in done.stderr and 'pgrep' in done.stderr, done.stderr)
+        finally:
+            with open(path, 'w', encoding='utf-8') as file:
+                file.write(whole)
+        cluster.upload(b'it was not stopped')
+
+
 def test_down_does_not_wait_for_an_up_that_waits():
     """A gateway that never gets ready holds up `up`, but not `down`."""
     with Cluster() as cluster:
@@ -177,7 +237,7 @@ def is_waiting(pid, what='socket:'):
 
 
 def test_a_file_by_http_and_by_command():
-    """The same file, whichever way it came and is read, deleted and undeleted."""
+    """Whichever way it came, a file is read, deleted and undeleted by the other one, too."""
     with Cluster() as cluster:
         cluster.up()
         path = os.path.join(cluster.dir, 'image.png')
@@ -185,11 +245,11 @@ def test_a_file_by_http_and_by_command():
         with open(path, 'wb') as file:
             file.write(body)
         stored = json.loads(cluster.hayloft('put', '--json', path).stdout)
-        by_http = cluster.upload(body)
-        for name in ('size', 'sha1', 'content_type'):
-            check_equal(stored[name], by_http[name], name)
-        check_equal(stored['sha1'], hashlib.sha1(body).hexdigest(), 'sha1')
-        for file in (stored, by_http):
+        other = body + b'x'
+        by_http = cluster.upload(other)
+        for file, body in ((stored, body), (by_http, other)):
+            check_equal((file['size'], file['sha1'], file['content_type']),
+                        (len(body), hashlib.sha1(body).hexdigest(), 'image/png'), 'what is told')
             check_equal(cluster.download(file['id']), body, 'GET')
             check_equal(cluster.hayloft('get', file['id'], text=False).stdout, body, 'get')
             told = json.loads(cluster.hayloft('stat', '--json', file['id']).stdout)
@@ -201,10 +261,12 @@ def test_a_file_by_http_and_by_command():
                         'get from the dsp itself')
             others = [p['address'] for p in cluster.processes('dsp') if p['address'] != dsp]
             cluster.hayloft('get', '--dsp', others[0], '--timeout-ms', 1000, file['id'], wanted=1)
-        delete_and_undelete(cluster, stored, by_http, body)
+        delete_and_undelete(cluster, stored, by_http, other)
 
 
-def delete_and_undelete(cluster, stored, by_http, body):
+def delete_and_undelete(cluster, stored, by_http, other):
+    """The bytes of `by_http` are `other`, those of `stored` all of them but the last."""
+    files = ((stored, other[:-1]), (by_http, other))
     cluster.hayloft('rm', stored['id'], '--token', by_http['delete_token'], wanted=1)
     cluster.hayloft('rm', stored['id'], wanted=1)
     for _ in range(2):  # a repeated delete is fine
@@ -212,7 +274,7 @@ def delete_and_undelete(cluster, stored, by_http, body):
         status, _, _ = cluster.request('DELETE', '/v1/files/' + by_http['id'],
                                        headers={'Hayloft-Delete-Token': by_http['delete_token']})
         check_equal(status, 204, 'DELETE')
-    for file in (stored, by_http):
+    for file, body in files:
         check_equal(cluster.request('GET', '/' + file['id'])[0], 410, 'GET of a deleted file')
         cluster.hayloft('get', file['id'], wanted=1)
         check_equal(cluster.hayloft('get', '--deleted', file['id'], text=False).stdout, body,
@@ -225,7 +287,7 @@ def delete_and_undelete(cluster, stored, by_http, body):
     status, _, _ = cluster.request('POST', f'/v1/files/{stored["id"]}/undelete',
                                    headers={'Hayloft-Delete-Token': stored['delete_token']})
     check_equal(status, 200, 'undelete by HTTP')
-    for file in (stored, by_http):
+    for file, body in files:
         check_equal(cluster.download(file['id']), body, 'GET after an undelete')
 
 

@@ -25,7 +25,7 @@ BODY = random_bytes(8 * MIB + 12_345, 1)  # SLICES slices of nginx's
 
 
 def two_of_all(sets=()):
-    return Cluster(dataservers=2, disks=1, copies=2, gateways=2, sets=sets)
+    return Cluster(dataservers=2, disks=1, copies=2, gateways=2, sets=sets, directory_shards=0)
 
 
 def get(cluster, front, file_id, headers=None):

@@ -98,16 +98,26 @@ def random_bytes(size, seed=None):
 
 
 class Cluster:
-    """A cluster of `hayloft cluster up` in a temporary folder."""
+    """A cluster of `hayloft cluster up` in a temporary folder.
+
+    directory_shards: 0 where equal bytes are to be files of their own, or where what is measured or
+    broken is another part; None is what users get.
+    cache_bytes: of a gateway; 0, because most tests are about what reads find on the disks; None is
+    what users get.
+    """
 
     def __init__(self, dataservers=1, disks=2, gateways=1, copies=1, sets=(), environment=None,
-                 nameservers=2, coordinator='file'):
+                 nameservers=2, coordinator='file', directory_shards=None, cache_bytes=0):
         self.dir = tempfile.mkdtemp(prefix='hayloft-test-')
         self.port = free_port()
         self.gateway = f'127.0.0.1:{self.port}'
         self.shape = ['--dataservers', dataservers, '--disks', disks, '--gateways', gateways,
                       '--copies', copies, '--nameservers', nameservers,
                       '--coordinator', coordinator, '--port', self.port]
+        if directory_shards is not None:
+            self.shape += ['--directory-shards', directory_shards]
+        if cache_bytes is not None:
+            sets = [f'gateway.cache_bytes={cache_bytes}', *sets]
         self.sets = [word for setting in sets for word in ('--set', setting)]
         self.environment = dict(os.environ, **(environment or {}))
 

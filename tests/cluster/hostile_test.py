@@ -122,8 +122,9 @@ def test_f58_memory_limit_of_a_dsp():
     """F58: a dsp that gets no more memory refuses uploads, and lives; what it has is served."""
     size = 24 << 20
     # So much may wait for the disk that memory is what is short.
-    with Cluster(disks=1, sets=['dsp.append_queue_bytes=1073741824', 'gateway.queue_ms=0',
-                                'gateway.upload_memory_bytes=1073741824']) as cluster:
+    with Cluster(disks=1, directory_shards=0,
+                 sets=['dsp.append_queue_bytes=1073741824', 'gateway.queue_ms=0',
+                       'gateway.upload_memory_bytes=1073741824']) as cluster:
         cluster.up()
         body = random_bytes(size, 2)
         stored = cluster.upload(body)['id']

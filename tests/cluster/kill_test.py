@@ -77,11 +77,11 @@ class Killer:
                 if 0 <= moment - at < seconds]
 
 
-def chaos(seconds, seed=None):
+def chaos(seconds, seed=None, directory_shards=None):
     """One copy, two machines. Returns what happened, for the report."""
     seed = seed if seed is not None else random.randrange(1 << 30)
     print(f'seed {seed}')
-    with Cluster(dataservers=2, disks=2, gateways=2) as cluster:
+    with Cluster(dataservers=2, disks=2, gateways=2, directory_shards=directory_shards) as cluster:
         cluster.up()
         gateways = [p['http'] for p in cluster.processes('gateway')]
         killer = Killer(cluster, seed, ('dsp', 'dataserver', 'gateway', 'nameserver'))
@@ -111,14 +111,15 @@ def report_of(killer, uploaders, seconds, uploads_per_s):
     return report
 
 
-def chaos_with_copies(seconds, seed=None):
+def chaos_with_copies(seconds, seed=None, directory_shards=None):
     """Three copies, three machines: uploads and reads, by HTTP and by the SDK, of which none fails.
 
     Returns what happened, for the report.
     """
     seed = seed if seed is not None else random.randrange(1 << 30)
     print(f'seed {seed}')
-    with Cluster(dataservers=3, disks=2, gateways=2, copies=3) as cluster:
+    with Cluster(dataservers=3, disks=2, gateways=2, copies=3,
+                 directory_shards=directory_shards) as cluster:
         cluster.up()
         gateways = [p['http'] for p in cluster.processes('gateway')]
         killer = Killer(cluster, seed, ('dsp', 'machine', 'gateway', 'nameserver'))

@@ -1,6 +1,7 @@
 """Uploads and reads that never stop, and the proof that nothing acknowledged was lost."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -35,8 +36,22 @@ class Threads:
             thread.join()
 
 
+def connect(gateways, choose):
+    """To a gateway that says to be ready, as a balancer does; to any, if none says so."""
+    gateways = choose.sample(gateways, len(gateways))
+    chosen = gateways[0]
+    for gateway in gateways if len(gateways) > 1 else ():
+        connection = http.client.HTTPConnection(gateway, timeout=1)
+        with contextlib.suppress(*ERRORS), contextlib.closing(connection):
+            connection.request('GET', '/readyz')
+            if connection.getresponse().status == 200:
+                chosen = gateway
+                break
+    return http.client.HTTPConnection(chosen, timeout=20)
+
+
 class Uploaders(Threads):
-    """Threads that upload, and delete a few of their files, through whatever gateway answers.
+    """Threads that upload, and delete a few of their files, through whatever gateway is ready.
 
     What was acknowledged is kept: contents in a folder, and ids. An upload that got no answer may
     exist or not; it is not counted. `ids` is a file that grows by those that are never deleted,
@@ -55,6 +70,7 @@ class Uploaders(Threads):
         self.deleted = {}    # name -> id; their DELETE was acknowledged
         self.tokens = {}     # name -> delete token
         self.refused = 0     # answers that were no acknowledgement
+        self.refusals = []   # the first of them
         self.broken = 0      # no answer
         self.took = []       # (when it began, s) of each acknowledged upload
         self.longest_gap_s = 0.0  # without an acknowledgement
@@ -74,12 +90,12 @@ class Uploaders(Threads):
         while not self.stopped.is_set():
             count += 1
             name = f'{number}-{count}'
-            body = random_bytes(choose.choice((1, 700, 9_000, 17_000, 70_000)) + count % 97,
+            # No two are equal: those would be one file.
+            body = random_bytes(choose.choice((9, 700, 9_000, 17_000, 70_000)) + count % 97,
                                 hash((self.seed, name)))
             try:
-                if connection is None:
-                    connection = http.client.HTTPConnection(choose.choice(self.gateways),
-                                                            timeout=20)
+                if connection is None or connection.sock is None:  # the gateway closed it
+                    connection = connect(self.gateways, choose)
                 doomed = self.deletes and count % 10 == 0
                 self.upload(connection, name, body, doomed)
                 if doomed:
@@ -99,6 +115,8 @@ class Uploaders(Threads):
         if answer.status not in (200, 201):
             with self.lock:
                 self.refused += 1
+                if len(self.refusals) < 5:
+                    self.refusals.append((answer.status, text, round(time.monotonic() - begun, 2)))
             self.stopped.wait(0.02)
             return
         told = json.loads(text)
@@ -271,6 +289,17 @@ def check_nothing_lost(cluster, uploaders):
 def measured(cluster, dsp, name):
     text = cluster.request('GET', '/metrics', address=dsp['http'])[2].decode()
     return metric(text, 'hayloft_dsp_' + name)
+
+
+def wait_promised(cluster, epoch):
+    """Every dsp has promised to obey no lower epoch."""
+    wait_until(lambda: all(measured(cluster, dsp, 'promised_epoch') >= epoch
+                           for dsp in cluster.processes('dsp')), f'all promise epoch {epoch}')
+
+
+def stale_commands(cluster):
+    """Orders that dsps have refused since they started: of who is not active any more."""
+    return sum(measured(cluster, dsp, 'commands_stale_total') for dsp in cluster.processes('dsp'))
 
 
 def kill_for_good(cluster, dsp):

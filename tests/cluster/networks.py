@@ -51,7 +51,8 @@ class NetworkCluster(Cluster):
     """`up` starts it on loopback first, which makes its disks, and then again over the network."""
 
     def __init__(self, machines, nameservers=1, **kwargs):
-        super().__init__(dataservers=machines, disks=1, nameservers=nameservers, **kwargs)
+        super().__init__(dataservers=machines, disks=1, nameservers=nameservers,
+                         directory_shards=0, **kwargs)
         self.machines = machines
         self.namespaces = machines
         self.holders = []    # of the machines' namespaces

@@ -14,11 +14,12 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 
 import jsonschema
 
 from harness import Cluster, TOP, check, check_equal, main, random_bytes, run, wait_until
-from rights_test import fixture, plain
+from rights_test import fixture, usual
 
 with open(os.path.join(TOP, 'docs', 'openapi.json'), encoding='utf-8') as api_file:
     API = json.load(api_file)
@@ -158,6 +159,12 @@ class Caller:
         self.seen.add((EVERY, answer.status))
 
     def ask(self, status, method, path, headers=None, body=None, chunked=False, shut=True):
+        answer = self.send(method, path, headers, body, chunked, shut)
+        check_equal(answer.status, str(status), f'{method} {path} {headers or ""}')
+        return answer
+
+    def send(self, method, path, headers=None, body=None, chunked=False, shut=True):
+        """Of any status that is described."""
         fields = {'Host': 'h', 'Connection': 'close', **(headers or {})}
         lines = [f'{method} {path} HTTP/1.1',
                  *[f'{name}: {value}' for name, value in fields.items()]]
@@ -165,7 +172,6 @@ class Caller:
             lines.append(f'Content-Length: {len(body)}')
         text = '\r\n'.join(lines + ['', '']).encode() + (body or b'')
         answer = self.raw(text, is_head=method == 'HEAD', shut=shut)
-        check_equal(answer.status, str(status), f'{method} {path} {headers or ""}')
         name = operation_of(method, path)
         if name is None or answer.status not in OPERATIONS[name][2]:
             name = EVERY
@@ -203,6 +209,84 @@ def provoke_uploads(call):
     call.ask(403, 'POST', '/v1/files', FOREIGN, BODY)
     call.ask(421, 'POST', '/v1/files', REBOUND, BODY)
     return stored
+
+
+def provoke_duplicates(call):
+    for form in ({}, {'Content-Type': 'multipart/form-data; boundary=b'}):
+        body = random_bytes(3000, len(form))
+        if form:
+            body = (b'--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n' + body +
+                    b'\r\n--b--')
+        call.ask(201, 'POST', '/v1/files', form, body)
+        call.ask(200, 'POST', '/v1/files', form, body)
+    call.ask(400, 'POST', '/v1/files', {'Idempotency-Key': 'short'}, BODY)
+
+
+def provoke_names(call):
+    """Returns a name, and its token as a header."""
+    path, png = '/v1/names/a', {'Content-Type': 'image/png'}
+    made = call.ask(201, 'PUT', path, png, random_bytes(900, 41)).json()
+    token = {'Hayloft-Name-Token': made['name_token']}
+    now = call.ask(200, 'PUT', path, {**png, **token}, random_bytes(900, 42)).json()
+    call.both(200, path)
+    call.both(304, path, {'If-None-Match': '*'})
+    call.both(412, path, {'If-Match': '"x"'})
+    call.both(403, path, {'Referer': 'http://evil.example/'})
+    call.ask(206, 'GET', path, {'Range': 'bytes=1-9'})
+    call.ask(416, 'GET', path, {'Range': 'bytes=9999-'})
+    call.both(400, '/v1/names/%ff')
+    call.both(404, '/v1/names/none')
+    call.both(200, '/v1/names')
+    call.both(200, '/v1/names?limit=1')
+    call.both(400, '/v1/names?limit=0')
+    for method, body in (('PUT', BODY), ('DELETE', None)):
+        call.ask(400, method, '/v1/names/%ff', png, body)
+        call.ask(401, method, path, png, body)
+        call.ask(403, method, path, {**png, 'Hayloft-Name-Token': 'x'}, body)
+        call.ask(403, method, path, {**FOREIGN, **token}, body)
+        call.ask(421, method, path, {**REBOUND, **token}, body)
+        call.ask(412, method, path, {**token, 'If-Match': '"x"'}, body)
+    call.ask(404, 'DELETE', '/v1/names/none', token)
+    call.ask(404, 'PUT', '/v1/names/b', {'Hayloft-Id': UNKNOWN})
+    call.ask(411, 'PUT', path, token)
+    call.ask(413, 'PUT', path, {**token, 'Content-Length': 999_999_999})
+    call.ask(415, 'PUT', path, {**token, 'Content-Encoding': 'gzip'}, BODY)
+    gone = call.ask(201, 'POST', '/v1/files', png, random_bytes(900, 43)).json()
+    call.ask(204, 'DELETE', '/v1/files/' + gone['id'],
+             {'Hayloft-Delete-Token': gone['delete_token']})
+    call.ask(410, 'PUT', '/v1/names/b', {'Hayloft-Id': gone['id']})
+    call.ask(201, 'PUT', '/v1/names/b', {'Hayloft-Id': now['id'], 'If-None-Match': '*'})
+    spare = call.ask(201, 'PUT', '/v1/names/c', png, random_bytes(900, 44)).json()
+    call.ask(204, 'DELETE', '/v1/names/c', {'Hayloft-Name-Token': spare['name_token']})
+    provoke_conflicts(call)
+    return path, token
+
+
+def provoke_conflicts(call):
+    """409: writes and deletes of one name at the same time, until each has met another."""
+    wanted = {('putName', '409'), ('deleteName', '409')}
+
+    def write(path, token, number):
+        for i in range(4):
+            call.send('PUT', path, token, random_bytes(300, 10 * number + i))
+
+    def delete(path, token, reads):
+        for _ in range(reads):  # so that it comes at another moment each time
+            call.send('GET', path, {}, None)
+        call.send('DELETE', path, token, None)
+    for turn in range(400):
+        path = f'/v1/names/contended-{turn}'
+        made = call.ask(201, 'PUT', path, {}, random_bytes(300, turn)).json()
+        token = {'Hayloft-Name-Token': made['name_token']}
+        threads = [threading.Thread(target=write, args=(path, token, i)) for i in range(3)]
+        threads.append(threading.Thread(target=delete, args=(path, token, turn % 8)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if wanted <= call.seen:
+            return
+    check(False, f'conflicts: {wanted - call.seen}')
 
 
 def provoke_reads(call, stored):
@@ -290,9 +374,16 @@ def provoke_refusals(call):
             check_equal(sorted(told), sorted(allowed), f'Allow of {path}')
 
 
-def provoke_outage(call, stored):
+def provoke_outage(call, stored, named):
     """503 of everything that needs the cluster."""
     cluster = call.cluster
+    path, token = named
+    for process in cluster.processes('directory'):
+        cluster.kill(process)
+    call.both(503, path)
+    call.both(503, '/v1/names')
+    call.ask(503, 'PUT', path, token, BODY)
+    call.ask(503, 'DELETE', path, token)
     for role in ('dataserver', 'dsp'):
         for process in cluster.processes(role):
             cluster.kill(process)
@@ -333,7 +424,7 @@ def port_is_open(port):
 
 def provoke_rights(seen):
     """401, 403 and 410 of a gateway with keys. An undelete after the trash time is 410 too."""
-    with fixture(plain, 'gateway.signed_reads=true') as (cluster, keys):
+    with fixture(usual, 'gateway.signed_reads=true') as (cluster, keys):
         call = Caller(cluster)
         files, wrong = '/v1/files', {'Authorization': 'Bearer x'}
         call.ask(401, 'POST', files, body=BODY)
@@ -343,7 +434,7 @@ def provoke_rights(seen):
         call.ask(413, 'POST', keys.url('POST', files, limit=10), body=BODY)
         call.ask(415, 'POST', keys.url('POST', files, file_type='image/*'), body=BODY)
         once = keys.url('POST', files, nonce='for-once')
-        call.ask(201, 'POST', once, body=BODY)
+        call.ask(201, 'POST', once, body=random_bytes(5000, 2))
         call.ask(403, 'POST', once, body=BODY)
         file, json_path = '/' + stored['id'], f'{files}/{stored["id"]}'
         for path in (file, json_path):
@@ -351,8 +442,17 @@ def provoke_rights(seen):
             call.both(403, path + '?hl-sig=x')
             call.both(410, keys.url('GET', path, life_s=-1))
         call.both(403, file)
+        call.ask(401, 'POST', '/v1/warm', body=b'{}')
+        call.ask(410, 'POST', keys.url('POST', '/v1/warm', life_s=-1), body=b'{}')
         call.both(401, json_path)
         call.both(403, json_path, wrong)
+        for path in ('/v1/names', '/v1/names/a'):
+            for status, query in ((403, 'hl-sig=x'),
+                                  (410, keys.url('GET', path, life_s=-1).partition('?')[2])):
+                call.both(status, f'{path}?{query}')
+        call.both(401, '/v1/names')
+        for method in ('PUT', 'DELETE'):
+            call.ask(410, method, keys.url(method, '/v1/names/a', life_s=-1), body=BODY)
         token = {'Hayloft-Delete-Token': stored['delete_token']}
         for method, path in (('DELETE', json_path), ('POST', json_path + '/undelete')):
             call.ask(410, method, keys.url(method, path, life_s=-1), token)
@@ -376,11 +476,32 @@ def provoke_full(seen):
                 if status == 507:
                     break
             call.ask(507, 'POST', '/v1/files', body=random_bytes(300_000))
+            call.ask(507, 'PUT', '/v1/names/a', body=random_bytes(300_000))
             seen |= call.seen
         finally:
             cluster.down(wanted=None)
             run('umount', '-l', disk)
     return True
+
+
+def provoke_warm(seen):
+    """Files brought into memory, and read from there."""
+    with Cluster(disks=1, cache_bytes=None) as cluster:
+        cluster.up()
+        call = Caller(cluster)
+        stored = call.ask(201, 'POST', '/v1/files', {'Content-Type': 'image/png'}, BODY).json()
+        ids = json.dumps({'ids': [stored['id'], UNKNOWN]}).encode()
+        told = call.ask(200, 'POST', '/v1/warm', body=ids).json()
+        check_equal(told, {'warmed': 1, 'failed': [{'id': UNKNOWN, 'error': 'not_found'}]}, 'warm')
+        call.ask(400, 'POST', '/v1/warm', body=b'{"ids":[]}')
+        call.ask(403, 'POST', '/v1/warm', FOREIGN, ids)
+        call.ask(421, 'POST', '/v1/warm', REBOUND, ids)
+        call.ask(411, 'POST', '/v1/warm')
+        call.ask(413, 'POST', '/v1/warm', body=b' ' * 70_000)
+        answer = call.ask(200, 'GET', '/' + stored['id'])
+        check_equal(answer.headers['X-Cache'], 'hit', 'a file that was warmed')
+        call.both(200, '/' + stored['id'])
+        seen |= call.seen
 
 
 def provoke_crowd(seen):
@@ -427,17 +548,22 @@ def test_every_status_is_as_described():
                               (404, token_for(cluster, UNKNOWN, stored['delete_token']))):
             for method, path in (('DELETE', unknown), ('POST', unknown + '/undelete')):
                 call.ask(status, method, path, {'Hayloft-Delete-Token': token})
+        call.ask(501, 'POST', '/v1/warm', body=b'{}')  # no cache here
+        provoke_duplicates(call)
+        named = provoke_names(call)
         provoke_refusals(call)
-        provoke_outage(call, stored)
+        provoke_outage(call, stored, named)
         provoke_start(call)
         seen |= call.seen
     provoke_crowd(seen)
+    provoke_warm(seen)
     provoke_rights(seen)
     missing = {(name, status) for name, (_, _, responses) in OPERATIONS.items()
                for status in responses} - seen
     if not provoke_full(seen):
         print('skipped: 507, as mounting is not allowed here')
         seen.add(('upload', '507'))
+        seen.add(('putName', '507'))
     check_equal(sorted(missing - seen), [], 'described, but not provoked')
     print(f'{len(seen)} statuses of {len(OPERATIONS) - 1} operations')
 

@@ -136,7 +136,8 @@ def overload(cluster, load, seconds, kind, size):
 
 
 def flooded(queue_ms, kind, size, seconds=4):
-    with Cluster(disks=1, sets=['gateway.loops=1', f'gateway.queue_ms={queue_ms}']) as cluster:
+    with Cluster(directory_shards=0, disks=1,
+                 sets=['gateway.loops=1', f'gateway.queue_ms={queue_ms}']) as cluster:
         cluster.up()
         with Load(cluster) as load:
             load.ask(f'http_put {size} 64 0.3')

@@ -5,15 +5,18 @@ In each of these uploads and reads go on meanwhile: no read fails, no acknowledg
 never two nameservers are active, and at the end one is, with the other one in sync.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 
 from copies_test import SMALL_BLOCKS
 from harness import BIN, check, check_equal, main, wait_until
-from load import HttpReaders, Uploaders, check_nothing_lost, measured
+from load import (HttpReaders, Uploaders, check_nothing_lost, measured, stale_commands,
+                  wait_promised)
 from networks import enter_own_network
 from pairs import DSPS, ETCDS, NAMESERVERS, PairCluster, Watch, both_ways
 
@@ -21,6 +24,7 @@ LEASE_S = 3.0
 # So many bytes that uploads need no new block for long.
 LARGE_BLOCKS = ['dsp.block_bytes=134217728', 'dsp.pool_files=0',
                 'gateway.upload_bytes_max=1000000']
+TINY_BLOCKS = ['dsp.block_bytes=1048576', 'gateway.upload_bytes_max=300000']
 
 
 class Load:
@@ -83,6 +87,39 @@ def pair_under_load(sets=SMALL_BLOCKS, deletes=True):
         load.check_harmless()
 
 
+class Victims:
+    """Files that are deleted while that may be refused; until a 204 they are there."""
+
+    def __init__(self, cluster, load, count_of):
+        self.cluster, self.load = cluster, load
+        self.bodies, self.tokens = {}, {}
+        for i in range(count_of):
+            body = os.urandom(3_000 + i)
+            told = cluster.upload(body)
+            self.bodies[told['id']] = body
+            self.tokens[told['id']] = told['delete_token']
+
+    def delete(self, file_id):
+        status = self.cluster.request('DELETE', '/v1/files/' + file_id, headers={
+            'Hayloft-Delete-Token': self.tokens[file_id]})[0]
+        if status == 204:
+            name = 'victim-' + file_id  # judged with all that the load has deleted
+            with open(os.path.join(self.load.uploaders.folder, name), 'wb') as file:
+                file.write(self.bodies.pop(file_id))
+            with self.load.uploaders.lock:
+                self.load.uploaders.deleted[name] = file_id
+        return status
+
+    def delete_all(self):
+        """The answers. All at once: a gateway tries for 10 s before it gives up."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return list(pool.map(self.delete, list(self.bodies)))
+
+    def check_deleted_at_last(self):
+        wait_until(lambda: set(self.delete_all()) <= {204} and not self.bodies,
+                   'each DELETE is repeated until it is done', 20)
+
+
 def pause(begun, seconds):
     wait_until(lambda: time.monotonic() >= begun + seconds, 'time passes')
 
@@ -123,7 +160,7 @@ def nothing_is_committed(cluster, load, active, seconds):
 
 
 def test_f35_nothing_is_acknowledged_before_the_smaller_set_is_committed():
-    """Packets to the standby are lost, and those to etcd: the log goes on, nothing is committed.
+    """F35: packets to the standby and to etcd are lost: the log goes on, nothing is committed.
 
     Reads of blocks that were never read before wait for the nameserver, and none fails.
     """
@@ -170,7 +207,7 @@ def cut_from_the_standby(cluster, load, pairs):
 
 
 def test_f35_f38_cut_from_the_standby():
-    """Both ways; what the active one sends; what the other one sends."""
+    """F35 F38: both ways; what the active one sends; what the other one sends."""
     with pair_under_load() as (cluster, load):
         for name, pairs in (('both_ways', lambda a, s: both_ways([a], [s])),
                             ('to_the_standby', lambda a, s: [(a, s)]),
@@ -186,16 +223,16 @@ def check_quiet_after(load, nameserver, begun):
 
 
 def test_f36_the_active_cut_from_etcd():
-    """It stops answering by 2/3 of its lease, and ends; the other one is active within 6 s."""
+    """F36: it stops answering by 2/3 of its lease, and ends; the other one is active within 6 s."""
     with pair_under_load() as (cluster, load):
         active, standby = load.pair()
-        epoch, ended = cluster.gauges(active)['epoch'], count(cluster, active, ' nameserver_ends ')
+        epoch, ended = cluster.gauges(active)['epoch'], count(cluster, active, ' node_ends ')
         with cluster.deaf(*both_ways([active], ETCDS)):
             begun = time.monotonic()
             wait_until(lambda: load.watch.last_active(standby) > begun, 'the other is active', 6)
             load.told['active_after_s'] = round(time.monotonic() - begun, 2)
             load.told['quiet_after_s'] = check_quiet_after(load, active, begun)
-            wait_until(lambda: count(cluster, active, ' nameserver_ends ') > ended, 'it ends', 6)
+            wait_until(lambda: count(cluster, active, ' node_ends ') > ended, 'it ends', 6)
             check(cluster.gauges(standby)['epoch'] > epoch, 'a later epoch')
             load.check_goes_on()
             check_quiet_after(load, active, begun)
@@ -203,13 +240,39 @@ def test_f36_the_active_cut_from_etcd():
         check_equal(cluster.active(), standby, 'the active one')
 
 
-def test_f37_the_active_cut_from_half_of_the_dsps():
-    """So many fall silent at once that nothing is closed; the standby hears them still.
+def test_f32_f33_f42_commands_of_one_that_was_active_are_refused():
+    """They are on their way when it is stopped, and arrive when another one is active.
 
-    Nothing is deleted here: dsps that nobody answers are in doubt, and take no deletes.
+    The network keeps them for so long, and sends them again when it is whole: a stopped process
+    has a kernel that is not.
     """
+    with pair_under_load(TINY_BLOCKS, deletes=False) as (cluster, load):
+        active, standby = load.pair()
+        unanswered, ended = (count(cluster, active, words)
+                             for words in (' create_block_failed ', ' node_ends '))
+        check_equal(stale_commands(cluster), 0, 'orders refused before')
+        with cluster.deaf(*[(active, dsp) for dsp in DSPS]):
+            # Blocks fill up, and it orders others.
+            wait_until(lambda: count(cluster, active, ' create_block_failed ') > unanswered,
+                       'an order has no answer', 6)
+            cluster.signal(active, signal.SIGSTOP)
+            stopped = time.monotonic()
+            wait_until(lambda: load.watch.last_active(standby) > stopped, 'the other is active', 6)
+            wait_promised(cluster, cluster.gauges(standby)['epoch'])
+        wait_until(lambda: stale_commands(cluster) > 0, 'what it had sent arrives, late', 20)
+        load.check_goes_on()
+        cluster.signal(active, signal.SIGCONT)
+        wait_until(lambda: count(cluster, active, ' node_ends ') > ended, 'it ends', 6)
+        load.told['in_sync_after_s'] = round(cluster.wait_whole(), 1)
+        load.told['orders_refused'] = stale_commands(cluster)
+        check_equal(cluster.active(), standby, 'the active one')
+
+
+def test_f37_the_active_cut_from_half_of_the_dsps():
+    """F37: so many fall silent at once that nothing is closed; the standby hears them still."""
     with pair_under_load(deletes=False) as (cluster, load):
         active, _ = load.pair()
+        victims = Victims(cluster, load, 10)
         epoch, closed = cluster.gauges(active)['epoch'], count(cluster, active, ' block_closed ')
 
         def states():
@@ -219,16 +282,39 @@ def test_f37_the_active_cut_from_half_of_the_dsps():
             wait_until(lambda: 'suspect' in states(), 'some are suspect', 15)
             pause(begun, 6)
             check_equal(states(), ['suspect', 'suspect', 'up', 'up'], 'states')
+            answers = set(victims.delete_all())  # 503 where replicas are in doubt
+            check(answers <= {204, 503}, f'deletes meanwhile: {answers}')
             load.check_goes_on()
             check_equal(count(cluster, active, ' block_closed '), closed, 'blocks closed')
         load.check_no_gap()
         wait_until(lambda: states() == ['up'] * 4, lambda: f'all are up again: {states()}')
+        victims.check_deleted_at_last()
         check_equal((cluster.active(), cluster.gauges(active)['epoch']), (active, epoch),
                     'the active one and its epoch')
 
 
+def test_f37_f68_deletes_while_no_nameserver_hears_a_dsp():
+    """F37: dsps in doubt take no deletes: 503, and nothing is half deleted. Reads go on."""
+    with pair_under_load(deletes=False) as (cluster, load):
+        active, _ = load.pair()
+        victims = Victims(cluster, load, 4)
+
+        def in_doubt():
+            return [cluster.log(f'dsp-{i}-1').count(' dsp_in_doubt ') for i in DSPS]
+        before = in_doubt()
+        with cluster.deaf(*both_ways(NAMESERVERS, DSPS)):
+            wait_until(lambda: all(now > then for now, then in zip(in_doubt(), before)),
+                       'all are in doubt', 10)
+            check_equal(set(victims.delete_all()), {503}, 'deletes meanwhile')
+            for file_id, body in victims.bodies.items():
+                check(cluster.download(file_id) == body, f'{file_id} is read')
+            load.await_reads(20)  # a nameserver that hears no dsp grants no block
+        victims.check_deleted_at_last()
+        check_equal(cluster.active(), active, 'the active one')
+
+
 def test_f14_etcd_without_a_quorum():
-    """Its leader dies, then one more; then one comes back. Nothing is deleted, as above."""
+    """F14: its leader dies, then one more; then one comes back. Nothing is deleted, as above."""
     with pair_under_load(LARGE_BLOCKS, deletes=False) as (cluster, load):
         leader = cluster.etcd_leader()
         cluster.kill_etcd(leader)
@@ -239,11 +325,11 @@ def test_f14_etcd_without_a_quorum():
         cluster.wait_whole()
         active, _ = load.pair()  # the other one, if the members took long to choose a leader
         load.told['epoch_without_the_leader'] = cluster.gauges(active)['epoch']
-        ended = count(cluster, active, ' nameserver_ends ')
+        ended = count(cluster, active, ' node_ends ')
         other = min(cluster.members)
         cluster.kill_etcd(other)
         begun = time.monotonic()
-        wait_until(lambda: count(cluster, active, ' nameserver_ends ') > ended, 'it ends', 6)
+        wait_until(lambda: count(cluster, active, ' node_ends ') > ended, 'it ends', 6)
         load.told['ends_after_s'] = round(time.monotonic() - begun, 2)
         load.check_goes_on()  # with the blocks that the gateway has
         pause(begun, 6)

@@ -4,6 +4,8 @@
 No read fails, no acknowledged upload is lost, whoever dies or hangs.
 """
 
+import contextlib
+import glob
 import json
 import os
 import shutil
@@ -12,8 +14,12 @@ import statistics
 import threading
 import time
 
-from harness import BIN, Cluster, check, check_equal, main, metric, run, wait_until
-from load import ERRORS, HttpReaders, Uploaders, check_nothing_lost
+from copies_test import SMALL_BLOCKS
+from disk_test import SYNCS, check_no_second_sync, mounted
+from harness import (BIN, Cluster, alive, check, check_equal, main, metric, run, wait_until)
+from load import (ERRORS, HttpReaders, Uploaders, check_nothing_lost, stale_commands,
+                  wait_promised)
+from straces import Strace
 
 CRASH_S = {'file': 1.0, 'etcd': 6.0}  # until another serves
 STOP_S = 6.0
@@ -76,7 +82,9 @@ class Load:
 
     def __init__(self, cluster):
         self.cluster = cluster
-        self.uploaders = Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=3)
+        gateways = [each['http'] for each in cluster.processes('gateway')]
+        self.uploaders = Uploaders(cluster, os.path.join(cluster.dir, 'up'), threads=3,
+                                   gateways=gateways)
         self.readers = HttpReaders(self.uploaders, threads=2)
 
     def __enter__(self):
@@ -98,10 +106,14 @@ class Load:
         check_nothing_lost(self.cluster, self.uploaders)
 
 
-def takeovers(coordinator, crashes, stops):
-    """Kills and stops whoever is active, again and again. The seconds that each took."""
+def takeovers(coordinator, crashes, stops, stopped_s=0):
+    """Kills and stops whoever is active, again and again. The seconds that each took.
+
+    Who was stopped goes on when another is active, and `stopped_s` have passed.
+    """
     crash_s, stop_s = [], []
-    with Cluster(dataservers=3, disks=1, copies=2, coordinator=coordinator) as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2,
+                 coordinator=coordinator) as cluster:
         cluster.up()
         with Load(cluster):
             for i in range(crashes + stops):
@@ -110,18 +122,24 @@ def takeovers(coordinator, crashes, stops):
                 standby = other_of(cluster, old)
                 before = epoch(cluster, old)
                 crash = i < crashes
-                ended = cluster.log(old['name']).count(' nameserver_ends ')
+                ended = cluster.log(old['name']).count(' node_ends ')
+                begun = time.monotonic()
                 cluster.kill(old, signal.SIGKILL if crash else signal.SIGSTOP)
                 (crash_s if crash else stop_s).append(takeover_s(cluster, standby))
                 check(epoch(cluster, standby) > before, 'the epoch rose')
                 if crash:
                     cluster.up()
                     continue
+                wait_promised(cluster, epoch(cluster, standby))
+                wait_until(lambda at=begun: time.monotonic() >= at + stopped_s, 'time passes',
+                           stopped_s + 1)
                 cluster.kill(old, signal.SIGCONT)
-                # It is past its lease: it answers nobody any more, ends, and follows.
+                # It is past its lease: it answers nobody any more, ends, and follows. No dsp would
+                # obey what it may still send.
                 wait_until(lambda name=old['name'], at=ended:
-                           cluster.log(name).count(' nameserver_ends ') > at, 'it ends')
+                           cluster.log(name).count(' node_ends ') > at, 'it ends')
                 check_equal(active_of(cluster)['name'], standby['name'], 'still active')
+        print(f'{coordinator}: orders of old ones refused: {stale_commands(cluster):.0f}')
     for what, seconds in (('kill -9', crash_s), ('SIGSTOP', stop_s)):
         if seconds:
             print(f'{coordinator}: {what}: another serves after '
@@ -148,7 +166,7 @@ def test_takeover_with_etcd():
 
 def test_an_ordered_failover_refuses_nothing_for_long():
     """`hayloft failover`: the other one serves at once, and nobody waits for a second."""
-    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2) as cluster:
         cluster.up()
         with Load(cluster) as load:
             for _ in range(4):
@@ -160,7 +178,7 @@ def test_an_ordered_failover_refuses_nothing_for_long():
                 wait_both(cluster)
                 check(load.uploaders.longest_gap_s < 1, f'{load.uploaders.longest_gap_s:.2f} s '
                       'without an acknowledgement')
-    with Cluster(dataservers=1, disks=1, nameservers=1) as cluster:
+    with Cluster(directory_shards=0, dataservers=1, disks=1, nameservers=1) as cluster:
         cluster.up()
         done = cluster.hayloft('failover', wanted=1)
         check('no standby is in sync' in done.stderr, done.stderr)
@@ -168,7 +186,7 @@ def test_an_ordered_failover_refuses_nothing_for_long():
 
 def test_a_dead_standby_delays_nobody():
     """F09: the active goes on alone within two seconds; who comes back catches up."""
-    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2) as cluster:
         cluster.up()
         with Load(cluster) as load:
             for number in (signal.SIGKILL, signal.SIGSTOP):
@@ -187,72 +205,9 @@ def test_a_dead_standby_delays_nobody():
         wait_both(cluster)
 
 
-def test_both_die_and_come_back():
-    """F10 F49 F61: who has all that was acknowledged is active, whoever died first."""
-    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
-        cluster.up()
-        body = os.urandom(5_000)
-        stored = []
-        for first in ('standby', 'active', 'both'):
-            wait_both(cluster)
-            active = active_of(cluster)
-            standby = other_of(cluster, active)
-            last = None
-            if first == 'standby':  # the active is alone when it dies
-                cluster.kill(standby)
-                wait_until(lambda at=active: metric(asked(cluster, at),
-                           'hayloft_nameserver_in_sync') == 0, 'it is alone', 5)
-                last = active
-            elif first == 'active':
-                cluster.kill(active)
-                takeover_s(cluster, standby)
-                last = standby
-            stored.append(cluster.upload(body)['id'])
-            known_to_gateway(cluster, stored[-1], body)
-            for each in cluster.processes('nameserver'):
-                cluster.kill(each)
-            for file_id in stored:
-                check(cluster.download(file_id) == body, 'read without a nameserver')
-            begun = time.monotonic()
-            cluster.up()
-            wait_both(cluster)
-            check(time.monotonic() - begun < 60, 'ready within a minute')
-            if last:
-                check_equal(active_of(cluster)['name'], last['name'], f'active, {first} died first')
-        for file_id in stored:
-            check(cluster.download(file_id) == body, 'read afterwards')
-
-
-def test_a_lost_folder_is_made_anew_from_the_other():
-    """F54 F61: `up` asks before it does; the empty one never wins."""
-    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
-        cluster.up()
-        body = os.urandom(5_000)
-        file_id = cluster.upload(body)['id']
-        for name in ('nameserver-1', 'nameserver-2'):
-            wait_both(cluster)
-            before = cluster.status()['blocks']['total']
-            cluster.kill(cluster.process(name))
-            shutil.rmtree(os.path.join(cluster.dir, name))
-            done = cluster.up(wanted=1)
-            check('--rebuild' in done.stderr, f'the way out is named: {done.stderr!r}')
-            cluster.up('--rebuild')
-            wait_both(cluster)
-            check(cluster.status()['blocks']['total'] >= before, 'blocks are known')
-            check(cluster.download(file_id) == body, 'read')
-        # Both are lost: from the dsps' reports.
-        for each in cluster.processes('nameserver'):
-            cluster.kill(each)
-            shutil.rmtree(os.path.join(cluster.dir, each['name']))
-        cluster.up('--rebuild')
-        wait_both(cluster)
-        check(cluster.download(file_id) == body, 'read after a rebuild')
-        cluster.upload(body)
-
-
 def test_force_promote_says_what_may_be_lost():
     """F63: the record of who is active is gone: nobody is active until an operator says so."""
-    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2) as cluster:
         cluster.up()
         body = os.urandom(5_000)
         file_id = cluster.upload(body)['id']
@@ -283,7 +238,7 @@ def test_force_promote_says_what_may_be_lost():
 
 def test_a_cluster_of_one_nameserver_gets_a_second():
     """The record of who is active lay in the only one's folder; `up` finds it there."""
-    with Cluster(dataservers=1, disks=1) as cluster:
+    with Cluster(directory_shards=0, dataservers=1, disks=1) as cluster:
         cluster.up()
         body = os.urandom(5_000)
         file_id = cluster.upload(body)['id']
@@ -295,9 +250,105 @@ def test_a_cluster_of_one_nameserver_gets_a_second():
         check(cluster.download(file_id) == body, 'read')
 
 
+@contextlib.contextmanager
+def filled(folder):
+    """Not a byte is left on the file system of the folder."""
+    path = os.path.join(folder, 'ballast')
+    with open(path, 'wb', buffering=0) as file:
+        for piece in (1 << 16, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(piece))
+    check_equal(shutil.disk_usage(folder).free, 0, 'bytes free')
+    try:
+        yield
+    finally:
+        os.remove(path)
+
+
+def steps_down_s(cluster, load, old, old_epoch):
+    """The disk under the log of the active is at fault: the other one serves. After so long."""
+    standby = other_of(cluster, old)
+    took = takeover_s(cluster, standby)
+    check(epoch(cluster, standby) > old_epoch, 'the epoch rose')
+    acknowledged = load.uploaders.acknowledged()
+    wait_until(lambda: load.uploaders.acknowledged() > acknowledged + 20, 'uploads go on')
+    check(not is_active(cluster, old), 'it does not answer')
+    return took
+
+
+def failing_log(how):
+    """fsync of the active's log fails in this way, under load. What it logged, and its trace."""
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2) as cluster:
+        cluster.up()
+        with Load(cluster) as load:
+            wait_both(cluster)
+            old = active_of(cluster)
+            before, trace = epoch(cluster, old), os.path.join(cluster.dir, 'trace')
+            files = [word for path in glob.glob(os.path.join(old['data'], 'leveldb', '*.log'))
+                     for word in ('-P', path)]
+            with Strace([old['pid']], trace, *files, '-e', f'trace={SYNCS}', '-e',
+                        f'inject={SYNCS}:{how}'):
+                took = steps_down_s(cluster, load, old, before)
+                lives = alive(old['pid'])
+            print(f'fsync of the log, {how}: another serves after {took:.2f} s')
+            check(took <= STOP_S, f'after {took:.2f} s')
+            with open(trace, encoding='utf-8', errors='replace') as file:
+                check('sync(' in file.read(), 'there were syncs: the fault happened')
+            if 'error' in how:
+                check_no_second_sync(trace, old['data'])
+            cluster.up()
+            wait_both(cluster)
+        return lives, cluster.log(old['name'])
+
+
+def test_f65_the_log_of_the_active_hangs():
+    """Its process lives, and is as silent as one that died; then it begins anew and follows."""
+    check(failing_log('delay_enter=6000000')[0], 'its process lives')
+
+
+def test_the_log_of_the_active_cannot_be_synced():
+    """EIO: it ends, and tries no sync a second time; started anew, it follows."""
+    lives, log = failing_log('error=EIO')
+    check(not lives and 'the log cannot be written or read' in log, 'it ends, and says why')
+
+
+def test_f22_the_disk_of_the_active_is_full():
+    """It ends, and does not start on a full disk; with room again it follows, nothing is lost."""
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2,
+                 sets=SMALL_BLOCKS) as cluster:
+        folders = [os.path.join(cluster.dir, f'nameserver-{i}') for i in (1, 2)]
+        try:
+            if not all([mounted(folder, '32m') for folder in folders]):
+                print('skipped: mounting is not allowed here')
+                return
+            fill_the_disk_of_the_active(cluster)
+        finally:
+            cluster.down(wanted=None)
+            for folder in folders:
+                run('umount', '-l', folder, wanted=None)
+
+
+def fill_the_disk_of_the_active(cluster):
+    cluster.up()
+    with Load(cluster) as load:
+        wait_both(cluster)
+        old = active_of(cluster)
+        before = epoch(cluster, old)
+        with filled(old['data']):
+            took = steps_down_s(cluster, load, old, before)  # it ends at the next page of its log
+            print(f'full disk: another serves after {took:.2f} s')
+            wait_until(lambda: not alive(old['pid']), 'it ends')
+            done = cluster.up(wanted=1)
+            check(old['name'] in done.stderr, f'up says which does not start: {done.stderr!r}')
+        cluster.up()
+        wait_both(cluster)
+
+
 def test_etcd_dies():
     """F14: writes that need a nameserver stop, reads and grants in hand go on; then all resumes."""
-    with Cluster(dataservers=3, disks=1, copies=2, coordinator='etcd') as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2,
+                 coordinator='etcd') as cluster:
         cluster.up()
         with Load(cluster):
             wait_both(cluster)
@@ -308,34 +359,9 @@ def test_etcd_dies():
             wait_both(cluster)
 
 
-def test_every_process_is_restarted_under_load():
-    """One after the other: no read fails."""
-    with Cluster(dataservers=3, disks=1, copies=2) as cluster:
-        cluster.up()
-        with Load(cluster):
-            for each in cluster.processes():
-                if each['role'] in ('gateway', 'dsp'):
-                    continue  # the load's own; and dataservers restart their dsps
-                wait_both(cluster)
-                cluster.kill(each, signal.SIGTERM)
-                wait_until(lambda pid=each['pid']: not os.path.exists(f'/proc/{pid}') or
-                           zombie(pid), f'{each["name"]} ended', 20)
-                cluster.up()
-                wait_until(lambda: all(dsp['state'] == 'up' for dsp in cluster.status()['dsps']),
-                           'all dsps are up')
-
-
-def zombie(pid):
-    try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-            return file.read().rpartition(')')[2].split()[0] == 'Z'
-    except FileNotFoundError:
-        return True
-
-
 def test_a_hook_runs_after_a_promotion():
     """It is told the epoch; a second nameserver that only follows runs none."""
-    with Cluster(dataservers=1, disks=1) as cluster:
+    with Cluster(directory_shards=0, dataservers=1, disks=1) as cluster:
         hook = os.path.join(cluster.dir, 'hook')
         with open(hook, 'w', encoding='utf-8') as file:
             file.write(f'#!/bin/sh\necho "$1" >> {cluster.dir}/promoted\n')
@@ -358,7 +384,7 @@ def test_wrong_options_are_said_to_be():
     for words, what in ((['--nameservers=127.0.0.1:1,127.0.0.1:2', '--listen=127.0.0.1:3'],
                          'advertise'),
                         (['--nameservers=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3'], 'two at most'),
-                        (['--strict'], 'second nameserver'), (['--join'], '--init'),
+                        (['--strict'], 'a second one in'), (['--join'], '--init'),
                         (['--etcd=http://127.0.0.1:1', '--coordinator-dir=/tmp'], 'exclude'),
                         (['--nameservers=127.0.0.1:1,127.0.0.1:2', '--listen=127.0.0.1:1'],
                          'need etcd')):

@@ -72,7 +72,7 @@ class PairCluster(NetworkCluster):
         raise Failure(f'no member of etcd leads: {done.stdout}')
 
     def moved(self, word, name):
-        if word.startswith('--coordinator-dir='):
+        if word.startswith('--coordinator-dir=') and name.startswith('nameserver'):
             return '--etcd=' + etcd_urls(ETCDS)
         return super().moved(word, name)
 
@@ -89,18 +89,21 @@ class PairCluster(NetworkCluster):
             all(self.serves(dsp) for dsp in self.processes('dsp'))
 
     def serves(self, dsp):
-        """It knows the sets of its blocks again, and has merged: without, it gives nothing.
+        """It knows the sets of its blocks again, and has merged: without, it gives nothing."""
+        return measured(self, dsp, 'blocks_not_serving') == 0
 
-        Its closed blocks serve then; open ones may wait for their first append.
-        """
-        return measured(self, dsp, 'blocks_not_serving') <= measured(self, dsp, 'blocks_open')
+    def started_as(self, name):
+        return next(each for each in self.started if f'--name={name}' in each.args)
+
+    def signal(self, nameserver, number):
+        name = f'nameserver-{NAMESERVERS.index(nameserver) + 1}'
+        self.started_as(name).send_signal(number)
 
     def kill_dsp(self, i):
         """With its dataserver, so that it stays dead."""
-        for process in self.started:
-            if f'--name=dataserver-{i}' in process.args:
-                process.kill()
-                process.wait()
+        dataserver = self.started_as(f'dataserver-{i}')
+        dataserver.kill()
+        dataserver.wait()
         os.kill(self.process(f'dsp-{i}-1')['pid'], signal.SIGKILL)
 
     # --- who is active

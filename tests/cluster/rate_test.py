@@ -37,7 +37,8 @@ def flood(client, path, stop, statuses, waits):
 
 def test_one_address_floods_and_another_is_served():
     """127.0.0.2 gets its rate and no more, 127.0.0.3 every answer; metrics and health say so."""
-    with Cluster(disks=1, sets=[f'gateway.requests_per_s_per_address={RATE}']) as cluster:
+    with Cluster(directory_shards=0, disks=1,
+                 sets=[f'gateway.requests_per_s_per_address={RATE}']) as cluster:
         cluster.up()
         path = '/' + cluster.upload(random_bytes(1000))['id']
         stop, statuses, waits = threading.Event(), [], set()
@@ -74,7 +75,7 @@ def test_one_key_floods_and_another_is_served():
         loud, quiet = ({'Authorization': 'Bearer ' + run(f'{BIN}/hayloft', 'key', 'upload', name,
                                                          '--file', file).stdout.strip()}
                        for name in ('loud', 'quiet'))
-        with Cluster(disks=1, sets=[f'gateway.upload_keys={file}',
+        with Cluster(directory_shards=0, disks=1, sets=[f'gateway.upload_keys={file}',
                                     f'gateway.requests_per_s_per_key={RATE}',
                                     'gateway.upload_bytes_max=50000',
                                     'gateway.upload_bytes_per_s_per_key=50000']) as cluster:
@@ -97,7 +98,8 @@ def test_one_key_floods_and_another_is_served():
 
 def test_who_heeds_retry_after_is_served():
     """After 429 the next request at the told time succeeds, on the same connection."""
-    with Cluster(disks=1, sets=['gateway.requests_per_s_per_address=1']) as cluster:
+    with Cluster(directory_shards=0, disks=1,
+                 sets=['gateway.requests_per_s_per_address=1']) as cluster:
         cluster.up()
         client = Client(cluster, '127.0.0.4')
         for _ in range(2):
@@ -110,7 +112,7 @@ def test_who_heeds_retry_after_is_served():
 
 def test_s19_only_a_trusted_proxy_says_who_the_client_is():
     """X-Forwarded-For counts from 127.0.0.5 alone, and there its last entry that is not trusted."""
-    with Cluster(disks=1, sets=['gateway.requests_per_s_per_address=1',
+    with Cluster(directory_shards=0, disks=1, sets=['gateway.requests_per_s_per_address=1',
                                 'gateway.trusted_proxies=127.0.0.5,10.0.0.0/8']) as cluster:
         cluster.up()
         proxy, stranger = Client(cluster, '127.0.0.5'), Client(cluster, '127.0.0.6')
@@ -128,7 +130,7 @@ def test_s19_only_a_trusted_proxy_says_who_the_client_is():
 
 def test_uploads_have_a_rate_of_bytes():
     """A whole file comes through, then 429 until the rate has made up for it."""
-    with Cluster(disks=1, sets=['gateway.upload_bytes_max=20000',
+    with Cluster(directory_shards=0, disks=1, sets=['gateway.upload_bytes_max=20000',
                                 'gateway.upload_bytes_per_s_per_address=20000']) as cluster:
         cluster.up()
         body = random_bytes(20_000)

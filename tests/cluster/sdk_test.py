@@ -74,7 +74,9 @@ def check_example(cluster, installed, program):
         file.write(body)
     environment = dict(os.environ, LD_LIBRARY_PATH=installed.lib)
     nameserver = cluster.process('nameserver-1')['address']
-    done = run(program, nameserver, f'{cluster.dir}/secret', image, env=environment)
+    nodes = [each['address'] for each in cluster.processes('directory')]  # of one shard
+    done = run(program, nameserver, f'{cluster.dir}/secret', image,
+               *([','.join(nodes)] if nodes else []), env=environment)
     image_id, content_type, size = done.stdout.split()
     check_equal((content_type, int(size)), ('image/png', len(body)), 'what was stored')
     check_equal(done.stderr, '', 'a library that works is silent')
@@ -95,7 +97,7 @@ def check_stranger(cluster, installed, program, *words):
 
 def check_reads_while_a_replica_hangs(installed, program):
     """Three copies on three machines; a dsp is stopped, and every read is answered in a second."""
-    with Cluster(dataservers=3, disks=1, copies=3) as cluster:
+    with Cluster(dataservers=3, disks=1, copies=3, directory_shards=0) as cluster:
         cluster.up()
         for name in ('dsp-1-1', 'dsp-2-1', 'dsp-3-1'):
             check_stranger(cluster, installed, program, str(cluster.process(name)['pid']))
@@ -112,10 +114,14 @@ def check_links(lib):
 
 def test_example_against_installed_files():
     """By pkg-config, shared and static, and by CMake; nothing but public names is exported."""
-    with Installed() as installed, Cluster(disks=1) as cluster:
+    with Installed() as installed, Cluster(disks=1) as whole, \
+            Cluster(disks=1, directory_shards=0) as cluster:
+        whole.up()
         cluster.up()
         check_links(installed.lib)
-        check_example(cluster, installed, installed.build_as_documented())
+        documented = installed.build_as_documented()
+        for each in (whole, cluster):
+            check_example(each, installed, documented)
         shared = installed.compile('shared', installed.flags('--cflags', '--libs'))
         check_example(cluster, installed, shared)
         stranger = installed.compile('stranger', installed.flags('--cflags', '--libs') +

@@ -201,9 +201,9 @@ def test_a_gateway_takes_what_the_commands_made():
         signing, uploads = os.path.join(top, 'signing.keys'), os.path.join(top, 'upload.keys')
         run(HAYLOFT, 'key', 'signing', 'k1', '--file', signing)
         key = run(HAYLOFT, 'key', 'upload', 'shop', '--file', uploads).stdout.strip()
-        with Cluster(disks=1, sets=[f'gateway.signing_keys={signing}',
-                                    f'gateway.upload_keys={uploads}',
-                                    'gateway.signed_reads=true']) as cluster:
+        with Cluster(disks=1, directory_shards=0,
+                     sets=[f'gateway.signing_keys={signing}', f'gateway.upload_keys={uploads}',
+                           'gateway.signed_reads=true']) as cluster:
             cluster.up()
             body = random_bytes(1000)
 

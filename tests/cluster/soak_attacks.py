@@ -10,7 +10,7 @@ ATTACKERS = 1000
 def slow_clients():
     """slowhttptest's modes, 1,000 connections each, while others read and upload."""
     figures = []
-    with Cluster(disks=1) as cluster:
+    with Cluster(directory_shards=0, disks=1) as cluster:
         cluster.up()
         small, long = (cluster.upload(body)['id'] for body in (SMALL, LONG))
         for name, path, words, grown_mib_max in (

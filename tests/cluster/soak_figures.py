@@ -35,7 +35,7 @@ def drop_caches():
 
 def one_read():
     """1,000 cold GETs over 20,000 images after drop_caches (needs root)."""
-    with Cluster(dataservers=1, disks=1) as cluster:
+    with Cluster(directory_shards=0, dataservers=1, disks=1) as cluster:
         cluster.up()
         source = os.path.join(cluster.dir, 'in')
         os.mkdir(source)
@@ -88,7 +88,7 @@ class BigDisk:
         # In memory where there is room: a million holes in files cost a file system with discard
         # minutes to give back. A start reads its footers from the page cache in any case.
         tempfile.tempdir = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
-        self.cluster = Cluster(dataservers=1, disks=1)
+        self.cluster = Cluster(directory_shards=0, dataservers=1, disks=1)
         tempfile.tempdir = None
         self.unsealed = unsealed
         self.images = images
@@ -181,7 +181,7 @@ def index():
 
 def open_index():
     """The same of blocks that really take appends: tiny images, so that few blocks hold many."""
-    with Cluster(dataservers=1, disks=1) as cluster:
+    with Cluster(directory_shards=0, dataservers=1, disks=1) as cluster:
         cluster.up()
 
         def measure(images):
@@ -239,7 +239,7 @@ def syncs_of(cluster):
 def group_commit():
     """64 uploaders of 16 KiB against one, gateway and dsp on core 0, the load on core 1."""
     check(os.cpu_count() >= 2, 'two cores are there')
-    with Cluster(dataservers=1, disks=1, sets=['gateway.loops=1']) as cluster:
+    with Cluster(directory_shards=0, dataservers=1, disks=1, sets=['gateway.loops=1']) as cluster:
         cluster.up()
         for process in cluster.processes():
             run('taskset', '-a', '-c', '-p', 0, process['pid'])
@@ -262,7 +262,7 @@ def group_commit():
 
 def mixed():
     """hayloft bench, 64 connections, 90 % reads of a mix of sizes; every byte is compared."""
-    with Cluster(dataservers=3, disks=2) as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=2) as cluster:
         cluster.up()
         report = bench(cluster, '--seconds', 30, '--read-percent', 90, '--preload', 20_000)
         return [figure('wrong bytes', report['mismatches'], 0, report['mismatches'] == 0),

@@ -27,7 +27,7 @@ def overloads(kind, size):
     """Figures of three floods with admission control, in turns with three without."""
     shares, offered, healths, most_mib, without = [], [], set(), 0, []
     for queue_ms, seconds in 3 * ((500, 8), (0, 8)):
-        with Cluster(disks=1, sets=['gateway.loops=1',
+        with Cluster(directory_shards=0, disks=1, sets=['gateway.loops=1',
                                     f'gateway.queue_ms={queue_ms}']) as cluster:
             cluster.up()
             pin(cluster)
@@ -73,7 +73,7 @@ def connections():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     check(hard >= IDLE + 500, f'RLIMIT_NOFILE: {hard}')
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with Cluster(disks=1) as cluster:
+    with Cluster(directory_shards=0, disks=1) as cluster:
         cluster.up()
         body = os.urandom(1000)
         request = f'GET /{cluster.upload(body)["id"]} HTTP/1.1\r\nHost: h\r\n\r\n'.encode()
@@ -104,7 +104,7 @@ def connections():
 
 def busy():
     """1,024 busy connections for 20 s, half of them upload and half of them read."""
-    with Cluster(disks=1) as cluster:
+    with Cluster(directory_shards=0, disks=1) as cluster:
         cluster.up()
         with Load(cluster) as reads, Load(cluster) as writes:
             reads.ask('http_put 16384 64 1')

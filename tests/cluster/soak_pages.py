@@ -69,7 +69,7 @@ def browser_images():
     paths = [os.path.relpath(path, IMAGES) for path in
              sorted(glob.glob(f'{IMAGES}/**/*.png', recursive=True)) if not os.path.islink(path)]
     chosen = random.sample(paths, DROPPED + SHOWN)
-    with Cluster(disks=1) as cluster, Browser() as browser:
+    with Cluster(directory_shards=0, disks=1) as cluster, Browser() as browser:
         cluster.up()
         by_drop = dropped(cluster, browser, chosen[:DROPPED])
         by_curl = curl_uploads(cluster, chosen[DROPPED:])

@@ -28,4 +28,12 @@ def takeovers_etcd():
     return judged('etcd')
 
 
-PARTS = {'takeovers_file': takeovers_file, 'takeovers_etcd': takeovers_etcd}
+def stopped_a_minute():
+    """F33: the active nameserver is stopped for 60 s under load, and does nothing afterwards."""
+    return [at_most(f'SIGSTOP for 60 s, {coordinator}: seconds until another serves',
+                    round(max(takeovers(coordinator, 0, 2, stopped_s=60)[1]), 2), STOP_S)
+            for coordinator in ('file', 'etcd')]
+
+
+PARTS = {'takeovers_file': takeovers_file, 'takeovers_etcd': takeovers_etcd,
+         'stopped_a_minute': stopped_a_minute}

@@ -70,7 +70,7 @@ def count_equal_downloads(cluster, ids, ranges=False):
 
 def images():
     """All PNG of openclipart-png go up by command and by curl and come back byte for byte."""
-    with Cluster(dataservers=3, disks=2) as cluster:
+    with Cluster(directory_shards=0, dataservers=3, disks=2) as cluster:
         cluster.up()
         manifest = os.path.join(cluster.dir, 'm.tsv')
         cluster.hayloft('put', '-r', IMAGES, '--manifest', manifest, timeout=900)
@@ -111,7 +111,7 @@ def fsync():
 
 def kills():
     """60 s of uploads while a random process is killed with -9 each second."""
-    report = chaos(60)
+    report = chaos(60, directory_shards=0)
     return [equal('acknowledged uploads lost', report['lost'], 0),
             figure('acknowledged uploads', report['acknowledged'], '> 1200',
                    report['acknowledged'] > 1200),
@@ -184,6 +184,14 @@ def sim():
     return figures
 
 
+def directory_model():
+    """100,000 random sequences of uploads, deletes, crashes: the directory is as its model."""
+    check_equal(make('out/release/unit').returncode, 0, 'build of the unit tests')
+    done = run(f'{TOP}/out/release/unit', '-tc=directory: as a model*', timeout=1800, wanted=None,
+               env={**os.environ, 'HAYLOFT_SEQUENCES': '100000'})
+    return [equal('exit code', done.returncode, 0)]
+
+
 def fuzz():
     """Every decoder, 10^6 executions each."""
     done = make('fuzz', timeout=3600)
@@ -196,4 +204,4 @@ def fuzz():
 
 
 PARTS = {part.__name__: part for part in (images, fsync, kills, failpoints, sweep, races, sim,
-                                        fuzz)}
+                                        directory_model, fuzz)}

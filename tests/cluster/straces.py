@@ -36,7 +36,7 @@ class Strace:
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=3)
         except subprocess.TimeoutExpired:
             # A process that it watches executes itself anew while one of its threads is delayed:
             # each waits for the other. When strace is gone the process goes on.

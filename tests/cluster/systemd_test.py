@@ -44,7 +44,7 @@ def test_units():
             check('LoadCredential=cluster.key:' in text, f'{name}: the key')
             faults = run('systemd-analyze', 'verify', '--man=no', path, wanted=None).stderr
             check_equal([line for line in faults.splitlines() if name in line], [], 'faults')
-        check_equal(count, 3, 'units')
+        check_equal(count, 4, 'units')
     finally:
         shutil.rmtree(folder)
 

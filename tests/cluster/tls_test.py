@@ -23,8 +23,9 @@ class TlsCluster(Cluster):
         self.certificate = os.path.join(self.keys, 'certificate.pem')
         self.key = os.path.join(self.keys, 'key.pem')
         self.make_certificate('first', days)
-        super().__init__(disks=1, sets=(f'gateway.tls_certificate={self.certificate}',
-                                        f'gateway.tls_key={self.key}') + tuple(sets))
+        super().__init__(disks=1, directory_shards=0,
+                         sets=(f'gateway.tls_certificate={self.certificate}',
+                               f'gateway.tls_key={self.key}') + tuple(sets))
 
     def __exit__(self, *args):
         super().__exit__(*args)

@@ -20,32 +20,48 @@ void Check(const std::string& bytes) {
   ASSERT(again.SerializeAsString() == written);
 }
 
-#define HAYLOFT_BODIES(X)          \
-  X(kHello, Hello)                 \
-  X(kAuth, Auth)                   \
-  X(kPing, Ping)                   \
-  X(kAppend, Append)               \
-  X(kReplicaAppend, Append)        \
-  X(kRead, Read)                   \
-  X(kStat, Stat)                   \
-  X(kSetDelete, SetDelete)         \
-  X(kNeedleList, NeedleList)       \
-  X(kDeleteState, DeleteState)     \
-  X(kCreateBlock, CreateBlock)     \
-  X(kCloseBlock, CloseBlock)       \
-  X(kSealBlock, SealBlock)         \
-  X(kRegister, Register)           \
-  X(kHeartbeat, Heartbeat)         \
-  X(kBlockReport, BlockReport)     \
-  X(kGrant, Grant)                 \
-  X(kLocate, Locate)               \
-  X(kClusterStatus, ClusterStatus) \
-  X(kDeclareGone, DeclareGone)     \
-  X(kFailover, Failover)           \
-  X(kForcePromote, ForcePromote)   \
-  X(kShip, Ship)                   \
-  X(kSnapshot, Snapshot)           \
-  X(kTakeOver, TakeOver)
+#define HAYLOFT_BODIES(X)                \
+  X(kHello, Hello)                       \
+  X(kAuth, Auth)                         \
+  X(kPing, Ping)                         \
+  X(kAppend, Append)                     \
+  X(kReplicaAppend, Append)              \
+  X(kRead, Read)                         \
+  X(kStat, Stat)                         \
+  X(kSetDelete, SetDelete)               \
+  X(kDeleteFeed, DeleteFeed)             \
+  X(kNeedleList, NeedleList)             \
+  X(kDeleteState, DeleteState)           \
+  X(kCreateBlock, CreateBlock)           \
+  X(kCloseBlock, CloseBlock)             \
+  X(kSealBlock, SealBlock)               \
+  X(kRegister, Register)                 \
+  X(kHeartbeat, Heartbeat)               \
+  X(kBlockReport, BlockReport)           \
+  X(kGrant, Grant)                       \
+  X(kLocate, Locate)                     \
+  X(kClusterStatus, ClusterStatus)       \
+  X(kDeclareGone, DeclareGone)           \
+  X(kFailover, Failover)                 \
+  X(kForcePromote, ForcePromote)         \
+  X(kDeclareDirectory, DeclareDirectory) \
+  X(kGatewayHello, GatewayHello)         \
+  X(kShip, Ship)                         \
+  X(kSnapshot, Snapshot)                 \
+  X(kTakeOver, TakeOver)                 \
+  X(kDirLookup, DirLookup)               \
+  X(kDirUpload, DirUpload)               \
+  X(kDirReference, DirReference)         \
+  X(kDirDelete, DirDelete)               \
+  X(kDirUndelete, DirUndelete)           \
+  X(kDirAdopt, DirAdopt)                 \
+  X(kDirPin, DirPin)                     \
+  X(kDirNameGet, DirNameGet)             \
+  X(kDirNamePut, DirNamePut)             \
+  X(kDirNameDelete, DirNameDelete)       \
+  X(kDirNameList, DirNameList)           \
+  X(kDirStatus, DirStatus)               \
+  X(kHottest, Hottest)
 
 void CheckBody(MessageType type, const std::string& bytes) {
   switch (type) {
@@ -68,6 +84,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const MessageRow* row = FindMessage(data[0]);
   if (row == nullptr) {
     Check<pb::HaRecord>(message);
+    Check<pb::DirRecord>(message);
     return Check<pb::LogRecord>(message), 0;
   }
   if (message.size() > row->message_bytes_max) return 0;

@@ -28,8 +28,8 @@ INCLUDES = {
     'nameserver': ('common', 'common/ha'),
     'dataserver': ('common',),
     'dataserver/dsp': ('common',),
-    'directory': ('common', 'common/ha'),
-    'cache': ('common',),
+    'directory': ('common', 'common/ha', 'client'),  # the client reaches the dsps for it
+    'cache': ('common', 'client'),  # what is not kept is read by the client
     'client': ('common',),
     'client/cli': ('common', 'client'),
     'gateway': ('common', 'cache', 'client'),

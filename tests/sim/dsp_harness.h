@@ -73,6 +73,11 @@ class DspHarness {
     core_->StartCommits(now, &out);
     Take(&out);
   }
+  void CloseAll() {
+    DspOutbox out;
+    core_->CloseAll(&out);
+    Take(&out);
+  }
   void Tick() {
     DspOutbox out;
     core_->OnTick({.space = *device_.Space()}, now, &out);
@@ -109,8 +114,9 @@ class DspHarness {
   pb::CommandHead Head() const {
     pb::CommandHead head;
     head.set_epoch(epoch);
-    head.set_node(std::string(16, 'n'));
+    head.set_node(std::string(16, node));
     head.set_block_range_end(1000);
+    head.set_log_index(log_index);
     return head;
   }
   Err Create(uint64_t block_id) { return Create(block_id, {1}, 0); }
@@ -227,7 +233,9 @@ class DspHarness {
   Err format_err() const { return format_err_; }
 
   Now now{.mono_ms = 1000, .wall_ms = 1'700'000'000'000};
-  uint64_t epoch = 7;
+  uint64_t epoch = 7;  // of the orders, with the next two
+  char node = 'n';
+  uint64_t log_index = 0;
   uint32_t pool_files = 0;
   bool hold_reads = false;  // until RunHeldReads
   bool commits_wait = false;

@@ -6,7 +6,7 @@ namespace hayloft {
 
 Result<std::string> MemKv::Get(std::string_view key) {
   if (power_->off()) return Err::kIo;
-  if (damaged_) return Err::kCorrupt;
+  if (broken_ != Err::kOk) return broken_;
   const auto found = contents_.find(key);
   if (found == contents_.end()) return Err::kNotFound;
   return found->second;
@@ -14,7 +14,7 @@ Result<std::string> MemKv::Get(std::string_view key) {
 
 Err MemKv::Write(std::span<const Change> changes, bool sync) {
   if (power_->off()) return Err::kIo;
-  if (damaged_) return Err::kCorrupt;
+  if (broken_ != Err::kOk) return broken_;
   if (full_) return Err::kFull;
   const bool alive = power_->Operate();
   if (!alive && random_.Chance(50)) return Err::kIo;
@@ -40,7 +40,7 @@ Err MemKv::Write(std::span<const Change> changes, bool sync) {
 
 Err MemKv::ScanFrom(std::string_view first, const Visit& visit) {
   if (power_->off()) return Err::kIo;
-  if (damaged_) return Err::kCorrupt;
+  if (broken_ != Err::kOk) return broken_;
   for (auto row = contents_.lower_bound(first); row != contents_.end(); ++row) {
     if (!visit(row->first, row->second)) break;
   }

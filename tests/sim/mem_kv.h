@@ -36,7 +36,7 @@ class MemKv : public Kv {
 
   // --- Faults ---
   void FailNextWrite(Err err = Err::kIo) { fail_write_ = err; }  // nothing of it is kept
-  void SetDamaged(bool on) { damaged_ = on; }                    // every call answers kCorrupt
+  void Break(Err err) { broken_ = err; }                         // what every call answers
   void SetFull(bool on) { full_ = on; }                          // every Write answers kFull
   void Wipe();                                                   // the operator removed the folder
   const std::map<std::string, std::string, std::less<>>& contents() const { return contents_; }
@@ -55,7 +55,7 @@ class MemKv : public Kv {
   std::map<std::string, std::string, std::less<>> contents_;
   std::vector<std::vector<Undo>> unsynced_;  // a row for each batch, oldest first
   Err fail_write_ = Err::kOk;
-  bool damaged_ = false;
+  Err broken_ = Err::kOk;
   bool full_ = false;
 };
 

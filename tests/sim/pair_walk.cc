@@ -75,6 +75,7 @@ class PairWalk {
     node.active = false;
     node.writing.reset();
     node.calls.clear();
+    node.syncs = 0;
     node.now.mono_ms = random_.Below(1'000'000) + 1'000'000;
     LogTail log(node.disk.base);
     for (const pb::HaRecord& record : node.disk.records) {
@@ -181,6 +182,8 @@ class PairWalk {
       message.ask = *out->coordinator;
       message.ask_number = ask_number_;
       message.forced = forced_[i];
+      message.history = restores_;
+      message.syncs = node.syncs;
       Put(std::move(message));
     }
     if (out->write.has_value()) {
@@ -366,6 +369,7 @@ class PairWalk {
     Node& node = nodes_[i];
     if (node.role == nullptr || !node.writing.has_value()) return;
     WriteNow(i);
+    ++node.syncs;
     // Old records go, as long as one is left.
     while (random_.Chance(10) && node.disk.records.size() > 1 &&
            node.disk.records.front().index() <= node.disk.applied) {
@@ -383,6 +387,7 @@ class PairWalk {
   // --- The coordinator and the dsps ---
 
   void Coordinate(const Message& message) {
+    if (message.history != restores_) return Fail(message);  // its connection is gone
     CoordinatorDone done;
     const CoordinatorCall& ask = message.ask;
     if (ask.kind == CoordinatorCall::Kind::kRead) {
@@ -403,10 +408,10 @@ class PairWalk {
         if (message.forced && ask.record.forced_epoch() == ask.record.epoch()) {
           Rewrite(message.from);
         }
+        const bool claimed = ask.record.epoch() > record_.epoch();
         record_ = ask.record;
         record_exists_ = true;
-        lease_ = true;
-        lease_holder_ = ask.record.holder();
+        if (ask.renews) RenewLease(message, claimed);
         done.version = ++version_;
         if (random_.Chance(20)) {
           backup_ = record_;
@@ -424,6 +429,18 @@ class PairWalk {
     answer.ask_number = message.ask_number;
     answer.answer = std::move(done);
     Put(std::move(answer));
+  }
+
+  // Rule 5; a claim is none.
+  void RenewLease(const Message& message, bool claimed) {
+    Node& node = nodes_[message.from];
+    lease_ = true;
+    lease_holder_ = message.ask.record.holder();
+    if (message.life != node.life) return;
+    if (!claimed && message.syncs == node.renewed_syncs) {
+      trace_->Fail("lease: %s renews it twice for one sync of its log", node.address.c_str());
+    }
+    node.renewed_syncs = message.syncs;
   }
 
   // What a forced node has is the history now; the rest is what the operator accepted to lose.
@@ -615,19 +632,7 @@ class PairWalk {
         return Take(i, &out);
       }
       case 8:
-        if (!lose_coordinator_ || !random_.Chance(20)) return;
-        lease_ = false;
-        identity_ += "x";
-        if (random_.Chance(50)) {
-          trace_->Note("the coordinator's record is lost");
-          record_exists_ = false;
-          record_ = {};
-        } else if (backup_version_ != 0) {
-          trace_->Note("the coordinator's record is restored from a backup");
-          record_ = backup_;
-          record_exists_ = true;
-          ++version_;
-        }
+        if (lose_coordinator_ && random_.Chance(20)) LoseRecord();
         return;
       case 9:
         if (!force_allowed_ || lease_ || forces_ == 2 || !random_.Chance(30)) return;
@@ -639,6 +644,35 @@ class PairWalk {
         return RestoreDisk(i);
       default:
         return;
+    }
+  }
+
+  // Lost, or from a backup; that one need not have another identity, if both nodes can tell it by
+  // its version.
+  void LoseRecord() {
+    const auto knows_later = [&](const Node& node) {
+      const pb::HaHead& head = node.disk.head;
+      return head.identity() == identity_ && head.record_version() > backup_version_;
+    };
+    const bool noticed = knows_later(nodes_[0]) && knows_later(nodes_[1]);
+    const bool goes_back = backup_version_ != 0 && noticed && random_.Chance(50);
+    const bool lost = !goes_back && random_.Chance(50);
+    trace_->Note("the coordinator's record is %s, version %" PRIu64, lost ? "lost" : "restored",
+                 backup_version_);
+    lease_ = false;
+    if (goes_back) {
+      version_ = backup_version_;
+      ++restores_;
+    } else {
+      identity_ += "x";
+      ++version_;
+    }
+    if (lost) {
+      record_ = {};
+      record_exists_ = false;
+    } else if (backup_version_ != 0) {
+      record_ = backup_;
+      record_exists_ = true;
     }
   }
 
@@ -673,12 +707,13 @@ class PairWalk {
              record_.in_sync().end();
     };
     const auto fit = [&](const Node& node) {
-      const bool known =
-          node.disk.head.identity().empty() || node.disk.head.identity() == identity_;
+      const pb::HaHead& head = node.role == nullptr ? node.disk.head : node.role->head();
+      const bool older =
+          record_.epoch() < head.promised_epoch() || version_ < head.record_version();
+      const bool known = head.identity().empty() || (head.identity() == identity_ && !older);
       return record_exists_ && in_sync(node) && known && !node.disk.head.installing();
     };
-    const bool may = fit(nodes_[0]) || fit(nodes_[1]);
-    if (!may || disk_back_) return;
+    if (disk_back_ || (!fit(nodes_[0]) && !fit(nodes_[1]))) return;
     for (int round = 0; round < 6'000 && !trace_->failed(); ++round) {
       Pass(10);
       for (int i = 0; i < 2; ++i) {
@@ -740,6 +775,7 @@ class PairWalk {
   std::string lease_holder_;
   pb::LeaseRecord backup_;
   uint64_t backup_version_ = 0;
+  uint64_t restores_ = 0;
   // What is true.
   std::map<uint64_t, pb::HaRecord> history_;
   std::map<uint64_t, uint64_t> ids_;

@@ -9,6 +9,7 @@
 //   lost     who becomes active has every committed record
 //   epoch    is held once by a node (that of a lost record may be won by the other one)
 //   ids      are used by one operation
+//   lease    is renewed once for a sync of the log
 //   obey     a dsp obeys nothing that is not in the one history
 //   stuck    when all is healed, a member of the set becomes active, takes the other back, commits
 #pragma once

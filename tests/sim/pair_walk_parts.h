@@ -47,6 +47,8 @@ struct Node {
   Now now;
   std::optional<RoleWrite> writing;
   uint64_t life = 0;
+  uint64_t syncs = 0;          // of its log, in this life
+  uint64_t renewed_syncs = 0;  // as it was when it renewed its lease last
   // The service of an active one; of a follower only range_end counts.
   bool active = false;
   uint64_t next_id = 0;
@@ -73,6 +75,8 @@ struct Message {
   uint64_t ask_number = 0;
   CoordinatorDone answer{};
   bool forced = false;
+  uint64_t history = 0;  // of the coordinator, when it was asked
+  uint64_t syncs = 0;    // of its log, when it asked
   // A command.
   uint64_t epoch = 0;
   std::string node{};

@@ -1,5 +1,6 @@
 #include "tests/sim/sim_client.h"
 
+#include <algorithm>
 #include <cinttypes>
 
 namespace hayloft {
@@ -33,7 +34,12 @@ void SimClient::Crash() {
   world_->trace.Note("%s crash", options_.address.c_str());
   world_->net.Stop(options_.address);
   core_.reset();
-  pending_.clear();
+  for (const auto& [op_id, pending] : std::exchange(pending_, {})) {
+    const PendingSetDelete* change = std::get_if<PendingSetDelete>(&pending);
+    if (change == nullptr) continue;
+    model_->SetDeleteEnded(change->operation, {.op_id = op_id, .err = Err::kUnavailable},
+                           world_->events.now_us());
+  }
 }
 
 void SimClient::Tick(uint64_t life) {
@@ -47,15 +53,22 @@ void SimClient::Tick(uint64_t life) {
 void SimClient::Work(uint64_t life) {
   if (core_ == nullptr || life != life_ || reading_back_) return;
   if (started_ >= options_.operations) return;
-  if (pending_.size() < options_.in_flight_max) StartOperation();
+  const uint64_t now_us = world_->events.now_us();
+  if (options_.rests && now_us >= rests_until_us_ && world_->random.Below(25) == 0) {
+    rests_until_us_ = now_us + world_->random.Between(1'000, 4'000) * 1000;
+  }
+  if (pending_.size() < options_.in_flight_max && now_us >= rests_until_us_) StartOperation();
   world_->events.After(world_->random.Below(options_.think_us_max), [this, life] { Work(life); });
 }
 
 void SimClient::StartOperation() {
   ++started_;
-  const uint64_t kind = world_->random.Below(100);
+  SimRandom& random = world_->random;
+  const uint64_t kind = random.Below(100);
+  const size_t hot = std::min(options_.hot_files, model_->files());
+  if (hot > 0 && random.Chance(40)) return StartSetDelete(random.Below(hot));
   if (kind < 50 || model_->files() == 0) return StartPut();
-  const size_t file = world_->random.Below(model_->files());
+  const size_t file = random.Below(model_->files());
   if (kind < 80) return StartGet(file);
   if (kind < 85) return StartStat(file, 5'000);
   return StartSetDelete(file);
@@ -118,7 +131,10 @@ void SimClient::StartStat(size_t file, uint32_t timeout_ms) {
 }
 
 void SimClient::StartSetDelete(size_t file) {
-  const bool undelete = model_->file(file).counter_acked % 2 == 1 || world_->random.Chance(10);
+  SetDelete(file, model_->file(file).counter_acked % 2 == 1 || world_->random.Chance(10));
+}
+
+void SimClient::SetDelete(size_t file, bool undelete) {
   SetDeleteRequest request;
   request.address = model_->file(file).address;
   request.undelete = undelete;
@@ -178,7 +194,7 @@ void SimClient::Flush(ClientOutbox* outbox) {
     world_->trace.Note("%s %s %s %u", operation.undelete ? "undelete" : "delete",
                        ToText(model_->file(operation.index).address).c_str(),
                        ErrName(done.err).data(), done.counter);
-    model_->SetDeleteEnded(operation, done);
+    model_->SetDeleteEnded(operation, done, world_->events.now_us());
     if (!reading_back_) continue;
     if (done.err != Err::kOk) {
       world_->trace.Fail("delete of %s answers %s with nothing broken",

@@ -21,6 +21,8 @@ struct SimClientOptions {
   uint32_t operations = 50;  // to start in all
   uint32_t in_flight_max = 8;
   uint64_t think_us_max = 20'000;
+  bool rests = false;    // now and then it does nothing for some seconds
+  size_t hot_files = 0;  // of the model, which most deletes and undeletes are of; 0: of any
   std::function<void(const FileAddress&)> on_put{};  // it was acknowledged just now
 };
 
@@ -35,6 +37,9 @@ class SimClient {
   const std::string& address() const { return options_.address; }
   bool running() const { return core_ != nullptr; }
   bool finished() const { return started_ >= options_.operations && pending_.empty(); }
+  // Beside its workload, of which nothing begins for so long. REQUIRES: running.
+  void SetDelete(size_t file, bool undelete);
+  void Rest(uint64_t ms) { rests_until_us_ = world_->events.now_us() + ms * 1000; }
   // Begins nothing new.
   void Finish() { started_ = options_.operations; }
   // A file of the model, and the one dsp to ask; empty: any.
@@ -88,6 +93,7 @@ class SimClient {
   std::unique_ptr<ClientCore> core_;
   uint64_t life_ = 0;
   uint32_t started_ = 0;
+  uint64_t rests_until_us_ = 0;
   std::map<uint64_t, Pending> pending_;  // by operation id
   bool reading_back_ = false;
   std::vector<ReadBackOne> read_back_;

@@ -40,7 +40,8 @@ SimCluster::SimCluster(uint64_t seed, bool print)
         return kCopies[world_.random.Below(std::size(kCopies))];
       }()),
       model_(&world_.trace),
-      coordinator_(&world_) {}
+      coordinator_(&world_),
+      history_(&world_) {}
 
 void SimCluster::OnLogLine(bool error, const std::string& line) {
   world_.trace.Note("log %s", line.c_str());
@@ -75,6 +76,7 @@ SimResult SimCluster::Run() {
   result.lines = world_.trace.lines();
   result.files = model_.files();
   result.reads = model_.reads_verified();
+  for (const auto& gateway : gateways_) result.hits += gateway->hits();
   result.crashes = crashes_;
   result.virtual_ms = world_.events.now_us() / 1000;
   result.failures = world_.trace.failures();
@@ -86,9 +88,16 @@ void SimCluster::Build() {
   const uint32_t dsps = copies_ == 1
                             ? static_cast<uint32_t>(random.Between(1, 3))
                             : static_cast<uint32_t>(random.Between(std::max(3u, copies_), 7));
+  world_.net.SetWatch(
+      {.on_call = [this](const RpcCall& call) { history_.OnCall(call); },
+       .on_answer = [this](const SimNet::Asked& asked,
+                           const CallDone& done) { history_.OnAnswer(asked, done); }});
+  if (random.Chance(45)) hot_files_ = random.Between(2, 8);
   AddNameservers(dsps);
   AddDsps(dsps);
   AddClients();
+  if (hot_files_ > 0) AddGateways();
+  asker_ = std::make_unique<PairAsker>(&world_, &history_, NameserverAddresses());
   world_.net.Start(
       kOperator,
       {.now = [this] { return SimNodeClock{}.Read(world_.events); },
@@ -97,7 +106,10 @@ void SimCluster::Build() {
   // A few kinds of trouble at a time find more than all at once, in which little succeeds.
   for (uint32_t kind = 0; kind < static_cast<uint32_t>(Trouble::kCount); ++kind) {
     const bool cut = static_cast<Trouble>(kind) == Trouble::kCut;
-    if (!random.Chance(cut ? 55 : 35)) continue;
+    const bool of_gateways = static_cast<Trouble>(kind) == Trouble::kCutMerging ||
+                             static_cast<Trouble>(kind) == Trouble::kBurst;
+    const bool often = cut || (of_gateways && hot_files_ > 0);
+    if (!random.Chance(often ? 55 : 35)) continue;
     kinds_.push_back(static_cast<Trouble>(kind));
     if (kinds_.back() == Trouble::kClockJump) model_.LetClocksJump();
   }
@@ -109,8 +121,8 @@ void SimCluster::AddNameservers(uint32_t dsps) {
   const size_t count = world_.random.Chance(75) ? 2 : 1;
   coordinator_.ShowDeaths(world_.random.Chance(50));
   // Few, and who comes back after a while takes a snapshot.
-  const uint64_t records_kept =
-      world_.random.Chance(50) ? world_.random.Between(2, 30) : HaStore::kRecordsKept;
+  const size_t log_bytes_kept =
+      world_.random.Chance(50) ? world_.random.Between(200, 3'000) : HaStore::kLogBytesKept;
   for (size_t i = 0; i < count; ++i) {
     nameservers_.push_back(std::make_unique<SimNameserver>(
         &world_, &coordinator_, &ha_truth_,
@@ -120,7 +132,7 @@ void SimCluster::AddNameservers(uint32_t dsps) {
                              .dsps = dsps,
                              .copies = copies_,
                              .joining = i == 1,
-                             .records_kept = records_kept}));
+                             .log_bytes_kept = log_bytes_kept}));
     nameservers_.back()->Start();
     KeepStarted(nameservers_.back().get());
   }
@@ -156,13 +168,15 @@ std::vector<std::string> SimCluster::NameserverAddresses() const {
 void SimCluster::AddDsps(uint32_t dsps) {
   const uint32_t machines =
       dsps - static_cast<uint32_t>(world_.random.Below(dsps - std::max(copies_, dsps / 2) + 1));
+  const bool slow_reads = hot_files_ > 0 && world_.random.Chance(50);
   for (uint32_t i = 0; i < dsps; ++i) {
     const std::string number = std::to_string(i + 1);
     dsps_.push_back(std::make_unique<SimDsp>(
         &world_, SimDspOptions{.address = "10.0.1." + number + ":7100",
                                .machine = "machine-" + std::to_string(i % machines + 1),
                                .nameservers = NameserverAddresses(),
-                               .cluster_id = kClusterId}));
+                               .cluster_id = kClusterId,
+                               .slow_reads = slow_reads}));
     const bool started = dsps_.back()->Start();
     ASSERT(started);
     KeepStarted(dsps_.back().get());
@@ -179,9 +193,28 @@ void SimCluster::AddClients() {
                              .operations = static_cast<uint32_t>(random.Between(10, 120)),
                              .in_flight_max = static_cast<uint32_t>(random.Between(1, 12)),
                              .think_us_max = random.Between(1, 300) * 1000};
+    options.hot_files = hot_files_;
+    options.rests = hot_files_ > 0;
+    if (options.rests) options.operations = static_cast<uint32_t>(random.Between(40, 200));
     options.on_put = [this](const FileAddress& address) { CheckSyncedEverywhere(address); };
     clients_.push_back(std::make_unique<SimClient>(&world_, &model_, std::move(options)));
     clients_.back()->Start();
+  }
+}
+
+void SimCluster::AddGateways() {
+  SimRandom& random = world_.random;
+  const uint64_t gateways = random.Between(1, 3);
+  for (uint64_t i = 0; i < gateways; ++i) {
+    SimGatewayOptions options{.address = "10.0.4." + std::to_string(i + 1) + ":7300",
+                              .nameservers = NameserverAddresses(),
+                              .admit = random.Chance(75) ? CacheAdmit::kAll : CacheAdmit::kHaystack,
+                              .cache_bytes = random.Between(1, 8) << 20,
+                              .loops = static_cast<uint32_t>(random.Between(1, 2)),
+                              .think_us_max = random.Between(2, 40) * 1000,
+                              .hot_files = hot_files_};
+    gateways_.push_back(std::make_unique<SimGateway>(&world_, &model_, std::move(options)));
+    gateways_.back()->Start();
   }
 }
 
@@ -218,6 +251,7 @@ std::vector<std::string> SimCluster::Addresses() const {
   if (nameservers_.size() > 1) addresses.push_back(SimCoordinator::kAddress);
   for (const auto& dsp : dsps_) addresses.push_back(dsp->address());
   for (const auto& client : clients_) addresses.push_back(client->address());
+  for (const auto& gateway : gateways_) addresses.push_back(gateway->address());
   return addresses;
 }
 
@@ -266,7 +300,12 @@ void SimCluster::MakeTrouble(Trouble kind) {
       client->Crash();
       return After(500, [client] { client->Start(); });
     }
-    case Trouble::kClockJump: {
+    case Trouble::kGatewayCrash:
+    case Trouble::kGatewayStall:
+    case Trouble::kCutMerging:
+    case Trouble::kBurst:
+      return gateways_.empty() ? void() : MakeGatewayTrouble(kind);
+    case Trouble::kClockJump: {  // F34
       static constexpr int64_t kHourMs = 3'600'000;
       SimNodeClock& clock = random.Chance(30) ? AnyNameserver()->clock() : AnyDsp()->clock();
       clock.wall_offset_ms = (random.Chance(50) ? -1 : 1) * kHourMs *
@@ -284,6 +323,17 @@ void SimCluster::MakeTrouble(Trouble kind) {
     default:
       return MakeDiskTrouble(kind);
   }
+}
+
+void SimCluster::MakeGatewayTrouble(Trouble kind) {
+  if (kind == Trouble::kCutMerging) return CutMerging();
+  if (kind == Trouble::kBurst) return Burst();
+  SimGateway* gateway = gateways_[world_.random.Below(gateways_.size())].get();
+  if (!gateway->running()) return;
+  if (kind == Trouble::kGatewayStall) return gateway->Stall(world_.random.Between(100, 5'000));
+  ++crashes_;
+  gateway->Crash();
+  After(2'000, [gateway] { gateway->Start(); });
 }
 
 void SimCluster::MakeNameserverTrouble(Trouble kind) {
@@ -334,6 +384,7 @@ void SimCluster::LoseStore(SimNameserver* one) {
   ++crashes_;
   if (one->running()) one->Crash(AnyCrash());
   one->LoseStore();
+  if (nameservers_.size() == 1) history_.Forget();
 }
 
 void SimCluster::KeepStarted(SimNameserver* nameserver) {
@@ -392,6 +443,88 @@ void SimCluster::CutLong(const std::string& dsp) {
                       [this] { world_.net.HealCuts(); });
 }
 
+// By one of the clients that run.
+void SimCluster::SetAllHot(bool undelete) {
+  if (!troubled_) return;
+  for (const auto& client : clients_) {
+    if (!client->running()) continue;
+    for (size_t file = 0; file < std::min(hot_files_, model_.files()); ++file) {
+      client->SetDelete(file, undelete);
+    }
+    return;
+  }
+}
+
+// Reads that take long are overtaken by more deletes than a dsp keeps for those who ask.
+void SimCluster::Burst() {
+  if (world_.events.now_us() < calm_until_us_) return;
+  uint64_t after_us = 0;
+  for (uint64_t rounds = world_.random.Between(1, 4); rounds > 0; --rounds) {
+    for (const bool undelete : {true, false}) {
+      world_.events.After(after_us, [this, undelete] { SetAllHot(undelete); });
+      after_us += world_.random.Between(50'000, 900'000);
+    }
+  }
+  after_us += 2'000'000;
+  calm_until_us_ = world_.events.now_us() + after_us;
+  for (const auto& client : clients_) client->Rest(after_us / 1000);
+}
+
+// Files are in the gateways' memory when one of their dsps and the gateways come to one side of a
+// cut, the other dsps, nameservers and clients to the other, until deletes are acknowledged without
+// that dsp. Then the nameservers hear it again, but it can't learn from other dsps what it has
+// missed; and what gateways have of it was perhaps not asked for all the while.
+void SimCluster::CutMerging() {
+  if (world_.events.now_us() < calm_until_us_ || model_.files() == 0) return;
+  constexpr uint64_t kWarmMs = 1'500;
+  calm_until_us_ = world_.events.now_us() + 15'000'000;
+  for (const auto& client : clients_) client->Rest(kWarmMs);
+  SetAllHot(/*undelete=*/true);
+  world_.events.After(kWarmMs * 1000, [this] {
+    const size_t hot = world_.random.Below(std::min(hot_files_, model_.files()));
+    const std::vector<SimDsp*> members = MembersOf(model_.file(hot).address.block_id);
+    if (!members.empty() && troubled_) {
+      CutFromMerging(members[world_.random.Below(members.size())]->address());
+    }
+  });
+}
+
+void SimCluster::CutFromMerging(const std::string& dsp) {
+  SimRandom& random = world_.random;
+  world_.trace.Note("cut %s from merging", dsp.c_str());
+  const auto set_cut = [this](const std::vector<std::string>& a, const std::vector<std::string>& b,
+                              bool cut) {
+    for (const std::string& one : a) {
+      for (const std::string& other : b) {
+        if (cut) world_.net.Cut(one, other);
+        if (cut) world_.net.Cut(other, one);
+        if (!cut) world_.net.HealCut(one, other);
+        if (!cut) world_.net.HealCut(other, one);
+      }
+    }
+  };
+  std::vector<std::string> others, side;
+  for (const auto& other : dsps_) {
+    if (other->address() != dsp) others.push_back(other->address());
+  }
+  for (const auto& gateway : gateways_) side.push_back(gateway->address());
+  set_cut(side, others, true);
+  side.push_back(dsp);
+  for (const auto& client : clients_) others.push_back(client->address());
+  set_cut({dsp}, others, true);
+  set_cut({dsp}, NameserverAddresses(), true);
+  const uint64_t cut_ms = random.Between(7'000, 9'000);
+  const uint64_t merge_ms = cut_ms + random.Between(1'500, 4'000);
+  for (const auto& client : clients_) client->Rest(merge_ms);
+  const bool rest = random.Chance(50);
+  for (const auto& gateway : gateways_) {
+    if (rest) gateway->Rest(cut_ms + random.Below(500));
+  }
+  world_.events.After(random.Between(3'500, 5'000) * 1000, [this] { SetAllHot(false); });
+  world_.events.After(cut_ms * 1000, [=, this] { set_cut({dsp}, NameserverAddresses(), false); });
+  world_.events.After(merge_ms * 1000, [=] { set_cut(side, others, false); });
+}
+
 // F39, swizzle-clog: one after the other is cut from all, and they come back in another order.
 void SimCluster::Swizzle() {
   std::vector<std::string> clogged = Addresses();
@@ -443,7 +576,11 @@ void SimCluster::MakeDiskTrouble(Trouble kind) {
       bad_reads_ = true;
       const uint64_t begin = random.Chance(20) ? 0 : random.Below(kBlockBytesMin);
       dsp->FailReads(block->first, {begin, begin + 4096});
-      if (random.Chance(30)) dsp->Crash(CrashMode::kKill);  // recovery meets it
+      if (random.Chance(30)) {
+        dsp->Crash(CrashMode::kKill);  // recovery meets it
+        // A nameserver that begins anew is told of a block that nobody can read.
+        if (begin == 0 && nameservers_.size() == 1) LoseStore(AnyNameserver());
+      }
       return After(5'000, [dsp] { dsp->disk().HealReads(); });
     }
     case Trouble::kDiskFailure:

@@ -13,9 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/pair_history.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_coordinator.h"
 #include "tests/sim/sim_dsp.h"
+#include "tests/sim/sim_gateway.h"
 #include "tests/sim/sim_model.h"
 #include "tests/sim/sim_nameserver.h"
 #include "tests/sim/sim_world.h"
@@ -27,6 +29,7 @@ struct SimResult {
   uint64_t lines = 0;  // of the trace
   uint64_t files = 0;  // acknowledged
   uint64_t reads = 0;  // whose bytes were compared
+  uint64_t hits = 0;   // of them and of denials, from gateways' caches
   uint64_t crashes = 0;
   uint64_t virtual_ms = 0;
   std::vector<std::string> failures;  // empty: all promises were kept
@@ -55,6 +58,10 @@ class SimCluster {
     kCoordinatorStop,
     kPairCut,
     kClientCrash,
+    kGatewayCrash,
+    kGatewayStall,
+    kCutMerging,
+    kBurst,
     kWeather,
     kCut,
     kBreak,
@@ -80,8 +87,13 @@ class SimCluster {
   void MakeTrouble(Trouble kind);
   void MakeNetworkTrouble(Trouble kind);
   void MakeNameserverTrouble(Trouble kind);
+  void MakeGatewayTrouble(Trouble kind);
   void LoseStore(SimNameserver* nameserver);
   void CutLong(const std::string& dsp);
+  void CutMerging();
+  void CutFromMerging(const std::string& dsp);
+  void Burst();
+  void SetAllHot(bool undelete);
   void Swizzle();
   void MakeDiskTrouble(Trouble kind);
   void MakeVictimTrouble(Trouble kind);
@@ -94,6 +106,7 @@ class SimCluster {
   std::vector<std::string> NameserverAddresses() const;
   void KeepStarted(SimNameserver* nameserver);
   void AddClients();
+  void AddGateways();
   void KeepStarted(SimDsp* dsp);
   void After(uint64_t most_ms, std::function<void()> task);
   CrashMode AnyCrash();
@@ -107,6 +120,7 @@ class SimCluster {
   std::string DescribeUnsealed();
   void Judge();
   bool ReadAllBack(std::vector<SimClient::ReadBackOne> files);
+  bool ReadByGateways();
   void CompareMap();
   void CompareReplicas();
   void CompareBlock(const BlockRecord& record);
@@ -124,9 +138,14 @@ class SimCluster {
   SimModel model_;
   SimCoordinator coordinator_;
   SimHaTruth ha_truth_;
+  PairHistory history_;
+  std::unique_ptr<PairAsker> asker_;
   std::vector<std::unique_ptr<SimNameserver>> nameservers_;
   std::vector<std::unique_ptr<SimDsp>> dsps_;
   std::vector<std::unique_ptr<SimClient>> clients_;
+  std::vector<std::unique_ptr<SimGateway>> gateways_;
+  size_t hot_files_ = 0;
+  uint64_t calm_until_us_ = 0;  // what is being done with the hot files is done then
   std::vector<Trouble> kinds_;  // of this run
   uint64_t trouble_every_ms_ = 0;
   uint64_t crashes_ = 0;

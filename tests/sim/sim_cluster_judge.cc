@@ -15,10 +15,12 @@ void SimCluster::Heal() {
   healed_us_ = world_.events.now_us();
   DeclareStrangersGone();
   for (const auto& client : clients_) client->Finish();
+  for (const auto& gateway : gateways_) gateway->Finish();
   world_.net.SetWeather({});
   world_.net.HealCuts();
   coordinator_.StopFor(0);
   coordinator_.SetTroubled(false);
+  for (const auto& gateway : gateways_) gateway->Stall(0);
   for (const auto& one : nameservers_) {
     one->Stall(0);
     one->FailNextWrite(Err::kOk);
@@ -49,6 +51,9 @@ std::string SimCluster::DescribeUnsettled() {
   if (world_.events.now_us() < healed_us_ + kDoubtUs) return "it has healed only now";
   for (const auto& client : clients_) {
     if (!client->running() || !client->finished()) return "a client has work under way";
+  }
+  for (const auto& gateway : gateways_) {
+    if (!gateway->running() || !gateway->idle()) return "a gateway has reads under way";
   }
   size_t expected = 0;
   for (const auto& dsp : dsps_) {
@@ -158,6 +163,24 @@ bool SimCluster::ReadAllBack(std::vector<SimClient::ReadBackOne> files) {
   return false;
 }
 
+// Twice: from wherever the bytes come, and then from memory.
+bool SimCluster::ReadByGateways() {
+  constexpr uint64_t kReadBackMsMax = 60'000;
+  const auto idle = [this] {
+    return std::all_of(gateways_.begin(), gateways_.end(),
+                       [](const auto& gateway) { return gateway->idle(); });
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& gateway : gateways_) {
+      for (size_t file = 0; file < model_.files(); ++file) gateway->ReadBack(file);
+    }
+    if (RunUntil(kReadBackMsMax, idle)) continue;
+    world_.trace.Fail("the reads of gateways do not end");
+    return false;
+  }
+  return true;
+}
+
 void SimCluster::Judge() {
   if (world_.trace.failed()) return;  // the first failure is the one to read
   world_.healed = true;
@@ -177,6 +200,7 @@ void SimCluster::Judge() {
     }
   }
   if (!ReadAllBack(std::move(files)) || !ReadAllBack(std::move(replicas))) return;
+  if (!ReadByGateways()) return;
   // Every delete finds all whom it must wait for; and what it did is read back.
   std::vector<SimClient::ReadBackOne> deletes, deleted;
   for (size_t file = 0; file < model_.files() && copies_ > 1; ++file) {
@@ -189,6 +213,8 @@ void SimCluster::Judge() {
     deleted.push_back({.file = file, .dsp = {}});
   }
   if (!ReadAllBack(std::move(deletes)) || !ReadAllBack(std::move(deleted))) return;
+  (void)RunUntil(1'100, [] { return false; });  // until gateways must know of the deletes
+  if (!ReadByGateways()) return;
   constexpr uint64_t kQuietMs = 5'000;  // what is on the way arrives, closes and seals are done
   (void)RunUntil(kQuietMs, [] { return false; });
   // A block lies on its disk before its creation is answered: compare when nothing is on the way.

@@ -52,8 +52,10 @@ CoordinatorDone SimCoordinator::Happen(const CoordinatorCall& call) {
     return done;
   }
   record_ = call.record;
-  lease_holder_ = record_.holder();
-  lease_end_us_ = world_->events.now_us() + kLeaseUs;
+  if (call.renews) {
+    lease_holder_ = record_.holder();
+    lease_end_us_ = world_->events.now_us() + kLeaseUs;
+  }
   done.version = ++version_;
   world_->trace.Note("record %" PRIu64 ": epoch %" PRIu64 " of %s, set of %d, position %" PRIu64,
                      version_, record_.epoch(), record_.holder_address().c_str(),

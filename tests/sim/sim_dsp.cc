@@ -21,6 +21,7 @@ SimDsp::SimDsp(SimWorld* world, SimDspOptions options)
       kv_(world->random.Next(), &power_) {
   clock_.mono_offset_ms = world_->random.Below(1'000'000'000);
   commits_wait_ = world_->random.Chance(50);
+  feed_changes_kept_ = world_->random.Between(1, 4);
   disk_.SetUncachedPercent(kUncachedPercent);
   Superblock superblock;
   superblock.cluster_id = options_.cluster_id;
@@ -43,6 +44,7 @@ bool SimDsp::Start() {
   options.delete_log_rewrite_bytes = 16 << 10;
   options.append_queue_bytes = 1 << 20;
   options.sealed_files_max = 2;
+  options.feed_changes_kept = feed_changes_kept_;
   options.commits_wait = commits_wait_;
   options.read_only = disk_failed_;
   ++life_;
@@ -274,7 +276,11 @@ void SimDsp::StartRead(ReadJob&& job) {
     return Flush(&outbox);
   }
   ++reading_;
-  world_->events.After(DiskDelay(), [this, life = life_, job = std::move(cached.job)]() mutable {
+  // Some take long: bytes that are told of a file may be older than what is told of its delete.
+  constexpr uint64_t kSlowUsMax = 1'500'000;
+  const bool slow = options_.slow_reads && world_->random.Chance(60);
+  const uint64_t delay_us = DiskDelay() + (slow ? world_->random.Below(kSlowUsMax) : 0);
+  world_->events.After(delay_us, [this, life = life_, job = std::move(cached.job)]() mutable {
     if (life != life_) return;
     --reading_;
     ReadDone done = ReadNeedle(&disk_, std::move(job), /*cached_only=*/false);

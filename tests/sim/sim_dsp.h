@@ -24,6 +24,7 @@ struct SimDspOptions {
   std::string machine;
   std::vector<std::string> nameservers;
   Id16 cluster_id{};
+  bool slow_reads = false;  // some that are not in the page cache are, for a second
 };
 
 class SimDsp {
@@ -102,6 +103,7 @@ class SimDsp {
   CrashMode crash_mode_ = CrashMode::kKill;
   bool disk_failed_ = false;
   bool commits_wait_ = false;
+  size_t feed_changes_kept_ = 0;
   std::set<std::string> rotten_;  // files in which a bit has flipped
   bool turn_ends_ = false;        // soon
   bool leaving_ = false;          // the disk failed: the process ends once its last jobs are done

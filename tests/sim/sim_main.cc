@@ -23,6 +23,7 @@
 
 #include "common/check.h"
 #include "common/mutant.h"
+#include "tests/sim/dir_walk.h"
 #include "tests/sim/pair_walk.h"
 #include "tests/sim/sim_cluster.h"
 
@@ -32,6 +33,7 @@ namespace {
 constexpr unsigned kSeedSecondsMax = 120;   // of real time: a run that hangs is a failure
 constexpr uint64_t kSeedsForProbes = 2000;  // a campaign of as many must reach every probe
 constexpr uint64_t kPairWalks = 100;
+constexpr uint64_t kDirWalks = 50;
 constexpr uint64_t kTwiceEvery = 16;  // so often a campaign runs a seed twice and compares
 
 struct Arguments {
@@ -80,14 +82,15 @@ void OnDeath(int signal) {
   _exit(1);
 }
 
-// After the cluster, many short walks of a pair of nodes.
-std::vector<std::string> WalkPairs(uint64_t seed, bool print) {
-  for (uint64_t walk = 0; walk < kPairWalks; ++walk) {
+// After the cluster, many short walks of a pair of nodes, and of a shard of the directory.
+template <typename Walk>
+std::vector<std::string> WalkMany(uint64_t seed, uint64_t walks, bool print, Walk&& walk) {
+  for (uint64_t i = 0; i < walks; ++i) {
     SimTrace trace(print);
-    (void)WalkPair(seed * kPairWalks + walk, &trace);
+    walk(seed * walks + i, &trace);
     if (trace.failed()) {
       std::vector<std::string> failures = trace.failures();
-      failures.push_back("in walk " + std::to_string(walk));
+      failures.push_back("in walk " + std::to_string(i));
       return failures;
     }
   }
@@ -98,10 +101,19 @@ std::vector<std::string> WalkPairs(uint64_t seed, bool print) {
 bool RunSeed(uint64_t seed, bool print, bool twice) {
   PrepareReplay(seed);
   alarm(kSeedSecondsMax);
-  const SimResult result = RunSimulation(seed, print);
+  // A bug planted in the directory shows in its own walks only.
+  const bool cluster = g_mutant < Mutant::kDirAnswerUnsynced;
+  const SimResult result = cluster ? RunSimulation(seed, print) : SimResult();
   std::vector<std::string> failures = result.failures;
-  if (failures.empty()) failures = WalkPairs(seed, print);
-  if (twice && failures.empty()) {
+  if (failures.empty() && cluster) {
+    failures = WalkMany(seed, kPairWalks, print,
+                        [](uint64_t walk, SimTrace* trace) { (void)WalkPair(walk, trace); });
+  }
+  if (failures.empty()) {
+    failures = WalkMany(seed, kDirWalks, print,
+                        [](uint64_t walk, SimTrace* trace) { (void)WalkDirectory(walk, trace); });
+  }
+  if (twice && cluster && failures.empty()) {
     const SimResult again = RunSimulation(seed, false);
     if (again.digest != result.digest) {
       failures.push_back("a second run of the seed did something else: digests " +
@@ -111,9 +123,9 @@ bool RunSeed(uint64_t seed, bool print, bool twice) {
   alarm(0);
   if (print || (failures.empty() && twice && g_report_fd < 0)) {
     std::printf("seed=%" PRIu64 " digest=%016" PRIx64 " lines=%" PRIu64 " files=%" PRIu64
-                " reads=%" PRIu64 " crashes=%" PRIu64 " virtual_ms=%" PRIu64 "\n",
-                seed, result.digest, result.lines, result.files, result.reads, result.crashes,
-                result.virtual_ms);
+                " reads=%" PRIu64 " hits=%" PRIu64 " crashes=%" PRIu64 " virtual_ms=%" PRIu64 "\n",
+                seed, result.digest, result.lines, result.files, result.reads, result.hits,
+                result.crashes, result.virtual_ms);
   }
   if (failures.empty()) return true;
   if (g_mutant == Mutant::kNone || g_report_fd < 0) {

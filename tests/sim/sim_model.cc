@@ -73,17 +73,24 @@ SimModel::SetDelete SimModel::SetDeleteStarted(size_t index, bool undelete) {
   return {index, undelete, file.doubts == 1, file.disturbed};
 }
 
-void SimModel::SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& done) {
+void SimModel::SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& done,
+                              uint64_t now_us) {
   SimFile& file = *files_[operation.index];
   const char* what = operation.undelete ? "undelete" : "delete";
   if (done.err == Err::kNotFound && !clocks_jump_) {
     trace_->Fail("%s of %s, which was acknowledged, answers not_found", what,
                  ToText(file.address).c_str());
   }
-  if (done.err != Err::kOk) return;  // it may still happen: the doubt stays
   ASSERT(file.doubts > 0);
+  if (done.err != Err::kOk) {  // it may still happen: the doubt stays
+    file.unanswered.push_back(file.counter_acked + file.doubts);
+    return;
+  }
   --file.doubts;
+  file.settled_us = now_us;
   file.counter_acked = std::max(file.counter_acked, done.counter);
+  file.doubts -= static_cast<uint32_t>(std::erase_if(
+      file.unanswered, [&file](uint32_t most) { return most <= file.counter_acked; }));
   // With company, another operation may have gone on from where this one ended.
   const bool alone = operation.alone && operation.disturbed == file.disturbed;
   if (alone && (done.counter % 2 == 1) == operation.undelete) {
@@ -93,11 +100,13 @@ void SimModel::SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& d
 
 SimModel::Expected SimModel::Expect(size_t index) const {
   const SimFile& file = *files_[index];
-  return {index, file.disturbed, file.counter_acked, file.surely_live(), file.surely_deleted()};
+  return {
+      index,          file.disturbed, file.counter_acked, file.surely_live(), file.surely_deleted(),
+      file.settled_us};
 }
 
 SimModel::Expected SimModel::ExpectDeletedToo(size_t index) const {
-  return {index, files_[index]->disturbed, files_[index]->counter_acked, !clocks_jump_, false};
+  return {index, files_[index]->disturbed, files_[index]->counter_acked, !clocks_jump_, false, 0};
 }
 
 // False when there is nothing more to compare.
@@ -138,7 +147,32 @@ void SimModel::CheckGet(const Expected& expected, const GetRequest& request, con
   ++reads_verified_;
 }
 
-void SimModel::CheckHead(const SimFile& file, const std::string& head) {
+void SimModel::CheckCached(const Expected& expected, const CachedAnswer& answer, uint64_t began_us,
+                           bool healed) {
+  // Two clocks of whole milliseconds lie between a feed's word and its use.
+  constexpr uint64_t kEffectUs = 1'002'000;
+  Expected known = expected;
+  if (began_us < expected.settled_us + kEffectUs) {
+    known.surely_live = known.surely_live && expected.counter_acked == 0;
+    known.surely_deleted = false;
+  }
+  if (known.surely_deleted) PROBE("sim_gateway_read_of_a_deleted_file");
+  if (answer.doubtful) PROBE("sim_gateway_read_in_doubt");
+  const bool fine = CheckState(known, {.what = "a gateway's read",
+                                       .err = answer.err,
+                                       .doubtful = answer.doubtful,
+                                       .healed = healed});
+  if (!fine) return;
+  const SimFile& file = *files_[expected.index];
+  CheckHead(file, answer.head);
+  if (AsText(answer.stored) != file.stored) {
+    trace_->Fail("a gateway has %zu bytes of %s that are not its own", answer.stored.size(),
+                 ToText(file.address).c_str());
+  }
+  ++reads_verified_;
+}
+
+void SimModel::CheckHead(const SimFile& file, std::string_view head) {
   const Result<NeedleHead> parsed = ParseNeedleHead(AsBytes(head));
   if (!parsed.ok()) {
     return trace_->Fail("the head of %s does not parse", ToText(file.address).c_str());

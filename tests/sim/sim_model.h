@@ -2,7 +2,8 @@
 //
 // Deletes are judged by the file's counter (odd: deleted). An operation without an answer may take
 // effect at any later time, but raises the counter by at most one over what it saw, so the true
-// counter lies between the highest acknowledged one and that plus the operations still in doubt.
+// counter lies between the highest acknowledged one and that plus the operations still in doubt. It
+// is in doubt no more once the counter that it may have sent at the most is acknowledged.
 #pragma once
 
 #include <memory>
@@ -26,8 +27,10 @@ struct SimFile {
   std::string metadata;
   std::string dsp;  // who acknowledged it
   uint32_t counter_acked = 0;
-  uint32_t doubts = 0;     // set-deletes in flight or never answered
-  uint64_t disturbed = 0;  // counts starts of set-deletes: a read compares before and after
+  uint32_t doubts = 0;                 // set-deletes in flight, or ended without an answer
+  std::vector<uint32_t> unanswered{};  // of the latter, what each has sent at the most
+  uint64_t disturbed = 0;   // counts starts of set-deletes: a read compares before and after
+  uint64_t settled_us = 0;  // of the latest answer: since then, if nothing is in doubt
   bool surely_live() const { return doubts == 0 && counter_acked % 2 == 0; }
   bool surely_deleted() const { return doubts == 0 && counter_acked % 2 == 1; }
 };
@@ -55,7 +58,7 @@ class SimModel {
     uint64_t disturbed = 0;
   };
   SetDelete SetDeleteStarted(size_t index, bool undelete);
-  void SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& done);
+  void SetDeleteEnded(const SetDelete& operation, const SetDeleteDone& done, uint64_t now_us);
 
   // What was known of a file when a read of it began.
   struct Expected {
@@ -64,6 +67,7 @@ class SimModel {
     uint32_t counter_acked = 0;
     bool surely_live = false;
     bool surely_deleted = false;
+    uint64_t settled_us = 0;
   };
   Expected Expect(size_t index) const;
   Expected ExpectDeletedToo(size_t index) const;  // of a read that shows deleted files as well
@@ -71,12 +75,22 @@ class SimModel {
   void CheckGet(const Expected& expected, const GetRequest& request, const GetDone& done,
                 bool healed);
   void CheckStat(const Expected& expected, const StatDone& done, bool healed);
+  // What a gateway with a cache answered to a read of the whole file. A second after a delete or an
+  // undelete was acknowledged it knows of that, or says that it doesn't.
+  struct CachedAnswer {
+    Err err = Err::kOk;
+    std::string_view head{};
+    Bytes stored{};
+    bool doubtful = false;
+  };
+  void CheckCached(const Expected& expected, const CachedAnswer& answer, uint64_t began_us,
+                   bool healed);
 
   uint64_t reads_verified() const { return reads_verified_; }
 
  private:
   void CheckBytes(const SimFile& file, const GetRequest& request, const GetDone& done);
-  void CheckHead(const SimFile& file, const std::string& head);
+  void CheckHead(const SimFile& file, std::string_view head);
   void CheckCounter(const Expected& expected, uint32_t counter);
   struct Answer {
     const char* what;

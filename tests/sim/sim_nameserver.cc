@@ -52,7 +52,7 @@ void SimNameserver::Later(uint64_t us, Call&& call) {
   world_->events.After(us, [this, life = life_, call = std::forward<Call>(call)]() mutable {
     if (life != life_) return;
     WhenAwake([this, call = std::move(call)]() mutable {
-      ServerOutbox out;
+      HaOutbox out;
       call(&out);
       Take(&out);
     });
@@ -62,7 +62,7 @@ void SimNameserver::Later(uint64_t us, Call&& call) {
 void SimNameserver::Start() {
   ASSERT(server_ == nullptr);
   store_ = std::make_unique<NsStore>(&kv_);
-  log_ = std::make_unique<HaStore>(&kv_, options_.records_kept);
+  log_ = std::make_unique<HaStore>(&kv_, options_.log_bytes_kept);
   Result<pb::HaHead> head = HaStore::ReadHead(&kv_);
   ASSERT(head.ok());  // nothing damages this store but the loss of all of it
   NsState state;
@@ -87,21 +87,21 @@ void SimNameserver::Start() {
   const uint64_t life = ++life_;
   const auto on_request = [this](RpcRequest&& request) {
     WhenAwake([this, request = std::move(request)]() mutable {
-      ServerOutbox out;
+      HaOutbox out;
       server_->OnRequest(std::move(request), now(), &out);
       Take(&out);
     });
   };
   const auto on_done = [this](CallDone&& done) {
     WhenAwake([this, done = std::move(done)]() mutable {
-      ServerOutbox out;
+      HaOutbox out;
       server_->OnCallDone(std::move(done), now(), &out);
       Take(&out);
     });
   };
   world_->net.Start(
       address(), {.now = [this] { return now(); }, .on_request = on_request, .on_done = on_done});
-  ServerOutbox out;
+  HaOutbox out;
   server_->Start(now(), &out);
   Take(&out);
   world_->events.After(world_->random.Below(kTickUs), [this, life] { Tick(life); });
@@ -124,13 +124,8 @@ void SimNameserver::Crash(CrashMode mode) {
 
 void SimNameserver::HandOver() {
   ASSERT(server_ != nullptr);
-  RpcRequest request;
-  request.type = MessageType::kFailover;
-  ServerOutbox out;
-  server_->OnRequest(std::move(request), now(), &out);
-  std::erase_if(out.replies, [](const RpcReply& reply) {
-    return reply.type == MessageType::kFailover;  // nobody sent it
-  });
+  HaOutbox out;
+  (void)server_->HandOver(now(), &out);
   Take(&out);
 }
 
@@ -142,13 +137,13 @@ uint64_t SimNameserver::StallUs() const {
 void SimNameserver::Tick(uint64_t life) {
   if (life != life_) return;
   if (StallUs() > 0) return world_->events.After(StallUs(), [this, life] { Tick(life); });
-  ServerOutbox out;
+  HaOutbox out;
   server_->OnTick(now(), &out);
   Take(&out);
   world_->events.After(kTickUs / 2, [this, life] { Tick(life); });
 }
 
-void SimNameserver::Take(ServerOutbox* out) {
+void SimNameserver::Take(HaOutbox* out) {
   for (RpcReply& reply : out->replies) world_->net.Reply(address(), std::move(reply));
   for (RpcCall& call : out->calls) world_->net.Call(address(), std::move(call));
   if (out->promoted_epoch != 0) {
@@ -163,26 +158,25 @@ void SimNameserver::Take(ServerOutbox* out) {
                       [this, life = life_](CoordinatorDone&& done) {
                         if (life != life_) return;
                         WhenAwake([this, done = std::move(done)]() mutable {
-                          ServerOutbox after;
+                          HaOutbox after;
                           server_->OnCoordinatorDone(std::move(done), now(), &after);
                           Take(&after);
                         });
                       });
   }
   if (out->read_from != 0) {
-    Later(world_->random.Between(20, 1'000), [this, from = out->read_from](ServerOutbox* after) {
+    Later(world_->random.Between(20, 1'000), [this, from = out->read_from](HaOutbox* after) {
       Result<std::vector<pb::HaRecord>> records = log_->Read(from);
       ASSERT(records.ok());
       server_->OnRecordsRead(std::move(*records), now(), after);
     });
   }
   if (out->snapshot_after.has_value()) {
-    Later(world_->random.Between(20, 1'000),
-          [this, key = *out->snapshot_after](ServerOutbox* after) {
-            Result<RoleCore::SnapshotPart> part = log_->ReadSnapshot(key, store_->applied());
-            ASSERT(part.ok());
-            server_->OnSnapshotRead(std::move(*part), now(), after);
-          });
+    Later(world_->random.Between(20, 1'000), [this, key = *out->snapshot_after](HaOutbox* after) {
+      Result<RoleCore::SnapshotPart> part = log_->ReadSnapshot(key, store_->applied());
+      ASSERT(part.ok());
+      server_->OnSnapshotRead(std::move(*part), now(), after);
+    });
   }
   if (out->reload) {
     store_ = std::make_unique<NsStore>(&kv_);
@@ -206,14 +200,14 @@ void SimNameserver::Write(RoleWrite&& write) {
   world_->events.After(half_us, [this, half_us, life = life_, write = std::move(write)] {
     if (life != life_) return;
     if (log_->Write(write) != Err::kOk) return Crash(CrashMode::kKill);  // its disk failed
-    Later(half_us, [this](ServerOutbox* after) {
+    Later(half_us, [this](HaOutbox* after) {
       writing_ = false;
       server_->OnWritten(now(), after);
     });
   });
 }
 
-void SimNameserver::Apply(const std::vector<pb::LogRecord>& records) {
+void SimNameserver::Apply(const std::vector<pb::HaRecord>& records) {
   CheckHistory(records);
   const Err err = store_->Apply(records, /*sync=*/false);
   if (err == Err::kOk) return (void)log_->Truncate(store_->applied());
@@ -223,11 +217,10 @@ void SimNameserver::Apply(const std::vector<pb::LogRecord>& records) {
 }
 
 // What was committed at an index is the same for ever, on both nodes.
-void SimNameserver::CheckHistory(const std::vector<pb::LogRecord>& records) {
-  for (const pb::LogRecord& record : records) {
-    const std::string body = record.SerializeAsString();
-    const auto [known, first] = truth_->history.try_emplace(record.index(), body);
-    if (known->second == body) continue;
+void SimNameserver::CheckHistory(const std::vector<pb::HaRecord>& records) {
+  for (const pb::HaRecord& record : records) {
+    const auto [known, first] = truth_->history.try_emplace(record.index(), record.body());
+    if (known->second == record.body()) continue;
     world_->trace.Fail("record %" PRIu64 " of %s is another one than was committed", record.index(),
                        options_.address.c_str());
   }

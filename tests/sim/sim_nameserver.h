@@ -23,7 +23,7 @@ struct SimNameserverOptions {
   uint32_t dsps = 1;  // of the cluster: a rebuild waits for so many
   uint32_t copies = 1;
   bool joining = false;  // the second of a pair
-  uint64_t records_kept = HaStore::kRecordsKept;
+  size_t log_bytes_kept = HaStore::kLogBytesKept;
 };
 
 // What all nameservers of a run did that must never be done twice, or differently.
@@ -61,7 +61,7 @@ class SimNameserver {
  private:
   void Init(bool rebuild, bool joining);
   void Tick(uint64_t life);
-  void Take(ServerOutbox* out);
+  void Take(HaOutbox* out);
   uint64_t StallUs() const;  // how long it still hangs
   template <typename Task>
   void WhenAwake(Task&& task);
@@ -69,8 +69,8 @@ class SimNameserver {
   template <typename Call>
   void Later(uint64_t us, Call&& call);
   void Write(RoleWrite&& write);
-  void Apply(const std::vector<pb::LogRecord>& records);
-  void CheckHistory(const std::vector<pb::LogRecord>& records);
+  void Apply(const std::vector<pb::HaRecord>& records);
+  void CheckHistory(const std::vector<pb::HaRecord>& records);
   Now now() const { return clock_.Read(world_->events); }
 
   SimWorld* world_;

@@ -45,15 +45,16 @@ void SimNet::Stop(const std::string& address) {
 // timeout.
 void SimNet::BreakFlight(uint64_t number) {
   const Flight& flight = flights_.at(number);
-  if (Loses(flight.to, flight.from)) return;
+  if (Loses(flight.asked.to, flight.asked.from)) return;
   events_->After(Delay(), [this, number] { Finish(number, Ended(Err::kUnavailable)); });
 }
 
 void SimNet::BreakConnections(const std::string& a, const std::string& b) {
   trace_->Note("net break %s %s", a.c_str(), b.c_str());
   for (auto& [number, flight] : flights_) {
-    const bool between =
-        (flight.from == a && flight.to == b) || (flight.from == b && flight.to == a);
+    const std::string& from = flight.asked.from;
+    const std::string& to = flight.asked.to;
+    const bool between = (from == a && to == b) || (from == b && to == a);
     if (!between) continue;
     flight.to_life = 0;  // what is still on the way does not arrive
     BreakFlight(number);
@@ -92,12 +93,15 @@ void SimNet::Call(const std::string& from, RpcCall&& call) {
   }
   const auto target = processes_.find(call.address);
   const uint64_t number = next_flight_++;
-  flights_[number] = {from,
-                      call.address,
-                      caller->second.life,
-                      target == processes_.end() ? 0 : target->second.life,
-                      call.call_id,
-                      call.type};
+  flights_[number] = {.asked = {.from = from,
+                                .to = call.address,
+                                .type = call.type,
+                                .us = events_->now_us(),
+                                .message = call.message},
+                      .from_life = caller->second.life,
+                      .to_life = target == processes_.end() ? 0 : target->second.life,
+                      .call_id = call.call_id};
+  if (watch_.on_call) watch_.on_call(call);
   events_->After(uint64_t{call.timeout_ms} * 1000,
                  [this, number] { Finish(number, Ended(Err::kTimeout)); });
   const bool cut = cuts_.contains({from, call.address}) || cuts_.contains({call.address, from});
@@ -114,7 +118,7 @@ void SimNet::Call(const std::string& from, RpcCall&& call) {
 
 void SimNet::Send(uint64_t number, const RpcCall& call) {
   const Flight& flight = flights_.at(number);
-  if (Loses(flight.from, flight.to)) return;
+  if (Loses(flight.asked.from, flight.asked.to)) return;
   RpcRequest request;
   request.token.connection = flight.from_life;
   request.type = call.type;
@@ -122,7 +126,7 @@ void SimNet::Send(uint64_t number, const RpcCall& call) {
   request.payload = call.payload.Share();
   request.payload_crc = Crc32c(call.payload.bytes());
   const uint64_t deadline_us = events_->now_us() + uint64_t{call.timeout_ms} * 1000;
-  events_->After(Delay(), [this, number, to = flight.to, life = flight.to_life, deadline_us,
+  events_->After(Delay(), [this, number, to = flight.asked.to, life = flight.to_life, deadline_us,
                            request = std::move(request)]() mutable {
     // A late request arrives also when its caller has given up, but not at another life of its
     // target: the connection it was sent on is gone.
@@ -159,7 +163,7 @@ void SimNet::Reply(const std::string& from, RpcReply&& reply) {
   }
   const auto waiting = flights_.find(delivery.flight);
   if (waiting == flights_.end()) return;
-  if (Loses(from, waiting->second.from)) return;
+  if (Loses(from, waiting->second.asked.from)) return;
   CallDone done;
   done.err = reply.err;
   done.message = std::move(reply.message);
@@ -172,13 +176,14 @@ void SimNet::Reply(const std::string& from, RpcReply&& reply) {
 void SimNet::Finish(uint64_t number, CallDone&& done) {
   const auto found = flights_.find(number);
   if (found == flights_.end()) return;  // it has its answer, or its caller died
-  const Flight flight = found->second;
+  const Flight flight = std::move(found->second);
   flights_.erase(found);
-  const auto caller = processes_.find(flight.from);
+  const auto caller = processes_.find(flight.asked.from);
   ASSERT(caller != processes_.end() && caller->second.life == flight.from_life);
   done.call_id = flight.call_id;
-  trace_->Note("net %s <- %s #%" PRIu64 " %s", TypeName(flight.type), flight.to.c_str(), number,
-               ErrName(done.err).data());
+  trace_->Note("net %s <- %s #%" PRIu64 " %s", TypeName(flight.asked.type), flight.asked.to.c_str(),
+               number, ErrName(done.err).data());
+  if (watch_.on_answer) watch_.on_answer(flight.asked, done);
   caller->second.process.on_done(std::move(done));
 }
 

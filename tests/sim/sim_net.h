@@ -13,6 +13,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "common/core_io.h"
 #include "tests/sim/sim_events.h"
@@ -39,9 +40,23 @@ class SimNet {
     std::function<void(CallDone&&)> on_done;
   };
 
+  // A call, as who sees everything knows it.
+  struct Asked {
+    std::string from, to;
+    MessageType type = MessageType::kPing;
+    uint64_t us = 0;  // when it was made
+    std::string message;
+  };
+  struct Watch {
+    std::function<void(const RpcCall&)> on_call;
+    std::function<void(const Asked&, const CallDone&)> on_answer;  // before the caller hears of it
+  };
+
   // Borrows all, which must outlive it.
   SimNet(SimEvents* events, SimRandom* random, SimTrace* trace)
       : events_(events), random_(random), trace_(trace) {}
+
+  void SetWatch(Watch watch) { watch_ = std::move(watch); }
 
   // A process begins to listen at `address`, or to call from it. REQUIRES: none does.
   void Start(const std::string& address, Process process);
@@ -75,11 +90,10 @@ class SimNet {
     uint64_t life = 0;
   };
   struct Flight {  // a call whose caller waits
-    std::string from, to;
+    Asked asked;
     uint64_t from_life = 0;
     uint64_t to_life = 0;  // 0: nobody listened
     uint64_t call_id = 0;
-    MessageType type = MessageType::kPing;
   };
   struct Delivery {  // a request that a process has and must answer
     std::string to;
@@ -97,6 +111,7 @@ class SimNet {
   SimEvents* events_;
   SimRandom* random_;
   SimTrace* trace_;
+  Watch watch_;
   Weather weather_;
   std::map<std::string, Life> processes_;
   uint64_t next_life_ = 1;

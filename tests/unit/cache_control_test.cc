@@ -52,3 +52,13 @@ TEST_CASE("cache_control: an absent file is not kept, or for a short time") {
   CHECK_EQ(SetOption(*FindOption(rows, "not_found_max_age_s"), "3601", &why), Err::kInvalid);
   CHECK_EQ(SetOption(*FindOption(rows, "not_found_max_age_s"), "3600", &why), Err::kOk);
 }
+
+TEST_CASE("cache_control: what a name leads to is kept for a short while") {
+  GatewayOptions options;
+  CHECK_EQ(NameCacheControl(options, std::nullopt), "public, max-age=60");
+  CHECK_EQ(NameCacheControl(options, 5), "public, max-age=5, must-revalidate");
+  CHECK_EQ(NameCacheControl(options, 0), "no-store");
+  options.name_max_age_s = 0;
+  CHECK_EQ(NameCacheControl(options, std::nullopt), "no-cache");
+  CHECK_EQ(NameCacheControl(options, 0), "no-store");
+}

@@ -22,7 +22,8 @@ struct ClientBench {
   Now now{.mono_ms = 1'000'000, .wall_ms = 0};
 
   explicit ClientBench(size_t nameservers = 1, uint32_t ops_max = 100)
-      : core(Options(nameservers, ops_max), &random) {}
+      : ClientBench(Options(nameservers, ops_max)) {}
+  explicit ClientBench(const ClientOptions& options) : core(options, &random) {}
   static ClientOptions Options(size_t nameservers, uint32_t ops_max) {
     ClientOptions options;
     for (size_t i = 0; i < nameservers; ++i) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "client/shared_locations_shell.h"
 #include "common/unreachable_peers.h"
 #include "tests/unit/client_bench.h"
 
@@ -128,11 +129,63 @@ TEST_CASE("client: a doubtful replica's bytes are answered with what another kno
   bench.Answer(bench.Take(MessageType::kRead), Err::kOk, reply.SerializeAsString(), "image");
   reply.set_doubtful(false);
   reply.set_delete_counter(3);
-  bench.Answer(bench.Take(MessageType::kRead), reply);  // without bytes: it was not asked for any
+  const RpcCall second = bench.Take(MessageType::kRead);
+  bench.Answer(second, reply);  // without bytes: it was not asked for any
   REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(bench.outbox.gets[0].dsp, second.address);  // whose feed of deletes a cache must hear
   CHECK_EQ(AsText(bench.outbox.gets[0].payload.bytes()), "image");
   CHECK_EQ(bench.outbox.gets[0].delete_counter, 3);
   CHECK_FALSE(bench.outbox.gets[0].doubtful);
+}
+
+TEST_CASE("client: whether a file lives is asked without its head, and believed of who knows") {
+  const auto ask = [](Bench* bench) {
+    GetRequest request;
+    request.address = kFile;
+    request.live_only = true;
+    bench->core.Get(std::move(request), bench->now, &bench->outbox);
+    RpcCall call = bench->Take(MessageType::kRead);
+    pb::ReadRequest message;
+    REQUIRE(message.ParseFromString(call.message));
+    CHECK(message.live_only());
+    return call;
+  };
+  Bench bench;
+  pb::ReadReply reply;
+  bench.Answer(ask(&bench), reply);
+  REQUIRE_EQ(bench.outbox.gets.size(), 1);
+  CHECK_EQ(bench.outbox.gets[0].err, Err::kOk);
+  CHECK_FALSE(bench.outbox.gets[0].doubtful);
+  bench.outbox.gets.clear();
+  // The first one doubts, the second one knows.
+  reply.set_doubtful(true);
+  bench.Answer(ask(&bench), reply);
+  CHECK(bench.outbox.gets.empty());
+  reply.set_doubtful(false);
+  const RpcCall second = bench.Take(MessageType::kRead);
+  SUBCASE("that it lives") {
+    bench.Answer(second, reply);
+    REQUIRE_EQ(bench.outbox.gets.size(), 1);
+    CHECK_EQ(bench.outbox.gets[0].err, Err::kOk);
+    CHECK_EQ(bench.outbox.gets[0].dsp, second.address);
+  }
+  SUBCASE("that it is deleted") {
+    bench.Answer(second, Err::kGone);
+    REQUIRE_EQ(bench.outbox.gets.size(), 1);
+    CHECK_EQ(bench.outbox.gets[0].err, Err::kGone);
+  }
+  // Elsewhere an answer without a head is none.
+  SUBCASE("an empty head with bytes") {
+    bench.Answer(second, Err::kOk, reply.SerializeAsString(), "image");
+    CHECK(bench.outbox.gets.empty());
+  }
+  SUBCASE("an empty head of a whole read") {
+    bench.Answer(second, reply);
+    bench.outbox.gets.clear();
+    bench.GetWithin(1'000);
+    bench.Answer(bench.Take(MessageType::kRead), reply);
+    CHECK(bench.outbox.gets.empty());
+  }
 }
 
 // --- The cost of hedges ---
@@ -278,6 +331,42 @@ TEST_CASE("replica_chooser: a dsp that becomes 20 times as slow is left out, and
   cluster.now_ms += ReplicaChooser::kEjectedMs;
   cluster.Run(5'000, 27, false);
   CHECK(cluster.served[4] > 5'000 / 9 * 0.8);
+}
+
+// --- Locations ---
+
+TEST_CASE("client: where one client of a process found a block, others find it unasked") {
+  LockedLocations shared(10);
+  ClientOptions options = ClientBench::Options(1, 100);
+  options.shared_locations = &shared;
+  ClientBench first(options);
+  ClientBench second(options);
+  (void)first.Get(kFile);
+  first.Answer(first.Take(MessageType::kLocate), LocatedAt({"dsp-1"}));
+  (void)first.Take(MessageType::kRead);
+  // The nameserver has gone: the second client does not need it.
+  (void)second.Get(kFile);
+  RpcCall read = second.Take(MessageType::kRead);
+  CHECK_EQ(read.address, "dsp-1");
+  second.Answer(read, Err::kOk, ReadReplyOf(kFile, "abc"), "abc");
+  REQUIRE_EQ(second.outbox.gets.size(), 1);
+  CHECK_EQ(second.outbox.gets[0].err, Err::kOk);
+  // A block that was granted to one is known to all, too.
+  (void)first.Put();
+  first.Answer(first.Take(MessageType::kGrant), Grants({9}));
+  (void)first.Take(MessageType::kAppend);
+  (void)second.Get({9, FileId::Of(0, 5)});
+  CHECK_EQ(second.Take(MessageType::kRead).address, "dsp-9");
+  // What does not exist is forgotten for all.
+  (void)first.Get(kFile);
+  first.Answer(first.Take(MessageType::kRead), Err::kUnavailable);
+  while (first.outbox.calls.empty() && first.outbox.gets.empty()) first.Tick(10);
+  pb::LocateReply unknown = LocatedAt({});
+  unknown.mutable_locations(0)->set_state(pb::BLOCK_UNKNOWN);
+  first.Answer(first.Take(MessageType::kLocate), unknown);
+  ClientBench third(options);
+  (void)third.Get(kFile);
+  (void)third.Take(MessageType::kLocate);
 }
 
 // --- Memory ---

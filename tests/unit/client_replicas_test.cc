@@ -440,6 +440,31 @@ TEST_CASE("client: a delete waits for all whom anybody counts as up, and for nob
   CHECK_EQ(bench.outbox.set_deletes[0].counter, 3);
 }
 
+TEST_CASE("client: a delete goes past no directory, whatever was known of the block (S09)") {
+  Bench bench;
+  bench.SetDelete(/*undelete=*/false);
+  pb::LocateReply located = LocatedAt({"dsp-1"});
+  located.set_directory_shards(3);
+  bench.Answer(bench.Take(MessageType::kLocate), located);
+  CHECK(bench.outbox.calls.empty());
+  REQUIRE_EQ(bench.outbox.set_deletes.size(), 1);
+  CHECK_EQ(bench.outbox.set_deletes[0].err, Err::kConfig);
+  // Where the block is is in the cache now; it is asked again all the same.
+  bench.SetDelete(/*undelete=*/true);
+  bench.Answer(bench.Take(MessageType::kLocate), located);
+  REQUIRE_EQ(bench.outbox.set_deletes.size(), 2);
+  CHECK_EQ(bench.outbox.set_deletes[1].err, Err::kConfig);
+  bench.Get(kFile);
+  (void)bench.Take(MessageType::kRead);
+  // A shard's own client, and nobody else, passes.
+  ClientOptions options = Bench::Options(1, 100);
+  options.of_directory = true;
+  Bench shard(options);
+  shard.SetDelete(/*undelete=*/false);
+  shard.Answer(shard.Take(MessageType::kLocate), located);
+  (void)shard.Take(MessageType::kStat);
+}
+
 TEST_CASE("client: a replica that only another replica names gets the delete, too") {
   DeleteBench bench({"dsp-1", "dsp-2"});
   bench.Told("dsp-1", 0, {"dsp-1", "dsp-2"});
@@ -451,6 +476,35 @@ TEST_CASE("client: a replica that only another replica names gets the delete, to
   bench.Synced("dsp-3", {"dsp-3"}, /*serving=*/false);
   CHECK(bench.acknowledged());
   CHECK_EQ(bench.outbox.set_deletes[0].counter, 5);
+}
+
+// The directory decides the value, writes it down, and sends no other one.
+TEST_CASE("client: a look tells the counter that a delete would go by; a value is sent as it is") {
+  DeleteBench bench({"dsp-1", "dsp-2"});
+  bench.outbox.calls.clear();
+  SetDeleteRequest look;
+  look.address = kFile;
+  look.look_only = true;
+  (void)bench.core.SetDelete(std::move(look), bench.now, &bench.outbox);
+  bench.Told("dsp-1", 2, {"dsp-1", "dsp-2"});
+  CHECK(bench.outbox.set_deletes.empty());
+  bench.Told("dsp-2", 4, {"dsp-1", "dsp-2"});
+  REQUIRE_EQ(bench.outbox.set_deletes.size(), 1);
+  CHECK_EQ(bench.outbox.set_deletes[0].counter, 4);
+  CHECK_EQ(bench.outbox.set_deletes[0].head, HeadOf(kFile, "image"));
+  CHECK(bench.outbox.calls.empty());
+  bench.outbox.set_deletes.clear();
+  SetDeleteRequest decided;
+  decided.address = kFile;
+  decided.counter = 7;
+  (void)bench.core.SetDelete(std::move(decided), bench.now, &bench.outbox);
+  bench.Answer(bench.Take(MessageType::kLocate), LocatedAt({"dsp-1", "dsp-2"}));
+  bench.Told("dsp-1", 2, {"dsp-1", "dsp-2"});
+  bench.Told("dsp-2", 4, {"dsp-1", "dsp-2"});
+  bench.Synced("dsp-1", {"dsp-1", "dsp-2"});
+  bench.Synced("dsp-2", {"dsp-1", "dsp-2"});
+  REQUIRE(bench.acknowledged());
+  CHECK_EQ(bench.outbox.set_deletes[0].counter, 7);
 }
 
 TEST_CASE("client: one that came back between the two steps gets the delete, too") {

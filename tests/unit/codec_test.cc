@@ -166,6 +166,20 @@ TEST_CASE("delete_token: S08: only the right key, file and nonce make one") {
   CHECK_FALSE(CheckDeleteToken(key, address, "").has_value());
 }
 
+TEST_CASE("delete_token: a name's token is of that name and its nonce only") {
+  const ClusterKey key{.number = 1, .bytes = std::string(32, 'k')};
+  const std::string token = MakeNameToken(key, "a/b", {9});
+  CHECK(CheckNameToken(key, "a/b", {9}, token));
+  CHECK_FALSE(CheckNameToken(key, "a/b", {8}, token));  // the name was deleted, and made again
+  CHECK_FALSE(CheckNameToken(key, "a/c", {9}, token));
+  CHECK_FALSE(CheckNameToken({.number = 2, .bytes = key.bytes}, "a/b", {9}, token));
+  CHECK_FALSE(CheckNameToken(key, "a/b", {9}, token.substr(1)));
+  CHECK_FALSE(CheckNameToken(key, "a/b", {9}, ""));
+  // Not even a name that looks like a file's id.
+  const FileAddress address{.block_id = 5, .file_id = FileId::Of(1, 2)};
+  CHECK_FALSE(CheckNameToken(key, ToText(address), {9}, MakeDeleteToken(key, address, {9})));
+}
+
 TEST_CASE("needle: metadata with a wrong length or size is corrupt, unknown tags are skipped") {
   Metadata metadata;
   metadata.content_type = "image/png";

@@ -60,6 +60,18 @@ TEST_CASE("digests: Content-MD5 of RFC 1864") {
             "50521abab7a013be83ee00ded3f9f424", ":" + kMd5 + ":", kMd5 + ", " + kMd5});
 }
 
+TEST_CASE("digests: Hayloft-SHA1 is in hex, as answers have it") {
+  const HttpField field = HttpField::kSha1;
+  const std::string hex = "cb24c04e8b86279d12dd1e225a8b73deaaba3fd6";
+  CheckAll(field, Outcome::kMatches, {hex});
+  CheckAll(field, Outcome::kDiffers, {std::string(40, '0')});
+  CheckAll(field, Outcome::kMalformed,
+           {"", kSha1, hex.substr(1), hex + "0", hex + " ", "x" + hex.substr(1)});
+  CHECK_EQ(Judge({{field, hex}, {HttpField::kDigest, "sha=" + kSha1}}), Outcome::kMatches);
+  CHECK_EQ(Judge({{field, std::string(40, '0')}, {HttpField::kDigest, "sha=" + kSha1}}),
+           Outcome::kMalformed);
+}
+
 TEST_CASE("digests: Digest of RFC 3230, a list with names in any case") {
   const HttpField field = HttpField::kDigest;
   CheckAll(field, Outcome::kMatches,

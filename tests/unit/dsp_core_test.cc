@@ -293,16 +293,39 @@ TEST_CASE("dsp_core: F52: a disk that a later version wrote is refused and left 
   CHECK(disk.FileImage("superblock.a") == image);
 }
 
-TEST_CASE("dsp_core: an order of an older epoch, or of the same epoch's other node, is refused") {
+TEST_CASE("dsp_core: F32 F33: an order of an older epoch, or of its other node, is refused") {
   DspHarness dsp = Started();
+  CHECK(dsp.core().Stats().commands_stale == 0);
   dsp.epoch = 6;
   CHECK(dsp.Create(6) == Err::kStaleEpoch);
+  CHECK(dsp.Close(5) == Err::kStaleEpoch);
+  CHECK(dsp.Seal(5) == Err::kStaleEpoch);
+  CHECK(dsp.core().blocks().at(5).state == pb::BLOCK_OPEN);
+  CHECK(dsp.core().Stats().commands_stale == 3);
+  dsp.epoch = 7;
+  dsp.node = 'm';
+  CHECK(dsp.Create(6) == Err::kStaleEpoch);
+  CHECK(dsp.core().Stats().commands_stale == 4);
   dsp.epoch = 8;
   CHECK(dsp.Create(6) == Err::kOk);
+  CHECK(dsp.core().Stats().commands_stale == 4);
   dsp.Crash(CrashMode::kClean);
   REQUIRE(dsp.Start() == Err::kOk);
   dsp.epoch = 7;
   CHECK(dsp.Create(7) == Err::kStaleEpoch);  // the promise is on the disk
+}
+
+TEST_CASE("dsp_core: F42: an order that a later one of its nameserver has overtaken is refused") {
+  DspHarness dsp = Started();
+  dsp.log_index = 9;
+  CHECK(dsp.Close(5) == Err::kOk);
+  dsp.log_index = 8;
+  CHECK(dsp.Seal(5) == Err::kStaleEpoch);
+  CHECK(dsp.core().blocks().at(5).state == pb::BLOCK_CLOSED);
+  CHECK(dsp.core().Stats().commands_stale == 1);
+  dsp.epoch = 8;  // another one's log may be shorter
+  CHECK(dsp.Seal(5) == Err::kOk);
+  CHECK(dsp.core().Stats().commands_stale == 1);
 }
 
 TEST_CASE("dsp_core: F25: a damaged needle is never served, the others are") {

@@ -45,6 +45,7 @@ TEST_CASE("dsp_merge: F68: a replica that gets no appends neither denies a file 
   const FileAddress address{kBlock, FileId::Of(0, 1)};
   for (uint64_t number = 1; number <= 3; ++number) {
     CHECK(trio.dsp(number).Read(address).err() == Err::kNotServing);
+    CHECK(trio.dsp(number).core().Stats().blocks_not_serving == 0);  // there is nothing to serve
   }
   std::vector<pb::Replica> grant = trio.Grant();
   grant.pop_back();
@@ -59,10 +60,12 @@ TEST_CASE("dsp_merge: F68: a replica that gets no appends neither denies a file 
   trio.cut = {1};
   trio.Restart(2);
   CHECK_FALSE(trio.Stat(2, stored)->serving());
+  CHECK(trio.dsp(2).core().Stats().blocks_not_serving == 1);
   trio.cut.clear();
   trio.Heartbeat(2);
   trio.Pump();
   CHECK(trio.Stat(2, stored)->serving());
+  CHECK(trio.dsp(2).core().Stats().blocks_not_serving == 0);
   // The primary knows what it gave out.
   CHECK(trio.dsp(1).Read({kBlock, FileId::Of(9, 1)}).err() == Err::kNotFound);
   CHECK(trio.dsp(2).Read({kBlock, FileId::Of(9, 1)}).err() == Err::kNotServing);
@@ -201,6 +204,8 @@ TEST_CASE("dsp_merge: a delete is kept by a replica whose needle is damaged or m
   CHECK(ask() == Err::kNotServing);  // the client's location may be old
   message.set_member(2);
   CHECK(ask() == Err::kOk);
+  message.set_block_id(kBlockIdMax + 1);  // that no block can have
+  CHECK(ask() == Err::kNotFound);
   message.set_block_id(kBlock);
   message.set_file_id(FileId::Of(9, 1).value);  // that it lacks at its end
   CHECK(ask() == Err::kOk);

@@ -91,6 +91,20 @@ TEST_CASE(
   CHECK(refused.err == Err::kClosed);
 }
 
+TEST_CASE("dsp_replicate: a primary that ends names itself to uploads that wait") {
+  Trio trio;
+  REQUIRE(trio.Append(Photo(500, 1)).ok());
+  (void)trio.SendAppend(Photo(600, 2));
+  const uint64_t waiting = trio.SendAppend(Photo(700, 3));  // for the next commit
+  trio.dsp(1).CloseAll();
+  const RpcReply* reply = trio.dsp(1).FindReply(waiting);
+  REQUIRE(reply != nullptr);
+  CHECK(reply->err == Err::kClosed);
+  pb::AppendReply message;
+  REQUIRE(message.ParseFromString(reply->message));
+  CHECK(message.late_dsp_id() == 1);
+}
+
 TEST_CASE("dsp_replicate: a secondary takes a commit only at its own end") {
   Trio trio;
   REQUIRE(trio.Append(Photo(500, 1)).ok());

@@ -33,7 +33,6 @@ TEST_CASE("etcd_answer: a view") {
   const Result<EtcdView> view = DecodeEtcdView(kRecordOnly, kKeys);
   REQUIRE(view.ok());
   CHECK_EQ(view->cluster_id, UINT64_MAX);
-  CHECK_EQ(view->revision, 9);
   CHECK_EQ(view->version, 7);
   CHECK_EQ(view->record, std::string("\x00\x01\xff", 3));
   CHECK_FALSE(view->held);
@@ -85,14 +84,16 @@ TEST_CASE("etcd_answer: a commit was done in the first case, in the second, or n
       begin + R"(,"responses":[{"response_txn":{"header":{},)" + both + "}]}";
   const std::string none =
       begin + R"(,"responses":[{"response_txn":{"header":{"revision":"9"}}}]})";
-  CHECK_EQ(DecodeEtcdCommit(first)->version, 9);
-  CHECK_EQ(DecodeEtcdCommit(second)->version, 9);
-  CHECK_EQ(DecodeEtcdCommit(none)->version, 0);
+  CHECK_EQ(DecodeEtcdCommit(first, 2)->version, 9);
+  CHECK_EQ(DecodeEtcdCommit(second, 2)->version, 9);
+  CHECK_EQ(DecodeEtcdCommit(none, 2)->version, 0);
+  CHECK_EQ(DecodeEtcdCommit(Replaced(first, "," + kPut + "]", "]"), 1)->version, 9);
+  CHECK_EQ(DecodeEtcdCommit(first, 1).err(), Err::kCorrupt);
   // Half of one must not look like a refusal.
-  CHECK_EQ(DecodeEtcdCommit(begin + "}").err(), Err::kCorrupt);
-  CHECK_EQ(DecodeEtcdCommit(Replaced(first, R"("succeeded":true,)", "")).err(), Err::kCorrupt);
-  CHECK_EQ(DecodeEtcdCommit(Replaced(second, R"("succeeded":true,)", "")).err(), Err::kCorrupt);
-  CHECK_EQ(DecodeEtcdCommit(begin + R"(,"responses":[{}]})").err(), Err::kCorrupt);
+  CHECK_EQ(DecodeEtcdCommit(begin + "}", 2).err(), Err::kCorrupt);
+  CHECK_EQ(DecodeEtcdCommit(Replaced(first, R"("succeeded":true,)", ""), 2).err(), Err::kCorrupt);
+  CHECK_EQ(DecodeEtcdCommit(Replaced(second, R"("succeeded":true,)", ""), 2).err(), Err::kCorrupt);
+  CHECK_EQ(DecodeEtcdCommit(begin + R"(,"responses":[{}]})", 2).err(), Err::kCorrupt);
 }
 
 TEST_CASE("etcd_answer: leases") {

@@ -8,22 +8,13 @@
 #include "common/io/system_clock.h"
 #include "common/io/system_random.h"
 #include "tests/unit/etcd_members.h"
+#include "tests/unit/lease_record.h"
 
 namespace hayloft {
 namespace {
 
-const std::string kNode(kNodeIdBytes, 'n');
-const std::string kOther(kNodeIdBytes, 'o');
 constexpr char kPrefix[] = "/hayloft/test/nameserver";
 constexpr uint32_t kPatientMs = 10'000;  // on a machine that is busy with other tests
-
-pb::LeaseRecord RecordOf(const std::string& holder, uint64_t epoch) {
-  pb::LeaseRecord record;
-  record.set_holder(holder);
-  record.set_epoch(epoch);
-  record.add_in_sync(holder);
-  return record;
-}
 
 EtcdOptions OptionsOf(std::vector<std::string> endpoints, uint32_t timeout_ms = kPatientMs) {
   return {.endpoints = std::move(endpoints), .prefix = kPrefix, .timeout_ms = timeout_ms};
@@ -36,20 +27,27 @@ struct Client {
   EtcdCoordinator etcd;
 };
 
-// All members run and answer.
-void StartAll(EtcdMembers* members) {
-  for (size_t i = 0; i < members->Urls().size(); ++i) members->Start(i);
-  for (const std::string& url : members->Urls()) {
-    REQUIRE(Eventually([&] {
-      const Err err = Client(OptionsOf({url}, 1'000)).etcd.Read().err();
-      return err == Err::kOk || err == Err::kDenied;
-    }));
+// All run and answer.
+struct RunningMembers : EtcdMembers {
+  explicit RunningMembers(size_t count = 1) : EtcdMembers(count) {
+    for (size_t i = 0; i < count; ++i) Start(i);
+    for (const std::string& url : Urls()) {
+      REQUIRE(Eventually([&] {
+        const Err err = Client(OptionsOf({url}, 1'000)).etcd.Read().err();
+        return err == Err::kOk || err == Err::kDenied;
+      }));
+    }
   }
-}
+  // A first record, of which a snapshot is made: its file.
+  std::string SaveFirst(EtcdCoordinator* etcd, uint64_t* version) {
+    *version = etcd->Commit(RecordOf(kNode, 1), 0).value();
+    REQUIRE_EQ(Ctl({"snapshot", "save", Path("snapshot")}), 0);
+    return Path("snapshot");
+  }
+};
 
 TEST_CASE("etcd: a commit needs the version, and keeps the identity") {
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   Client client(members);
   EtcdCoordinator& etcd = client.etcd;
   CHECK_EQ(etcd.Read()->version, 0);
@@ -89,8 +87,7 @@ TEST_CASE("etcd: a commit needs the version, and keeps the identity") {
 
 TEST_CASE("etcd: of two that commit at once one wins each version") {
   constexpr uint64_t kRounds = 200;
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   uint64_t wins[2] = {0, 0};
   const auto compete = [&](uint64_t* won) {
     Client client(members);
@@ -114,8 +111,7 @@ TEST_CASE("etcd: of two that commit at once one wins each version") {
 
 TEST_CASE("etcd: nobody else commits while a lease lives, renewed it lives on, silent it ends") {
   constexpr uint32_t kLeaseMs = 1'000;
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   EtcdOptions options = OptionsOf(members.Urls());
   options.lease_ms = kLeaseMs;
   Client holder(options);
@@ -145,10 +141,25 @@ TEST_CASE("etcd: nobody else commits while a lease lives, renewed it lives on, s
   CHECK(holder.etcd.Commit(RecordOf(kNode, 4), version).ok());
 }
 
+TEST_CASE("etcd: changes of the record do not prolong the lease") {
+  RunningMembers members;
+  EtcdOptions options = OptionsOf(members.Urls());
+  options.lease_ms = 1'000;
+  Client holder(options);
+  Client standby(options);
+  uint64_t version = holder.etcd.Commit(RecordOf(kNode, 1), 0).value();
+  REQUIRE(standby.etcd.Read()->held);
+  CHECK(Eventually([&] {
+    version = holder.etcd.Change(RecordOf(kNode, 1), version).value();
+    REQUIRE_EQ(standby.etcd.Read()->version, version);
+    return standby.etcd.Commit(RecordOf(kOther, 2), version).ok();
+  }));
+  CHECK_EQ(holder.etcd.Change(RecordOf(kNode, 1), version).err(), Err::kExists);
+}
+
 TEST_CASE("etcd: members that are killed, stopped and all gone cost a bounded time") {
   constexpr uint32_t kTimeoutMs = 1'500;
-  EtcdMembers members(3);
-  StartAll(&members);
+  RunningMembers members(3);
   Client client(OptionsOf(members.Urls(), kTimeoutMs));
   const auto in_time = [&](const std::function<void()>& call) {
     const uint64_t begun_ms = SystemMonotonicMs();
@@ -203,8 +214,7 @@ TEST_CASE("etcd: members that are killed, stopped and all gone cost a bounded ti
 }
 
 TEST_CASE("etcd: a commit whose answer was lost is neither done twice nor called another's") {
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   const uint64_t version = Client(members).etcd.Commit(RecordOf(kNode, 1), 0).value();
   {
     FaultyServer proxy(members.port(0), "compare");
@@ -224,8 +234,7 @@ TEST_CASE("etcd: a commit whose answer was lost is neither done twice nor called
 
 TEST_CASE("etcd: what is no etcd is unavailable, and another endpoint is asked") {
   const std::string ok = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   const std::string answers[] = {
       "",
       "SSH-2.0-OpenSSH_9.2\r\n",
@@ -252,8 +261,7 @@ TEST_CASE("etcd: what is no etcd is unavailable, and another endpoint is asked")
 }
 
 TEST_CASE("etcd: user and password; a token that has ended is replaced") {
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   REQUIRE_EQ(members.Ctl({"user", "add", "root:secret"}), 0);
   REQUIRE_EQ(members.Ctl({"user", "grant-role", "root", "root"}), 0);
   EtcdOptions options = OptionsOf(members.Urls());
@@ -320,13 +328,11 @@ TEST_CASE("etcd: TLS, with certificates on both sides") {
 }
 
 TEST_CASE("etcd: a restore from a snapshot is another history, and no commit gets into it") {
-  EtcdMembers members(1);
-  StartAll(&members);
+  RunningMembers members;
   Client client(members);
   EtcdCoordinator& etcd = client.etcd;
-  const uint64_t first = etcd.Commit(RecordOf(kNode, 1), 0).value();
-  const std::string snapshot = members.Path("snapshot");
-  REQUIRE_EQ(members.Ctl({"snapshot", "save", snapshot}), 0);
+  uint64_t first = 0;
+  const std::string snapshot = members.SaveFirst(&etcd, &first);
   uint64_t version = etcd.Commit(RecordOf(kNode, 2), first).value();
   const Result<CoordinatorView> before = etcd.Read();
   REQUIRE(before.ok());
@@ -343,8 +349,8 @@ TEST_CASE("etcd: a restore from a snapshot is another history, and no commit get
   CHECK_EQ(after->record.identity(), before->record.identity());
   CHECK_EQ(Client(members).etcd.Read()->identity, after->identity);
 
-  // With the old token it makes the same one: only who goes on meanwhile can tell. The record then
-  // gets the very version that this one has seen, by another's hand.
+  // With the old token it makes the same one. The record then gets the very version that this one
+  // has seen, by another's hand.
   version = etcd.Commit(RecordOf(kNode, 5), after->version).value();
   REQUIRE_EQ(version, first + 1);
   members.Restore(snapshot, "another");
@@ -355,22 +361,22 @@ TEST_CASE("etcd: a restore from a snapshot is another history, and no commit get
   CHECK_EQ(Client(members).etcd.Read().err(), Err::kCorrupt);  // still theirs
 }
 
-TEST_CASE("etcd: a store whose revision fell is another history to who saw it") {
-  EtcdMembers members(1);
-  StartAll(&members);
+TEST_CASE("etcd: a restore with the old token has the identity, and a lower version") {
+  RunningMembers members;
   Client client(members);
   EtcdCoordinator& etcd = client.etcd;
-  const uint64_t first = etcd.Commit(RecordOf(kNode, 1), 0).value();
-  const std::string snapshot = members.Path("snapshot");
-  REQUIRE_EQ(members.Ctl({"snapshot", "save", snapshot}), 0);
-  REQUIRE(etcd.Commit(RecordOf(kNode, 2), first).ok());
+  uint64_t first = 0;
+  const std::string snapshot = members.SaveFirst(&etcd, &first);
+  const uint64_t second = etcd.Commit(RecordOf(kNode, 2), first).value();
   const std::string identity = etcd.Read()->identity;
   members.Restore(snapshot, "etcd-cluster");
   Result<CoordinatorView> after = Err::kTimeout;
   REQUIRE(Eventually([&] { return (after = etcd.Read()).ok(); }));
   CHECK_EQ(after->record.epoch(), 1);
-  CHECK_NE(after->identity, identity);
-  CHECK_EQ(etcd.Read()->identity, after->identity);
+  CHECK_EQ(after->identity, identity);
+  CHECK_EQ(after->version, first);
+  CHECK_LT(first, second);
+  CHECK_EQ(etcd.Commit(RecordOf(kNode, 3), second).err(), Err::kExists);
 }
 
 }  // namespace

@@ -56,6 +56,10 @@ size_t FakeCluster::files() {
   return count;
 }
 
+void FakeCluster::Forget(const FileAddress& address) {
+  Do([&] { files_.erase(address.file_id.value); });
+}
+
 void FakeCluster::ReleaseAppends() {
   Do([this] {
     hold_appends = false;
@@ -78,6 +82,19 @@ void FakeCluster::ReleaseReads() {
   });
 }
 
+size_t FakeCluster::answers_held() {
+  size_t count = 0;
+  Do([&] { count = held_answers_.size(); });
+  return count;
+}
+
+void FakeCluster::ReleaseAnswers() {
+  Do([this] {
+    hold_answers = false;
+    for (RpcReply& reply : std::exchange(held_answers_, {})) dsp_.Reply(std::move(reply));
+  });
+}
+
 void FakeCluster::OnNameserver(RpcRequest&& request) {
   const auto replica = [this] {
     pb::Replica one;
@@ -97,6 +114,7 @@ void FakeCluster::OnNameserver(RpcRequest&& request) {
   if (request.type == MessageType::kLocate) {
     pb::LocateReply reply;
     reply.set_complete(true);
+    reply.set_directory_shards(directory_shards_);
     const auto locate = Parse<pb::LocateRequest>(request);
     for (const uint64_t block_id : locate.block_ids()) {
       pb::Location* location = reply.add_locations();
@@ -105,6 +123,12 @@ void FakeCluster::OnNameserver(RpcRequest&& request) {
       location->set_state(pb::BLOCK_OPEN);
       *location->add_replicas() = replica();
     }
+    return nameserver_.Reply(ReplyTo(request, Err::kOk, reply.SerializeAsString()));
+  }
+  if (request.type == MessageType::kDeclareDirectory) {
+    directory_shards_ = Parse<pb::DeclareDirectoryRequest>(request).shards();
+    pb::DeclareDirectoryReply reply;
+    reply.set_shards(directory_shards_);
     return nameserver_.Reply(ReplyTo(request, Err::kOk, reply.SerializeAsString()));
   }
   pb::ClusterStatusReply reply;
@@ -120,9 +144,17 @@ void FakeCluster::OnDsp(RpcRequest&& request) {
       if (hold_appends) return held_.push_back(std::move(request));
       return dsp_.Reply(Append(request));
     case MessageType::kRead:
+      if (Parse<pb::ReadRequest>(request).live_only()) {
+        ++live_asks;
+        return dsp_.Reply(Read(request));
+      }
       ++reads;
       if (hold_reads) return held_reads_.push_back(std::move(request));
+      if (hold_answers) return held_answers_.push_back(Read(request));
       return dsp_.Reply(Read(request));
+    case MessageType::kDeleteFeed:
+      ++feed_asks;
+      return dsp_.Reply(Feed(request));
     case MessageType::kStat:
       return dsp_.Reply(Stat(request));
     case MessageType::kSetDelete:
@@ -137,6 +169,14 @@ FakeCluster::File* FakeCluster::Find(uint64_t block_id, uint64_t file_id) {
   return block_id == kBlockId && entry != files_.end() ? &entry->second : nullptr;
 }
 
+size_t FakeCluster::live_files() {
+  size_t count = 0;
+  Do([&] {
+    for (const auto& [id, file] : files_) count += file.delete_counter % 2 == 0 ? 1 : 0;
+  });
+  return count;
+}
+
 FileAddress FakeCluster::Store(const Needle& needle) {
   NeedleHeader header{};
   header.raw_size = needle.raw_size;
@@ -148,7 +188,7 @@ FileAddress FakeCluster::Store(const Needle& needle) {
 
 // Under the next id.
 FileId FakeCluster::Keep(NeedleHeader header, Buffer stored, Bytes metadata) {
-  const auto sequence = static_cast<uint32_t>(files_.size());
+  const uint32_t sequence = next_sequence_++;
   const FileId id = FileId::Of(sequence, 0x1234500000 + sequence);
   header.block_id = kBlockId;
   header.file_id = id.value;
@@ -214,6 +254,11 @@ RpcReply FakeCluster::Read(const RpcRequest& request) {
   reply.set_head(file->head);
   reply.set_delete_counter(file->delete_counter);
   reply.set_doubtful(doubtful);
+  reply.set_block_open(block_open ? 1 : 0);
+  if (read.live_only()) {
+    reply.clear_head();
+    return ReplyTo(request, Err::kOk, reply.SerializeAsString());
+  }
   uint64_t begin = read.suffix() > 0 ? size - std::min(size, read.suffix()) : read.offset();
   uint64_t end = read.length() > 0 && read.suffix() == 0
                      ? begin + std::min(read.length(), size - begin)
@@ -242,13 +287,43 @@ RpcReply FakeCluster::Stat(const RpcRequest& request) {
   return ReplyTo(request, Err::kOk, reply.SerializeAsString());
 }
 
+RpcReply FakeCluster::Feed(const RpcRequest& request) {
+  if (feed_silent) return ReplyTo(request, Err::kUnavailable);
+  const auto feed = Parse<pb::DeleteFeedRequest>(request);
+  pb::DeleteFeedReply reply;
+  reply.set_incarnation(1);
+  reply.set_dsp_id(1);
+  reply.set_position(changes_.size());
+  reply.set_gap(feed.incarnation() != 1);
+  for (size_t at = feed.position(); !reply.gap() && at < changes_.size(); ++at) {
+    pb::FileChange& change = *reply.add_changes();
+    change.set_block_id(kBlockId);
+    change.set_sequence(changes_[at]);
+  }
+  return ReplyTo(request, Err::kOk, reply.SerializeAsString());
+}
+
+void FakeCluster::Set(uint64_t file_id, File* file, uint32_t counter) {
+  if (file->delete_counter == counter) return;
+  file->delete_counter = counter;
+  changes_.push_back(FileId{file_id}.sequence());
+}
+
+void FakeCluster::Change(const FileAddress& address, bool deleted) {
+  Do([&] {
+    File* file = Find(address.block_id, address.file_id.value);
+    const bool is_deleted = file->delete_counter % 2 == 1;
+    if (is_deleted != deleted) Set(address.file_id.value, file, file->delete_counter + 1);
+  });
+}
+
 RpcReply FakeCluster::SetDelete(const RpcRequest& request) {
   const auto change = Parse<pb::SetDeleteRequest>(request);
   File* file = Find(change.block_id(), change.file_id());
   if (file == nullptr) return ReplyTo(request, Err::kNotFound);
   const bool undelete = change.counter() % 2 == 0 && change.counter() > 0;
   if (undelete && trash_time_over) return ReplyTo(request, Err::kGone);
-  file->delete_counter = std::max(file->delete_counter, change.counter());
+  Set(change.file_id(), file, std::max(file->delete_counter, change.counter()));
   pb::SetDeleteReply reply;
   reply.set_counter(file->delete_counter);
   return ReplyTo(request, Err::kOk, reply.SerializeAsString());

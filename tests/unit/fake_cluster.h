@@ -30,6 +30,7 @@ class FakeCluster {
   // Calls `fn` on the cluster's thread and waits for it.
   void Do(const std::function<void()>& fn);
   size_t files();
+  size_t live_files();  // of those the ones that are not deleted
   // A needle as no gateway would write it. `metadata` as EncodeMetadata makes it.
   struct Needle {
     std::string stored;
@@ -38,9 +39,12 @@ class FakeCluster {
     std::string metadata;
   };
   FileAddress Store(const Needle& needle);
+  void Forget(const FileAddress& address);  // as if its block file were gone
   void ReleaseAppends();
   size_t reads_held();
   void ReleaseReads();
+  size_t answers_held();
+  void ReleaseAnswers();
   // Creation times of files stored from now on.
   void SetCreated(uint64_t created_ms) { created_ms_ = created_ms; }
 
@@ -51,7 +55,9 @@ class FakeCluster {
   std::atomic<int> reads_before_err{0};   // so many reads still succeed
   std::atomic<bool> hold_appends{false};  // keep requests without an answer
   std::atomic<bool> hold_reads{false};
-  std::atomic<bool> doubtful{false};  // reads are answered so
+  std::atomic<bool> hold_answers{false};  // the same, once the answer is made
+  std::atomic<bool> doubtful{false};      // reads are answered so
+  std::atomic<bool> block_open{true};
   // Reads of bytes lie, behind the first so many of them: `read_bytes_max` are sent; what is sent
   // is what the file `bytes_of` holds, which is stored as zstd.
   std::atomic<int> reads_before_lie{0};
@@ -60,7 +66,12 @@ class FakeCluster {
   std::atomic<bool> trash_time_over{false};  // an undelete comes too late
   std::atomic<bool> writable{true};
   std::atomic<uint64_t> appends{0};  // asked for
-  std::atomic<uint64_t> reads{0};
+  std::atomic<uint64_t> reads{0};    // of bytes or of heads
+  std::atomic<uint64_t> live_asks{0};
+  std::atomic<uint64_t> feed_asks{0};
+  std::atomic<bool> feed_silent{false};  // it is not answered
+  // Another client deletes or undeletes; the feed tells of it.
+  void Change(const FileAddress& address, bool deleted);
 
  private:
   struct File {
@@ -74,6 +85,8 @@ class FakeCluster {
   FileId Keep(NeedleHeader header, Buffer stored, Bytes metadata);
   RpcReply Read(const RpcRequest& request);
   RpcReply Stat(const RpcRequest& request);
+  RpcReply Feed(const RpcRequest& request);
+  void Set(uint64_t file_id, File* file, uint32_t counter);
   RpcReply SetDelete(const RpcRequest& request);
   static File UnderId(const File& file, uint64_t file_id);
   File* Find(uint64_t block_id, uint64_t file_id);
@@ -82,8 +95,12 @@ class FakeCluster {
   RpcServer nameserver_;
   RpcServer dsp_;
   std::map<uint64_t, File> files_;  // by file id
-  std::vector<RpcRequest> held_;    // appends
+  uint32_t next_sequence_ = 0;
+  std::vector<uint32_t> changes_;  // sequences that the feed tells
+  uint32_t directory_shards_ = 0;
+  std::vector<RpcRequest> held_;  // appends
   std::vector<RpcRequest> held_reads_;
+  std::vector<RpcReply> held_answers_;
   std::atomic<uint64_t> created_ms_{1'700'000'000'000};
   std::thread thread_;
 };

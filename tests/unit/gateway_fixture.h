@@ -28,6 +28,7 @@ struct GatewayFixture {
     GatewayConfig config;
     config.options.listen = "127.0.0.1:0";
     config.options.loops = 2;
+    config.options.cache_bytes = 0;  // each read asks the cluster; tests of the cache change that
     config.client.core.nameservers = {fake.nameserver()};
     config.client.core.no_block_patience_ms = 100;
     // A loaded machine under a sanitizer needs seconds for 30 MiB; nothing here is about that.

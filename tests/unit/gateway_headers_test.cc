@@ -11,7 +11,8 @@ const std::string kRight[] = {
     "Content-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:\r\n",
     "Repr-Digest: "
     "sha-512=:YMAam51Jz/jOATT6/zvHrLVgOYTGFy1d6GJiOHTohq4yP+pgk4vf2aCsyRZOtw8MjkM7iw7yZ/"
-    "WkppmM44T3qg==:\r\n"};
+    "WkppmM44T3qg==:\r\n",
+    "Hayloft-SHA1: cb24c04e8b86279d12dd1e225a8b73deaaba3fd6\r\n"};
 
 std::string Part(const std::string& headers, const std::string& data) {
   return "--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n" + headers + "\r\n" + data +
@@ -54,7 +55,8 @@ TEST_CASE("gateway_headers: a malformed digest is refused before the body is ask
   GatewayFixture gateway;
   for (const std::string digest :
        {"Content-MD5: x", "Content-MD5: UFIauregE76D7gDe0/n0JA==\r\nContent-MD5: x",
-        "Digest: sha-256", "Content-Digest: sha-256=x", "Repr-Digest: md5=::"}) {
+        "Digest: sha-256", "Content-Digest: sha-256=x",
+        "Repr-Digest: md5=::", "Hayloft-SHA1: 00"}) {
     CAPTURE(digest);
     RawHttp client = gateway.Connect();
     const RawAnswer answer =

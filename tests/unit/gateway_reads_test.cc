@@ -101,7 +101,7 @@ TEST_CASE("gateway_reads: pages of any origin may read; those that are listed ma
   CHECK_EQ(plain.status, 204);
   CHECK_EQ(plain["allow"], "GET, HEAD, OPTIONS");
   CHECK_EQ(plain["access-control-allow-origin"], "");
-  CHECK_EQ(options("*", "")["allow"], "GET, HEAD, POST, DELETE, OPTIONS");
+  CHECK_EQ(options("*", "")["allow"], "GET, HEAD, POST, PUT, DELETE, OPTIONS");
   CHECK_EQ(options("/x", "").status, 400);
   const std::string wants = "Access-Control-Request-Method: POST\r\n";
   CHECK_EQ(options("/" + id, foreign + wants)["access-control-allow-methods"], "GET, HEAD");

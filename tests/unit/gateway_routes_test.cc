@@ -27,6 +27,15 @@ TEST_CASE("routes: each resource is found under its methods") {
   CHECK_EQ(kind(HttpMethod::kPost, "/v1/files/" + kId + "/undelete"), Kind::kUndelete);
   CHECK_EQ(kind(HttpMethod::kGet, "/healthz"), Kind::kHealth);
   CHECK_EQ(kind(HttpMethod::kHead, "/readyz"), Kind::kReady);
+  CHECK_EQ(kind(HttpMethod::kGet, "/v1/names"), Kind::kListNames);
+  CHECK_EQ(kind(HttpMethod::kHead, "/v1/names/a"), Kind::kReadName);
+  CHECK_EQ(kind(HttpMethod::kPut, "/v1/names/a/b"), Kind::kPutName);
+  CHECK_EQ(kind(HttpMethod::kDelete, "/v1/names/%2F"), Kind::kDeleteName);
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/names/a/../b", kNoPages).name, "a/../b");
+  CHECK_EQ(RouteOf(HttpMethod::kGet, "/v1/names/", kNoPages).name, "");  // which is no name
+  CHECK_EQ(StatusOf(HttpMethod::kPost, "/v1/names/a"), 405);
+  CHECK_EQ(StatusOf(HttpMethod::kPut, "/v1/names"), 405);
+  CHECK_EQ(StatusOf(HttpMethod::kGet, "/v1/namesake"), 404);
   const std::string path = "/" + kId + ".png";
   const Route route = RouteOf(HttpMethod::kGet, path, kNoPages);
   CHECK_EQ(route.id, kId);
@@ -51,7 +60,7 @@ TEST_CASE("routes: OPTIONS says what a resource has, and of the server what all 
     const Route route = RouteOf(HttpMethod::kOptions, path, kNoPages);
     return route.kind == Kind::kOptions ? std::string(route.allow) : std::to_string(route.status);
   };
-  CHECK_EQ(allow("*"), "GET, HEAD, POST, DELETE, OPTIONS");
+  CHECK_EQ(allow("*"), "GET, HEAD, POST, PUT, DELETE, OPTIONS");
   CHECK_EQ(allow("/v1/files"), "POST, OPTIONS");
   CHECK_EQ(allow("/" + kId + ".jpg"), "GET, HEAD, OPTIONS");
   CHECK_EQ(allow("/v1/files/" + kId), "GET, HEAD, DELETE, OPTIONS");

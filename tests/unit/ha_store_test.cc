@@ -98,6 +98,34 @@ TEST_CASE("ha_store: records that were synced are found again, with what was pro
   CHECK_EQ(HaStore(&kv).Load(4).err(), Err::kCorrupt);
 }
 
+TEST_CASE("ha_store: applied records are kept up to a bound of bytes, also after a restart") {
+  MemKv kv(5);
+  InitStore(&kv);
+  uint64_t next = 1;
+  uint64_t base = 0;
+  const std::string body(1'000, 'b');
+  for (int start = 0; start < 3; ++start) {
+    HaStore store(&kv, 10'000);
+    REQUIRE(store.Load(base).ok());
+    for (const uint64_t last = next + 30; next <= last; ++next) {
+      RoleWrite write;
+      write.records = {Record(next, 1, kNode, body)};
+      REQUIRE_EQ(store.Write(write), Err::kOk);
+      if (start == 1) {  // the last one is replaced by another node's
+        write.cut_from = next;
+        REQUIRE_EQ(store.Write(write), Err::kOk);
+      }
+      REQUIRE_EQ(store.Truncate(base), Err::kOk);
+      CHECK_EQ(HaStore::ReadHead(&kv)->base().index(), base);  // what wasn't applied is kept
+    }
+    REQUIRE_EQ(store.Truncate(next - 1), Err::kOk);
+    base = HaStore::ReadHead(&kv)->base().index();
+    CHECK_EQ(store.Read(base + 1)->size(), 9);  // of a little more than 1,000 bytes each
+    CHECK(store.Read(base)->empty());
+    CHECK_EQ(base + 9, next - 1);
+  }
+}
+
 TEST_CASE("ha_store: a damaged or missing record is told, never skipped") {
   for (const bool missing : {false, true}) {
     MemKv kv(1);

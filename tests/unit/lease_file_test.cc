@@ -16,23 +16,14 @@
 #include "tests/sim/sim_device.h"
 #include "tests/sim/sim_random.h"
 #include "tests/unit/golden.h"
+#include "tests/unit/lease_record.h"
 #include "tests/unit/small_disk.h"
 #include "tests/unit/temp_folder.h"
 
 namespace hayloft {
 namespace {
 
-const std::string kNode(kNodeIdBytes, 'n');
-const std::string kOther(kNodeIdBytes, 'o');
 constexpr uint32_t kLongMs = 600'000;  // longer than a test
-
-pb::LeaseRecord RecordOf(const std::string& holder, uint64_t epoch) {
-  pb::LeaseRecord record;
-  record.set_holder(holder);
-  record.set_epoch(epoch);
-  record.add_in_sync(holder);
-  return record;
-}
 
 // The record on a simulated disk, the locks in a real folder.
 struct LeaseBench {
@@ -47,6 +38,7 @@ struct LeaseBench {
     return {
         {.folder = folder.path(), .lease_ms = lease_ms, .timeout_ms = timeout_ms}, &disk, &random};
   }
+  pb::StoredLease Stored() const { return DecodeLease(AsBytes(disk.FileImage("lease"))).value(); }
   // As a process of its own, after the last one was killed: claims the role for kNode.
   Result<uint64_t> Win(uint64_t epoch_above = 0) {
     Kill();
@@ -56,6 +48,18 @@ struct LeaseBench {
     TRY(lease.Commit(record, view.version).err());
     return record.epoch();
   }
+};
+
+// Both on a real disk, of this process.
+struct RealFile {
+  explicit RealFile(const std::string& folder, uint32_t lease_ms = kLongMs,
+                    uint32_t timeout_ms = 1'000)
+      : device(*PosixDevice::OpenFolder(folder)),
+        lease({.folder = folder, .lease_ms = lease_ms, .timeout_ms = timeout_ms}, device.get(),
+              &random) {}
+  SystemRandom random;
+  std::unique_ptr<PosixDevice> device;
+  LeaseFile lease;
 };
 
 pb::LeaseRecord GoldenRecord() {
@@ -125,12 +129,31 @@ TEST_CASE("lease_file: the holder's own process is no obstacle to it, its twin i
   CHECK_EQ(twin.Read()->record.epoch(), 2);
 }
 
+TEST_CASE("lease_file: a change of the record leaves the lease as it is") {
+  LeaseBench bench;
+  {
+    LeaseFile first = bench.Process();
+    REQUIRE(first.Commit(RecordOf(kNode, 1), 0).ok());
+  }
+  const pb::StoredLease before = bench.Stored();
+  LeaseFile holder = bench.Process(2 * kLongMs);
+  uint64_t version = holder.Change(RecordOf(kNode, 2), before.version()).value();
+  CHECK_EQ(bench.Stored().ends_ms(), before.ends_ms());
+  CHECK_EQ(holder.Change(RecordOf(kNode, 3), before.version()).err(), Err::kExists);
+  version = holder.Commit(RecordOf(kNode, 3), version).value();
+  CHECK_GT(bench.Stored().ends_ms(), before.ends_ms());
+  holder.Release();
+  version = holder.Change(RecordOf(kNode, 4), version).value();
+  CHECK_FALSE(holder.Read()->held);
+  LeaseFile other = bench.Process();
+  CHECK(other.Commit(RecordOf(kOther, 5), version).ok());
+}
+
 TEST_CASE("lease_file: another start of the machine ends all leases") {
   LeaseBench bench;
   LeaseFile first = bench.Process();
   const uint64_t version = first.Commit(RecordOf(kNode, 1), 0).value();
-  const std::string bytes = bench.disk.FileImage("lease");
-  pb::StoredLease lease = DecodeLease(AsBytes(bytes)).value();
+  pb::StoredLease lease = bench.Stored();
   CHECK_GT(lease.ends_ms(), 0);
   lease.set_boot("another");
   std::string changed = EncodeLease(lease);
@@ -237,33 +260,31 @@ TEST_CASE("lease_file: a sync that failed is not tried again, of the file and of
 TEST_CASE("lease_file: a full disk leaves the record as it was, and room is used when there is") {
   const SmallDisk disk("64k");
   if (!disk.mounted()) return;
-  const auto device = *PosixDevice::OpenFolder(disk.path());
-  SystemRandom random;
-  LeaseFile lease({.folder = disk.path(), .lease_ms = kLongMs}, device.get(), &random);
+  RealFile file(disk.path());
+  LeaseFile& lease = file.lease;
   const uint64_t version = lease.Commit(RecordOf(kNode, 1), 0).value();
-  const FileHandle filler = device->Create("filler").value();
+  const FileHandle filler = file.device->Create("filler").value();
   const std::string page(4096, 'x');
   const Bytes parts[] = {AsBytes(page)};
   uint64_t size = 0;
-  while (device->Write(filler, size, parts) == Err::kOk) size += page.size();
+  while (file.device->Write(filler, size, parts) == Err::kOk) size += page.size();
   REQUIRE_GT(size, 0);
   CHECK_EQ(lease.Commit(RecordOf(kNode, 2), version).err(), Err::kFull);
   CHECK_EQ(lease.Read()->version, version);
   CHECK_EQ(lease.Read()->record.epoch(), 1);
-  REQUIRE_EQ(device->Truncate(filler, 0), Err::kOk);
+  REQUIRE_EQ(file.device->Truncate(filler, 0), Err::kOk);
   CHECK(lease.Commit(RecordOf(kNode, 2), version).ok());
-  device->Close(filler);
+  file.device->Close(filler);
 }
 
 TEST_CASE("lease_file: on a read-only disk it is read and not changed") {
   const SmallDisk disk("64k");
   if (!disk.mounted()) return;
-  const auto device = *PosixDevice::OpenFolder(disk.path());
-  SystemRandom random;
-  LeaseFile lease({.folder = disk.path(), .lease_ms = kLongMs}, device.get(), &random);
+  RealFile file(disk.path());
+  LeaseFile& lease = file.lease;
   const uint64_t version = [&] {
-    LeaseFile before({.folder = disk.path(), .lease_ms = kLongMs}, device.get(), &random);
-    return before.Commit(RecordOf(kNode, 1), 0).value();
+    RealFile before(disk.path());
+    return before.lease.Commit(RecordOf(kNode, 1), 0).value();
   }();
   REQUIRE(disk.MakeReadOnly());
   const Result<CoordinatorView> view = lease.Read();
@@ -318,20 +339,10 @@ class Child {
   bool ended_ = false;
 };
 
-struct RealFile {
-  explicit RealFile(const TempFolder& folder, uint32_t lease_ms, uint32_t timeout_ms = 1'000)
-      : device(*PosixDevice::OpenFolder(folder.path())),
-        lease({.folder = folder.path(), .lease_ms = lease_ms, .timeout_ms = timeout_ms},
-              device.get(), &random) {}
-  SystemRandom random;
-  std::unique_ptr<PosixDevice> device;
-  LeaseFile lease;
-};
-
 // Commits once as kNode, says so, and does nothing more.
 std::function<void(int)> Holder(const TempFolder& folder, uint32_t lease_ms) {
   return [&folder, lease_ms](int out) {
-    RealFile file(folder, lease_ms);
+    RealFile file(folder.path(), lease_ms);
     const bool won = file.lease.Commit(RecordOf(kNode, 1), 0).ok();
     if (write(out, won ? "1" : "0", 1) == 1) pause();
   };
@@ -341,7 +352,7 @@ TEST_CASE("lease_file: that its holder was killed is seen at once, however long 
   TempFolder folder;
   Child holder(Holder(folder, kLongMs));
   REQUIRE_EQ(holder.Said(), "1");
-  RealFile standby(folder, kLongMs);
+  RealFile standby(folder.path(), kLongMs);
   const uint64_t version = standby.lease.Read()->version;
   CHECK(standby.lease.Read()->held);
   CHECK_EQ(standby.lease.Commit(RecordOf(kOther, 2), version).err(), Err::kExists);
@@ -360,7 +371,7 @@ TEST_CASE("lease_file: a holder that was stopped has its lease to the end, and n
   holder.Signal(SIGSTOP);
   holder.WaitFor(WUNTRACED);
   const uint64_t begun_ms = SystemMonotonicMs();
-  RealFile standby(folder, kLeaseMs);
+  RealFile standby(folder.path(), kLeaseMs);
   const uint64_t version = standby.lease.Read()->version;
   Result<uint64_t> won = Err::kExists;
   while (won.err() == Err::kExists && SystemMonotonicMs() < begun_ms + 20'000) {
@@ -376,7 +387,7 @@ TEST_CASE("lease_file: of two processes that commit at once one wins each of 1,0
   TempFolder folder(TempFolder::Where::kMemory);
   const auto compete = [&folder](const std::string& node) {
     return [&folder, node](int out) {
-      RealFile file(folder, /*lease_ms=*/0);
+      RealFile file(folder.path(), /*lease_ms=*/0);
       uint64_t wins = 0;
       for (;;) {
         const Result<CoordinatorView> view = file.lease.Read();
@@ -394,14 +405,14 @@ TEST_CASE("lease_file: of two processes that commit at once one wins each of 1,0
   Child two(compete(kOther));
   const uint64_t wins[] = {std::stoull(one.Said()), std::stoull(two.Said())};
   CHECK_EQ(wins[0] + wins[1], kRounds);
-  RealFile file(folder, 0);
+  RealFile file(folder.path(), 0);
   CHECK_EQ(file.lease.Read()->record.epoch(), kRounds);
   MESSAGE("wins: ", wins[0], " and ", wins[1]);
 }
 
 TEST_CASE("lease_file: who was stopped in the middle of a commit holds others up for a time only") {
   TempFolder folder;
-  RealFile file(folder, kLongMs, /*timeout_ms=*/50);
+  RealFile file(folder.path(), kLongMs, /*timeout_ms=*/50);
   const uint64_t version = file.lease.Commit(RecordOf(kNode, 1), 0).value();
   {
     const auto lock = FileLock::Take(folder / "lease.lock");

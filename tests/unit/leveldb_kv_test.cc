@@ -174,6 +174,17 @@ TEST_CASE("leveldb_kv: a flipped byte of the log of a killed process invents not
   CHECK_GT(noticed, 0);
 }
 
+TEST_CASE(
+    "leveldb_kv: a table that vanishes while it serves is damage, not rows that never were (F28)") {
+  const TempFolder folder(TempFolder::Where::kMemory);
+  MakeStore(folder / "store");
+  auto kv = LevelDbKv::Open(folder / "store", {.read_all = false});  // tables are opened when asked
+  REQUIRE(kv.ok());
+  for (const std::string& file : FilesOf(folder / "store", ".ldb")) std::filesystem::remove(file);
+  CHECK_EQ((*kv)->Get("key1001").err(), Err::kCorrupt);
+  CHECK((*kv)->damaged());
+}
+
 TEST_CASE("leveldb_kv: a missing CURRENT, table or manifest is damage, not a new store (F28)") {
   for (const std::string_view kind : {"CURRENT", ".ldb", "MANIFEST"}) {
     CAPTURE(kind);

@@ -1,5 +1,9 @@
 #include "tests/unit/no_memory.h"
 
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
 #include <cstdlib>
 #include <new>
 
@@ -13,7 +17,16 @@ thread_local uint64_t t_left = kNever;
 thread_local size_t t_bytes_min = 0;
 thread_local bool t_reached = false;
 
+std::array<std::atomic<uint64_t>, 4'096> g_allocations;  // by the number of the thread
+thread_local std::atomic<uint64_t>* t_allocations = nullptr;
+
+std::atomic<uint64_t>* CountOf(int thread) {
+  return &g_allocations[static_cast<size_t>(thread) % g_allocations.size()];
+}
+
 bool Fails(size_t size) {
+  if (t_allocations == nullptr) t_allocations = CountOf(gettid());
+  t_allocations->fetch_add(1, std::memory_order_relaxed);
   if (t_left == kNever || t_reached || size < t_bytes_min) return false;
   t_reached = t_left-- == 0;
   return t_reached;
@@ -28,6 +41,8 @@ NoMemory::NoMemory(uint64_t at, size_t bytes_min) {
 }
 
 NoMemory::~NoMemory() { t_left = kNever; }
+
+uint64_t AllocationsBy(int thread) { return CountOf(thread)->load(); }
 
 bool NoMemory::reached() const { return t_reached; }
 

@@ -17,4 +17,8 @@ class NoMemory {
   bool reached() const;  // whether there were so many
 };
 
+// How often the thread of this number (gettid) has allocated since the process began; a thread that
+// has ended may be counted with it.
+uint64_t AllocationsBy(int thread);
+
 }  // namespace hayloft

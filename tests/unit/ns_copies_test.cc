@@ -60,6 +60,38 @@ std::vector<pb::SealBlockRequest> SealsOf(const FakeDsp& dsp, uint64_t block_id)
 
 // --- Creation ---
 
+TEST_CASE("nameserver: who locates is told of a directory, from its first declaration on") {
+  NsBench bench(Copies(1));
+  bench.AddDsp();
+  bench.Run(3'000);
+  const auto shards = [&] {
+    pb::LocateRequest request;
+    request.add_block_ids(1);
+    pb::LocateReply reply;
+    REQUIRE_EQ(bench.Ask(MessageType::kLocate, request, &reply), Err::kOk);
+    return reply.directory_shards();
+  };
+  CHECK_EQ(shards(), 0);
+  pb::DeclareDirectoryRequest declare;
+  pb::DeclareDirectoryReply reply;
+  for (const uint32_t bad : {0u, 257u}) {
+    declare.set_shards(bad);
+    CHECK_EQ(bench.Ask(MessageType::kDeclareDirectory, declare, &reply), Err::kInvalid);
+  }
+  declare.set_shards(4);
+  REQUIRE_EQ(bench.Ask(MessageType::kDeclareDirectory, declare, &reply), Err::kOk);
+  CHECK_EQ(reply.shards(), 4);
+  CHECK_EQ(shards(), 4);
+  const uint64_t index = bench.core->state().last_index;
+  declare.set_shards(8);  // it is for good
+  REQUIRE_EQ(bench.Ask(MessageType::kDeclareDirectory, declare, &reply), Err::kOk);
+  CHECK_EQ(reply.shards(), 4);
+  CHECK_EQ(bench.core->state().last_index, index);
+  bench.RestartNameserver();
+  bench.Run(3'000);
+  CHECK_EQ(shards(), 4);
+}
+
 TEST_CASE("ns copies: blocks lie on three machines, each dsp leads two, under one life") {
   NsBench bench(Copies(3));
   AddDsps(&bench, 5);
@@ -554,6 +586,35 @@ TEST_CASE("ns copies: after a lost store the set of the highest version wins") {
   CHECK_EQ(bench.core->state().blocks.Find(block_id)->set_version, 4);
   CHECK_EQ(StateOf(bench, block_id), pb::BLOCK_SEALED);
   CHECK(bench.core->ReplicasOutside() >= 1);
+}
+
+// It was declared gone, came back, and was the first to report to a nameserver without a store:
+// nothing may be read from it.
+TEST_CASE("ns copies: after a lost store who is in a later set no more is told so, F69") {
+  NsBench bench(Copies(3));
+  AddDsps(&bench, 3);
+  const uint64_t block_id = AnyGrant(&bench).block_id();
+  const uint32_t first = bench.dsps[0].dsp_id;  // who reports first
+  for (const size_t other : {1, 2}) {
+    pb::BlockInfo& info = bench.dsps[other].blocks.at(block_id);
+    info.set_set_version(2);
+    info.clear_set_dsp_ids();
+    for (const uint32_t member : {1, 2, 3}) {
+      if (member != first) info.add_set_dsp_ids(member);
+    }
+  }
+  pb::LogSettings settings = Copies(3);
+  settings.set_rebuilding(true);
+  settings.set_rebuild_dsps(3);
+  bench.dsps[1].alive = bench.dsps[2].alive = false;
+  bench.WipeNameserver(settings);
+  bench.Run(5'000);
+  REQUIRE_EQ(bench.core->state().blocks.Find(block_id)->set_version, 1);
+  bench.dsps[1].alive = bench.dsps[2].alive = true;
+  bench.Run(5'000);
+  REQUIRE_EQ(bench.core->state().blocks.Find(block_id)->set_version, 2);
+  REQUIRE(bench.dsps[0].told_sets.contains(block_id));
+  CHECK_EQ(bench.dsps[0].told_sets.at(block_id).set_version(), 2);
 }
 
 TEST_CASE("ns copies: after a lost store a member that does not come back is shown, and given up") {

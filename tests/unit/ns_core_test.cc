@@ -133,6 +133,34 @@ TEST_CASE("ns: a block that clients find bad is replaced at once, and not closed
   CHECK_EQ(CountState(dsp, pb::BLOCK_OPEN), 3);
 }
 
+TEST_CASE("ns: the list of all blocks comes in pages, each block once, by its name") {
+  NsBench bench(NsBench::DefaultSettings(), {.open_blocks_per_dsp = 64});
+  for (int i = 0; i < 20; ++i) bench.AddDsp();
+  bench.Run(3'000);
+  std::vector<uint64_t> all;
+  bench.core->state().blocks.ForEach(
+      [&](const BlockRecord& record) { all.push_back(record.block_id); });
+  REQUIRE_GT(all.size(), 1'000);  // more than a page
+  std::vector<uint64_t> listed;
+  int pages = 0;
+  for (uint64_t next = 1; next != 0; ++pages) {
+    pb::LocateRequest request;
+    request.set_list_from(next);
+    pb::LocateReply reply;
+    REQUIRE_EQ(bench.Ask(MessageType::kLocate, request, &reply), Err::kOk);
+    for (const pb::Location& block : reply.locations()) {
+      listed.push_back(block.block_id());
+      CHECK_EQ(block.opening_epoch(),
+               bench.core->state().blocks.Find(block.block_id())->opening_epoch);
+      CHECK_GT(block.replicas_size(), 0);
+    }
+    REQUIRE((reply.list_next() == 0 || reply.list_next() > next));
+    next = reply.list_next();
+  }
+  CHECK_EQ(listed, all);
+  CHECK_GT(pages, 1);
+}
+
 TEST_CASE("ns: a dsp that falls silent loses its open blocks, and comes back") {
   NsBench bench;
   for (int i = 0; i < 4; ++i) bench.AddDsp();
@@ -193,6 +221,28 @@ TEST_CASE("ns: a nameserver that stalled starts its timers anew, F33") {
   CHECK_EQ(bench.Status().blocks_open(), 8);
   const pb::ClusterStatusReply status = bench.Status();
   for (const pb::DspStatus& dsp : status.dsps()) CHECK_EQ(dsp.state(), "up");
+}
+
+TEST_CASE("ns: a clock that jumps suspects nobody and gives no id twice or out of order, F34") {
+  constexpr uint64_t kYearMs = 365ull * 24 * 3'600'000;
+  NsBench bench;
+  for (int i = 0; i < 4; ++i) bench.AddDsp();
+  bench.now.wall_ms = 20 * kYearMs;
+  bench.Run(3'000);
+  uint64_t last = bench.core->state().id_range_end;
+  for (const uint64_t wall_ms : {30 * kYearMs, 10 * kYearMs, (uint64_t{1} << 31) * 1'000}) {
+    bench.now.wall_ms = wall_ms;
+    bench.Run(2'000);
+    const pb::ClusterStatusReply status = bench.Status();
+    for (const pb::DspStatus& dsp : status.dsps()) CHECK_EQ(dsp.state(), "up");
+    CHECK_EQ(status.blocks_open(), 8);
+    bench.RestartNameserver();
+    bench.Run(3'000);
+    const uint64_t now = bench.core->state().id_range_end;
+    CHECK_GE(now, last);
+    CHECK_LT(now, last + 10'000);  // a range further at most, wherever the clock went
+    last = now;
+  }
 }
 
 TEST_CASE("ns: a dsp restarted faster than it is suspected gets new blocks, F60") {

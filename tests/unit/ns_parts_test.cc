@@ -71,6 +71,15 @@ TEST_CASE("block_table: finds what a map would find, in order, with right counts
     CHECK_EQ(table.Counts(set).with_absent, absent[set]);
   }
   CHECK_EQ(table.Find(5'001), nullptr);
+  for (const uint64_t first : {0, 1, 1'023, 1'024, 3'333, 4'999, 5'000}) {
+    auto next = model.lower_bound(first);
+    int visited = 0;
+    table.ForEachFrom(first, [&](const BlockRecord& record) {
+      CHECK_EQ(record.block_id, (next++)->first);
+      return ++visited < 1'500;
+    });
+    CHECK((visited == 1'500 || next == model.end()));
+  }
 }
 
 TEST_CASE("block_table: the same set has the same number") {
@@ -156,12 +165,44 @@ TEST_CASE("nameserver: a folder whose store has no row yet may be made one, any 
   std::filesystem::create_directory(config.data);
   REQUIRE(LevelDbKv::Open(config.data + "/leveldb").ok());  // killed before it wrote the head
   std::string why;
-  CHECK_EQ(NsShell::Init(config, &why), Err::kOk);
-  CHECK_EQ(NsShell::Init(config, &why), Err::kConfig);
+  NsShell shell(config);
+  CHECK_EQ(HaShell::Init(config, &shell, /*joining=*/false, &why), Err::kOk);
+  CHECK_EQ(HaShell::Init(config, &shell, /*joining=*/false, &why), Err::kConfig);
   CHECK(why.find("not empty") != std::string::npos);
   config.data = folder / "other";
   std::filesystem::create_directories(config.data + "/photos");
-  CHECK_EQ(NsShell::Init(config, &why), Err::kConfig);
+  CHECK_EQ(HaShell::Init(config, &shell, /*joining=*/false, &why), Err::kConfig);
+}
+
+TEST_CASE("nameserver: half a snapshot, or a node that has followed nobody, holds no store, F61") {
+  const TempFolder folder(TempFolder::Where::kMemory);
+  NsConfig config;
+  config.data = folder / "data";
+  config.cluster_id = std::string(32, 'c');
+  NsShell shell(config);
+  const auto holds = [&] { return *HaShell::HoldsStore(config, &shell); };
+  CHECK_FALSE(holds());
+  std::string why;
+  REQUIRE_EQ(HaShell::Init(config, &shell, /*joining=*/true, &why), Err::kOk);
+  CHECK_FALSE(holds());
+  const auto write = [&](bool installing, uint64_t index) {
+    const auto kv = LevelDbKv::Open(config.data + "/leveldb").value();
+    HaStore log(kv.get());
+    RoleWrite batch;
+    batch.head = log.Load(0).value().head;
+    batch.head->set_installing(installing);
+    if (index != 0) {
+      batch.records.emplace_back();
+      batch.records.back().set_index(index);
+    }
+    return log.Write(batch);
+  };
+  REQUIRE_EQ(write(false, 1), Err::kOk);
+  CHECK(holds());
+  REQUIRE_EQ(write(true, 0), Err::kOk);
+  CHECK_FALSE(holds());
+  const auto in_use = LevelDbKv::Open(config.data + "/leveldb").value();
+  CHECK_EQ(HaShell::HoldsStore(config, &shell).err(), Err::kBusy);
 }
 
 TEST_CASE("ns_store: a store of a newer version, none, or nonsense is refused, F28 F52") {
@@ -176,7 +217,7 @@ TEST_CASE("ns_store: a store of a newer version, none, or nonsense is refused, F
   change.value = "\xff\xff";
   REQUIRE_EQ(kv.Write({&change, 1}, true), Err::kOk);
   CHECK_EQ(NsStore(&kv).Load().err(), Err::kCorrupt);
-  kv.SetDamaged(true);
+  kv.Break(Err::kCorrupt);
   CHECK_EQ(NsStore(&kv).Load().err(), Err::kCorrupt);
 }
 

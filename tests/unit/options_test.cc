@@ -14,6 +14,7 @@ namespace {
 #define TEST_OPTIONS(X)                                              \
   X(uint32_t, heartbeat_ms, 1'000, 50, 60'000, "between heartbeats") \
   X(uint64_t, cache_bytes, 1 << 20, 0, uint64_t{1} << 40, "bytes")   \
+  X(std::optional<uint32_t>, shards, {}, 0, 256, "if told")          \
   X(bool, verify, false, 0, 1, "check twice")                        \
   X(std::vector<std::string>, set, {}, 0, 3, "ROLE.OPTION=VALUE")
 
@@ -122,9 +123,19 @@ TEST_CASE("options: help, version and check-config say it and exit 0") {
   CHECK_EQ(help.exit_code, 0);
   CHECK_NE(help.said.find("--heartbeat-ms"), std::string::npos);
   CHECK_NE(help.said.find("1000; 50 to 60000"), std::string::npos);
+  CHECK_NE(help.said.find("if told (0 to 256)"), std::string::npos);
   CHECK_EQ(Run(&options, {"--version"}).exit_code, 0);
   CHECK_EQ(Run(&options, {"--check-config", "--heartbeat-ms=50"}).exit_code, 0);
   CHECK_EQ(Run(&options, {"--check-config", "--heartbeat-ms=1"}).exit_code, 78);
+}
+
+TEST_CASE("options: a number that may be left out is not 0 then") {
+  TestOptions options;
+  CHECK_EQ(Run(&options, {}).exit_code, -1);
+  CHECK_FALSE(options.shards.has_value());
+  CHECK_EQ(Run(&options, {"--shards=0"}).exit_code, -1);
+  CHECK_EQ(options.shards, 0);
+  CHECK_EQ(Run(&options, {"--shards=257"}).exit_code, 78);
 }
 
 TEST_CASE("options: a config file sets its own role's options, the command line wins") {
@@ -158,4 +169,5 @@ TEST_CASE("options: a config file with a mistake is refused with the line's numb
 TEST_CASE("options: a list of names is split at commas") {
   CHECK_EQ(SplitList("a, b,,c,"), std::vector<std::string>{"a", "b", "c"});
   CHECK(SplitList("").empty());
+  CHECK_EQ(SplitLists({"a,b", "c"}), std::vector<std::vector<std::string>>{{"a", "b"}, {"c"}});
 }

@@ -49,6 +49,17 @@ TEST_CASE("process: a started program has a session and folder of its own and no
   CHECK_EQ(*said, "4\n/\n/dev/null\n" + pid + "\n" + pid + "\n");  // 4: ls's own folder handle
 }
 
+TEST_CASE("process: who is asked to look again before it can hear it goes on") {
+  TempFolder folder;
+  const auto started = Spawn({"/bin/sh", "-c", "kill -HUP $$; kill -USR1 $$; exit 7"},
+                             folder.path + "/log", Nothing);
+  REQUIRE(started.ok());
+  const Result<ChildExit> ended = WaitForExit(started->pid);
+  REQUIRE(ended.ok());
+  CHECK_FALSE(ended->by_signal);
+  CHECK_EQ(ended->value, 7);
+}
+
 TEST_CASE("process: a name ends with its process, by signal too") {
   TempFolder folder;
   const auto started = Spawn({"/bin/sleep", "100"}, folder.path + "/log", Nothing);

@@ -262,3 +262,35 @@ TEST_CASE("nonce_table: who signs many leaves room for the other keys, however m
   CHECK_EQ(table.Spend("greedy", "more", 200, 100 + NonceTable::kForgetAfterS), Outcome::kFresh);
   CHECK_EQ(table.size(), 1);
 }
+
+TEST_CASE("rights: names are written by a key or a URL, deleted by their token too") {
+  const std::string names = "/v1/names";
+  const std::string bearer = "Bearer " + kKeyText;
+  const std::string wrong = "Bearer " + UploadKeyText({4});
+  const Rights rights = Make();
+  for (const HttpMethod method : {HttpMethod::kPut, HttpMethod::kDelete}) {
+    const Ask ask{.method = method, .path = names + "/a"};
+    Ask keyed = ask;
+    keyed.authorization = bearer;
+    CHECK_EQ(Verdict(rights, keyed).key_name, "shop");
+    keyed.authorization = wrong;
+    CHECK_EQ(KindOf(rights, keyed), Kind::kWrongKey);
+    Ask url = ask;
+    url.query = Signed({.method = HttpMethodName(method), .path = ask.path, .nonce = "for-once"});
+    CHECK_EQ(Verdict(rights, url).key_name, "new");
+    url.path = names + "/b";
+    CHECK_EQ(KindOf(rights, url), Kind::kWrongUrl);
+  }
+  CHECK_EQ(KindOf(rights, {.method = HttpMethod::kPut, .path = names + "/a"}), Kind::kNoKey);
+  // Its token is checked elsewhere.
+  const RightsVerdict by_token =
+      Verdict(rights, {.method = HttpMethod::kDelete, .path = names + "/a"});
+  CHECK(by_token.allowed());
+  CHECK_EQ(by_token.key_name, "");
+  CHECK_EQ(KindOf(rights, {.path = names + "/a"}), Kind::kNoUrl);
+  CHECK(Verdict(Make(false), {.path = names + "/a"}).allowed());
+  for (const bool signed_reads : {true, false}) {
+    CHECK_EQ(KindOf(Make(signed_reads), {.path = names}), Kind::kNoKey);
+    CHECK(Verdict(Make(signed_reads), {.path = names, .authorization = bearer}).allowed());
+  }
+}

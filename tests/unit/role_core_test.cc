@@ -177,6 +177,84 @@ TEST_CASE("role_core: F63: a record that was lost or restored is not believed") 
   CHECK_EQ(bench.Asked().record.forced_epoch(), 2);
 }
 
+TEST_CASE("role_core: F63: a record whose version fell is not believed until another is active") {
+  RoleBench bench;
+  bench.head.set_identity("one");
+  bench.head.set_record_version(7);
+  bench.Start(5);
+  bench.See(bench.RecordOf(1, 5, true), 6, false);
+  CHECK_FALSE(bench.out.coordinator.has_value());
+  CHECK_FALSE(bench.role->in_sync());
+  CHECK_EQ(bench.role->why_waiting(),
+           "the coordinator's record is from a backup: force-promote decides");
+  // The other one was forced, and takes this one back.
+  pb::HaPoint last;
+  last.set_index(5);
+  last.set_epoch(1);
+  last.set_node(kPeer);
+  CHECK_EQ(bench.Request(MessageType::kShip, ShipOf(2, last, 1).SerializeAsString()), Err::kOk);
+  bench.Pass(RoleCore::kPollMs);
+  bench.See(bench.RecordOf(2, 6, true), 4, true);
+  CHECK(bench.role->in_sync());
+  bench.Pass(RoleCore::kPollMs);
+  bench.See(bench.RecordOf(2, 6, true), 3, false);  // and again
+  CHECK_FALSE(bench.out.coordinator.has_value());
+  bench.Pass(RoleCore::kPollMs);
+  bench.See(bench.RecordOf(2, 6, true), 5, false);
+  CHECK_EQ(bench.Asked().kind, CoordinatorCall::Kind::kCommit);
+}
+
+TEST_CASE("role_core: F63: an active one whose record went back ends") {
+  RoleBench bench;
+  bench.Start(2);
+  bench.Win(bench.RecordOf(1, 2, true), 7);
+  CHECK_EQ(bench.role->head().record_version(), 8);
+  for (int i = 0; i < 15 && !bench.out.coordinator.has_value(); ++i) bench.Pass(100);
+  const CoordinatorCall renewal = bench.Asked();
+  bench.Answer(Err::kOk, 9);
+  bench.role->Propose(bench.role->last() + 1, {"nothing"}, bench.now, &bench.out);
+  REQUIRE(bench.out.write.has_value());
+  REQUIRE(bench.out.write->head.has_value());
+  CHECK_EQ(bench.out.write->head->record_version(), 9);
+  bench.Written();
+  for (int i = 0; i < 15 && !bench.out.coordinator.has_value(); ++i) bench.Pass(100);
+  CHECK_EQ(bench.Asked().version, 9);
+  bench.Answer(Err::kExists);
+  bench.Pass(100);
+  CHECK(bench.out.exit.empty());
+  bench.See(renewal.record, 8, false);  // its own, as it was before
+  CHECK_FALSE(bench.out.exit.empty());
+}
+
+TEST_CASE("role_core: what was put off is written in a hurry, with the next record, by the tick") {
+  RoleBench bench;
+  bench.options.peer.clear();
+  bench.Start(2);
+  bench.Win(bench.RecordOf(1, 2, true), 7);
+  const auto put_off = [&] {
+    bench.role->PutOff(bench.role->last() + 1, {"put off"});
+    CHECK_FALSE(bench.out.write.has_value());
+  };
+  const auto written = [&](size_t records) {
+    REQUIRE(bench.out.write.has_value());
+    CHECK_EQ(bench.out.write->records.size(), records);
+    bench.Written();
+    CHECK_EQ(bench.role->committed(), bench.role->last());
+  };
+  put_off();
+  put_off();
+  bench.role->Hurry(bench.now, &bench.out);
+  written(2);
+  bench.role->Hurry(bench.now, &bench.out);
+  CHECK_FALSE(bench.out.write.has_value());
+  put_off();
+  bench.role->Propose(bench.role->last() + 1, {"waited for"}, bench.now, &bench.out);
+  written(2);
+  put_off();
+  bench.Pass(50);
+  written(1);
+}
+
 TEST_CASE("role_core: F63: an operator's word does not outlive another's being active") {
   RoleBench bench;
   bench.Start(5);
@@ -231,6 +309,7 @@ TEST_CASE("role_core: F62: with a silent standby nothing is committed until the 
     if (leave.record.in_sync_size() == 2) bench.Answer(Err::kOk, ++version);
   }
   CHECK_EQ(leave.record.in_sync_size(), 1);
+  CHECK_FALSE(leave.renews);  // nothing was synced since the last renewal
   bench.Answer(Err::kTimeout);
   CHECK_EQ(bench.role->committed(), before);  // unsettled: it waits for both sets
   for (int i = 0; i < 30 && !bench.out.coordinator.has_value(); ++i) bench.Pass(50);
@@ -239,6 +318,55 @@ TEST_CASE("role_core: F62: with a silent standby nothing is committed until the 
   bench.Written();
   CHECK(bench.role->solo());
   CHECK_EQ(bench.role->committed(), bench.role->last());
+}
+
+TEST_CASE("role_core: who hands over to one that is gone ends at once, else it waits for it") {
+  for (const Err peer : {Err::kUnavailable, Err::kTimeout, Err::kOk}) {
+    RoleBench bench;
+    bench.Start(2);
+    bench.Win(bench.RecordOf(1, 2, true), 7);
+    uint64_t version = 8;
+    bool begun = false;
+    uint64_t told_ms = 0;
+    for (int i = 0; i < 200 && bench.out.exit.empty(); ++i) {
+      if (bench.out.coordinator.has_value()) {
+        const CoordinatorCall call = bench.Asked();
+        if (call.kind == CoordinatorCall::Kind::kRead) {
+          CoordinatorDone done;
+          done.view = {.identity = "one",
+                       .record = bench.RecordOf(2, 3, true, kNode),
+                       .version = version,
+                       .held = false};
+          bench.role->OnCoordinatorDone(std::move(done), bench.now, &bench.out);
+        } else {
+          bench.Answer(Err::kOk, ++version);
+        }
+      }
+      for (const RpcCall& call : std::exchange(bench.out.calls, {})) {
+        CallDone done;
+        done.call_id = call.call_id;
+        if (call.type == MessageType::kTakeOver) {
+          told_ms = bench.now.mono_ms;
+          done.err = peer;
+        } else {
+          pb::ShipReply reply;
+          reply.set_node(kPeer);
+          reply.set_process(9);
+          reply.set_matched(bench.role->last());
+          done.message = reply.SerializeAsString();
+        }
+        bench.role->OnCallDone(std::move(done), bench.now, &bench.out);
+      }
+      bench.Written();
+      if (!begun) begun = bench.role->HandOver(bench.now, &bench.out);
+      bench.Pass(50);
+    }
+    REQUIRE_NE(told_ms, 0);
+    REQUIRE_FALSE(bench.out.exit.empty());
+    const uint64_t waited_ms = bench.now.mono_ms - told_ms;
+    if (peer == Err::kUnavailable) CHECK_LE(waited_ms, 100);
+    if (peer != Err::kUnavailable) CHECK_GE(waited_ms, RoleCore::kTakeOverMs);
+  }
 }
 
 TEST_CASE("role_core: F33 F36: an active one answers for 2/3 of its lease, and ends at its end") {
@@ -255,13 +383,46 @@ TEST_CASE("role_core: F33 F36: an active one answers for 2/3 of its lease, and e
   CHECK_FALSE(bench.out.exit.empty());
 }
 
+TEST_CASE("role_core: F34: the clock of the wall decides nothing of a lease") {
+  constexpr uint64_t kYearMs = 365ull * 24 * 3'600'000;
+  constexpr uint64_t kTodayMs = 1'795'000'000'000;
+  constexpr uint64_t k2038Ms = (uint64_t{1} << 31) * 1'000;
+  for (const uint64_t wall_ms :
+       {kTodayMs - 3'600'000, kTodayMs + 3'600'000, kTodayMs - 10 * kYearMs,
+        kTodayMs + 10 * kYearMs, k2038Ms - 1, k2038Ms, uint64_t{0}}) {
+    RoleBench bench;
+    bench.now.wall_ms = kTodayMs;
+    bench.Start(2);
+    bench.Win(bench.RecordOf(1, 2, true), 7);
+    bench.now.wall_ms = wall_ms;
+    bench.Pass(1'050);
+    CHECK_EQ(bench.Asked().kind, CoordinatorCall::Kind::kCommit);  // renewed as ever
+    bench.now.mono_ms += 949;
+    CHECK(bench.role->MayAnswer(bench.now));
+    bench.now.wall_ms = kTodayMs;
+    bench.now.mono_ms += 1;
+    CHECK_FALSE(bench.role->MayAnswer(bench.now));
+    bench.Pass(1'000);
+    CHECK_FALSE(bench.out.exit.empty());
+  }
+}
+
 TEST_CASE("role_core: F65: no sync, no renewal") {
   RoleBench bench;
   bench.Start(2);
   bench.Win(bench.RecordOf(1, 2, true), 7);
   // An idle one writes a record to show that its disk works.
   for (int i = 0; i < 15 && !bench.out.coordinator.has_value(); ++i) bench.Pass(100);
-  CHECK_EQ(bench.Asked().kind, CoordinatorCall::Kind::kCommit);
+  CHECK(bench.Asked().renews);
+  bench.Answer(Err::kTimeout);
+  // That may have renewed it: before the next one there is a sync.
+  for (int i = 0; i < 3; ++i) bench.Pass(100);
+  CHECK_FALSE(bench.out.coordinator.has_value());
+  CHECK(bench.out.want_record);
+  bench.role->Propose(bench.role->last() + 1, {"nothing"}, bench.now, &bench.out);
+  bench.Written();
+  bench.Pass(100);
+  CHECK(bench.Asked().renews);
   bench.Answer(Err::kOk, 9);
   bench.out.want_record = false;
   for (int i = 0; i < 12; ++i) bench.Pass(100);

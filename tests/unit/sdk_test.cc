@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "common/codec.h"
+#include "tests/unit/fake_directory.h"
 #include "tests/unit/sdk_bench.h"
 
 namespace hayloft {
@@ -283,6 +284,72 @@ TEST_CASE("sdk: large images stream in and out, and a callback may give up or th
   const Status threw = bench.client->PutStream(
       [](char*, size_t, size_t*) -> bool { throw std::runtime_error("mine"); }, {}, &stored);
   CHECK_EQ(threw.code(), Code::kCancelled);
+}
+
+TEST_CASE("sdk: with a directory equal images are one, and each put has a token of its own") {
+  Bench bench;
+  const FakeDirectory directory(bench.key, bench.cluster.nameserver());
+  bench.options.directory = {directory.address()};
+  bench.Reopen();
+  Client& client = *bench.client;
+  Stored one, other, alone;
+  REQUIRE(client.Put(Png(100), {}, &one).ok());
+  REQUIRE(client.Put(Png(100), {}, &other).ok());
+  CHECK_EQ(one.id, other.id);
+  CHECK_FALSE(one.duplicate);
+  CHECK(other.duplicate);
+  CHECK_NE(one.delete_token, other.delete_token);
+  CHECK_EQ(bench.cluster.files(), 1);
+  PutOptions put;
+  put.dedup = false;
+  REQUIRE(client.Put(Png(100), put, &alone).ok());
+  CHECK_NE(alone.id, one.id);
+  CHECK_FALSE(alone.duplicate);
+  DeleteOptions change;
+  CHECK_EQ(client.Delete(one.id, change).code(), Code::kInvalid);  // whose?
+  Image image;
+  for (const Stored& stored : {one, other}) {
+    CHECK(client.Get(one.id, {}, &image).ok());
+    change.token = stored.delete_token;
+    REQUIRE(client.Delete(one.id, change).ok());
+  }
+  CHECK(client.Get(one.id, {}, &image).IsDeleted());
+  REQUIRE(client.Undelete(one.id, change).ok());
+  change = DeleteOptions();
+  change.takedown = true;
+  REQUIRE(client.Delete(one.id, change).ok());
+  CHECK(client.Get(one.id, {}, &image).IsDeleted());
+}
+
+TEST_CASE("sdk: a put that is sent again under its idempotency key has one answer") {
+  Bench bench;
+  PutOptions put;
+  put.idempotency_key = "0123456789abcdef";
+  Stored one, again;
+  CHECK_EQ(bench.client->Put(Png(100), put, &one).code(), Code::kInvalid);  // no directory
+  const FakeDirectory directory(bench.key, bench.cluster.nameserver());
+  bench.options.directory = {directory.address()};
+  bench.Reopen();
+  REQUIRE(bench.client->Put(Png(100), put, &one).ok());
+  REQUIRE(bench.client->Put(Png(100), put, &again).ok());
+  CHECK_EQ(again.id, one.id);
+  CHECK_EQ(again.delete_token, one.delete_token);
+  put.idempotency_key.pop_back();
+  CHECK_EQ(bench.client->Put(Png(100), put, &one).code(), Code::kInvalid);
+  put = PutOptions();
+  put.idempotency_key = "0123456789abcdef";
+  put.dedup = false;
+  CHECK_EQ(bench.client->Put(Png(100), put, &one).code(), Code::kInvalid);
+}
+
+TEST_CASE("sdk: a directory that cannot be one is refused when the client is opened") {
+  Bench bench;
+  for (const std::string bad : {"", ",", "127.0.0.1", "127.0.0.1:1,x"}) {
+    CAPTURE(bad);
+    bench.options.directory = {bad};
+    std::unique_ptr<Client> client;
+    CHECK_EQ(Client::Open(bench.options, &client).code(), Code::kConfig);
+  }
 }
 
 }  // namespace

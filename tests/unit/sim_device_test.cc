@@ -289,7 +289,7 @@ TEST_CASE("mem_kv: a sync covers every earlier write, and faults answer as the p
   kv.Restart();
   CHECK_EQ(*kv.Get("a"), "1");
   CHECK_EQ(kv.Get("c").err(), Err::kNotFound);
-  kv.SetDamaged(true);
+  kv.Break(Err::kCorrupt);
   CHECK_EQ(kv.Get("a").err(), Err::kCorrupt);
 }
 

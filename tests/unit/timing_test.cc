@@ -10,8 +10,8 @@
 // Both classes lie in the same memory when they are checked: two places may differ by a cache line,
 // and that would be found too. A machine with other things to do spoils times in one direction: it
 // makes some longer. So the slowest of both classes together are left out, at several thresholds,
-// and the median of some rounds counts. That the test can fail is shown by a compare that stops
-// early, which it must find.
+// and the median of some rounds counts, the least of three if it is high. That the test can fail is
+// shown by a compare that stops early, which it must find.
 #include <doctest/doctest.h>
 #include <x86intrin.h>
 
@@ -99,13 +99,22 @@ double RoundT(const Probe& probe, uint64_t seed) {
 // The median of some rounds. Neither class may fit.
 double MedianT(const Probe& probe) {
   std::vector<double> rounds;
+  for (size_t round = 0; round < kRounds; ++round) rounds.push_back(RoundT(probe, round));
+  std::sort(rounds.begin(), rounds.end());
+  return rounds[kRounds / 2];
+}
+
+// A leak is there each time; what other work on the machine does to one median, it is not.
+double LastingT(const Probe& probe) {
   for (const int which : {0, 1}) {
     probe.prepare(which);
     REQUIRE_FALSE(probe.check());
   }
-  for (size_t round = 0; round < kRounds; ++round) rounds.push_back(RoundT(probe, round));
-  std::sort(rounds.begin(), rounds.end());
-  return rounds[kRounds / 2];
+  double least = MedianT(probe);
+  for (int again = 0; again < 2 && least >= kLeak; ++again) {
+    least = std::min(least, MedianT(probe));
+  }
+  return least;
 }
 
 // base64url text with another character at `place`, of the same kind: a decoder may branch on its
@@ -136,14 +145,14 @@ TEST_CASE("timing: a compare that stops at the first difference is found (S16)")
     return i == secret.size();
   };
   const auto prepare = [&](int which) { guess = Differing(secret, which == 0 ? 0 : 31); };
-  CHECK_GT(MedianT({prepare, stops_early}), kLeak);
+  CHECK_GT(LastingT({prepare, stops_early}), kLeak);
 }
 
 TEST_CASE("timing: a compare of 32 bytes takes as long wherever they differ (S16)") {
   const Sha256 secret = Sha256Of(AsBytes("secret"));
   Sha256 guess{};
   const auto prepare = [&](int which) { guess = Differing(secret, which == 0 ? 0 : 31); };
-  CHECK_LT(MedianT({prepare, [&] { return EqualInConstantTime(secret, guess); }}), kLeak);
+  CHECK_LT(LastingT({prepare, [&] { return EqualInConstantTime(secret, guess); }}), kLeak);
 }
 
 TEST_CASE("timing: delete tokens (S16)") {
@@ -157,8 +166,21 @@ TEST_CASE("timing: delete tokens (S16)") {
   const auto prepare = [&](int which) {
     std::copy(guesses[which].begin(), guesses[which].end(), guess.begin());
   };
-  CHECK_LT(MedianT({prepare, [&] { return CheckDeleteToken(key, file, guess).has_value(); }}),
+  CHECK_LT(LastingT({prepare, [&] { return CheckDeleteToken(key, file, guess).has_value(); }}),
            kLeak);
+}
+
+TEST_CASE("timing: tokens of names (S16)") {
+  const ClusterKey key{.number = 1, .bytes = std::string(32, 'k')};
+  const Nonce nonce{1, 2, 3};
+  const std::string token = MakeNameToken(key, "logo", nonce);
+  REQUIRE(CheckNameToken(key, "logo", nonce, token));
+  const std::string guesses[2] = {Changed(token, 24), Changed(token, token.size() - 2)};
+  std::string guess = token;
+  const auto prepare = [&](int which) {
+    std::copy(guesses[which].begin(), guesses[which].end(), guess.begin());
+  };
+  CHECK_LT(LastingT({prepare, [&] { return CheckNameToken(key, "logo", nonce, guess); }}), kLeak);
 }
 
 TEST_CASE("timing: upload keys (S16)") {
@@ -168,7 +190,7 @@ TEST_CASE("timing: upload keys (S16)") {
   std::vector<UploadKey> keys = {{.name = "a", .hash = hash}};
   REQUIRE(FindUploadKey(keys, text) != nullptr);
   const auto prepare = [&](int which) { keys[0].hash = Differing(hash, which == 0 ? 0 : 31); };
-  CHECK_LT(MedianT({prepare, [&] { return FindUploadKey(keys, text) != nullptr; }}), kLeak);
+  CHECK_LT(LastingT({prepare, [&] { return FindUploadKey(keys, text) != nullptr; }}), kLeak);
 }
 
 TEST_CASE("timing: signatures of URLs (S16)") {
@@ -180,5 +202,5 @@ TEST_CASE("timing: signatures of URLs (S16)") {
   REQUIRE(SignatureFits(key, request, right));
   SignedParameters guess = right;
   const auto prepare = [&](int which) { guess.mac = Differing(right.mac, which == 0 ? 0 : 31); };
-  CHECK_LT(MedianT({prepare, [&] { return SignatureFits(key, request, guess); }}), kLeak);
+  CHECK_LT(LastingT({prepare, [&] { return SignatureFits(key, request, guess); }}), kLeak);
 }

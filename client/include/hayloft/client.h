@@ -76,8 +76,9 @@ class HAYLOFT_EXPORT Client {
   // --- One image, blocking ---
 
   // Ok: synced to disk on all replicas. kTimeout, kUnavailable: it may have been stored as well, as
-  // an image whose id nobody knows; putting it again is safe and stores another one. 1 byte to
-  // 60 MiB. Images are never overwritten, and equal ones get ids of their own.
+  // an image whose id nobody knows; putting it again is safe and stores another one, unless there
+  // is a directory. 1 byte to 60 MiB. Images are never overwritten. Equal ones, with equal types
+  // and fields, share an id where there is a directory, and have one of their own each where not.
   Status Put(std::string_view bytes, const PutOptions& options, Stored* stored);
   Status Get(std::string_view id, const GetOptions& options, Image* image);
   // Up to `capacity` bytes into your buffer, from options.offset on, like pread. The buffer's
@@ -87,7 +88,7 @@ class HAYLOFT_EXPORT Client {
   // Also of a deleted image, as long as it isn't purged.
   Status Stat(std::string_view id, const StatOptions& options, ImageInfo* info);
   // Ok also when it is so already. Ok: no replica that serves will answer otherwise. Needs no
-  // token: see DeleteOptions.
+  // token: see DeleteOptions. With a directory an image goes with the last put that it came by.
   Status Delete(std::string_view id, const DeleteOptions& options);
   // kNotFound or kDeleted when the trash time has passed.
   Status Undelete(std::string_view id, const DeleteOptions& options);

@@ -22,6 +22,8 @@ struct Stored {
   std::string sha1;         // of the bytes, in hex
   // What an HTTP client must show to delete the image. Empty without a key file.
   std::string delete_token;
+  bool duplicate = false;  // it was there already: nothing was stored, the token is another one
+  bool unchecked = false;  // the directory did not answer: it may be stored twice
 };
 
 // What is known of an image beside its bytes.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace hayloft {
 
@@ -11,6 +12,11 @@ struct Options {
   // "IP:PORT" of the cluster's nameservers, separated by commas. Needed.
   // `hayloft cluster up` prints it; `hayloft status --json` has it.
   std::string cluster;
+
+  // "IP:PORT,IP:PORT" of the nodes of each shard of the cluster's directory, in order, as its
+  // gateways have them. Then what is stored already is not stored again, and a delete takes away
+  // one uploader's reference. Empty: there is none, or puts go past it and deletes are refused.
+  std::vector<std::string> directory;
 
   // File with the cluster's secret, DIR/secret of `hayloft cluster up`: readable by its owner only.
   // Who has it may store, read and delete anything; keep it where your gateways keep theirs.
@@ -37,6 +43,12 @@ struct PutOptions {
   // sends those named "x-hayloft-...", "surrogate-key" and "cache-tag" with the image: kInvalid
   // unless name and value are fit for that (docs/http.md, "Fields").
   std::map<std::string, std::string> fields;
+  // With a directory. False: stored as an image of its own, whatever is there already.
+  bool dedup = true;
+  // With a directory: 16 to 128 visible characters that name this put. When its answer got lost,
+  // the same put with the same key, within a day, gets the same answer, and not another reference
+  // whose token nobody has. Not with PutBatch. Empty: none.
+  std::string idempotency_key;
   uint32_t timeout_ms = 0;
 };
 
@@ -54,8 +66,12 @@ struct StatOptions {
 // Delete and undelete.
 struct DeleteOptions {
   // The token that came with the put (Stored::delete_token). Given: it must be this image's, else
-  // kDenied; pass on here what your own users show you. Empty: the key file is authority enough.
+  // kDenied; pass on here what your own users show you. Empty: the key file is authority enough,
+  // unless there is a directory.
   std::string token;
+  // With a directory: the image itself, whoever put it, instead of one uploader's reference; what
+  // was taken down comes back by an undelete with this only. Needs no token.
+  bool takedown = false;
   uint32_t timeout_ms = 0;
 };
 

@@ -27,7 +27,8 @@ enum class Code : int {
   kRange = 4,     // the range begins at or behind the image's end
   kTooLarge = 5,  // over 60 MiB or Options::put_bytes_max, or over 8 KiB of metadata
   kDenied = 6,    // the delete token is not this image's, or the cluster does not accept the key
-  kConfig = 7,    // Open: an option or the key file is not usable
+  kConfig = 7,    // Open: an option or the key file is not usable. Delete, Undelete: the cluster
+                  // has a directory, and `options` don't name it
   // The client or the cluster can't do it now.
   // Too much in flight, here or there, or no memory or descriptors here: send less, then again.
   kBusy = 8,

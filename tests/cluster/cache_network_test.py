@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Gateways' caches and partitions: who reaches a replica again does not answer what was deleted.
+
+Three dataservers, and two gateways on machines of their own; the first one shares the test's.
+"""
+
+import time
+
+from cache_test import DELETE_S, MIB
+from harness import check, check_equal, main, random_bytes, wait_until
+from load import ERRORS
+from networks import NetworkCluster, enter_own_network
+
+DSPS = (1, 2, 3)
+GATEWAYS = {'gateway-1': 0, 'gateway-2': 4, 'gateway-3': 5}  # the machine of each
+OPENS = {'--listen', '--admin-listen', '--tier-listen'}
+FILES = 20
+
+
+class CachesCluster(NetworkCluster):
+    def __init__(self):
+        super().__init__(machines=len(DSPS), copies=3, gateways=len(GATEWAYS),
+                         cache_bytes=8 * MIB)
+        self.namespaces = max(GATEWAYS.values())
+        self.addresses = {}
+
+    @staticmethod
+    def machine_of(name):
+        return GATEWAYS.get(name) or NetworkCluster.machine_of(name)
+
+    def moved(self, word, name):
+        key, _, value = word.partition('=')
+        if name in GATEWAYS and key in OPENS and (GATEWAYS[name] or key == '--tier-listen'):
+            value = self.at_home(name, value)
+            word = f'{key}={value}'
+        else:
+            word = super().moved(word, name)
+        if name in GATEWAYS and key == '--listen':
+            self.addresses[name] = value
+        return word
+
+    def status_of(self, gateway, file_id, timeout=20):
+        """0: no answer."""
+        try:
+            return self.request('GET', '/' + file_id, address=self.addresses[gateway],
+                                timeout=timeout)[0]
+        except ERRORS:
+            return 0
+
+
+def hot_files(cluster):
+    """[(id, token)] that all gateways have answered."""
+    files = []
+    for number in range(FILES):
+        stored = cluster.upload(random_bytes(3_000, number))
+        files.append((stored['id'], stored['delete_token']))
+    for gateway in GATEWAYS:
+        wait_until(lambda: {cluster.status_of(gateway, each) for each, _ in files} == {200},
+                   f'{gateway} answers all')
+    return files
+
+
+def change(cluster, files, undelete=False):
+    for file_id, token in files:
+        path = f'/v1/files/{file_id}' + ('/undelete' if undelete else '')
+        status = cluster.request('POST' if undelete else 'DELETE', path,
+                                 headers={'Hayloft-Delete-Token': token})[0]
+        check_equal(status, 200 if undelete else 204, path)
+
+
+def check_all(cluster, gateways, files, wanted, when):
+    got = {gateway: {cluster.status_of(gateway, file_id) for file_id, _ in files}
+           for gateway in gateways}
+    check_equal(got, {gateway: {wanted} for gateway in gateways}, when)
+
+
+def check_back(cluster, gateway, files, wanted):
+    """From the second on after it reached a replica: here, after the first right answer."""
+    wait_until(lambda: cluster.status_of(gateway, files[0][0], 5) == wanted,
+               f'{gateway} hears of it', 15)
+    time.sleep(DELETE_S)
+    check_all(cluster, [gateway], files, wanted, f'{gateway} is back')
+
+
+def test_a_gateway_that_was_cut_off_does_not_answer_what_was_deleted():
+    """Its cable was out, then it was deaf to all dsps; others answered right all the time."""
+    with CachesCluster() as cluster:
+        cluster.up()
+        files = hot_files(cluster)
+        with cluster.unplugged(GATEWAYS['gateway-2']):
+            change(cluster, files)
+            time.sleep(DELETE_S)
+            check_all(cluster, ['gateway-1', 'gateway-3'], files, 410, 'a second after the delete')
+        check_back(cluster, 'gateway-2', files, 410)
+        change(cluster, files, undelete=True)
+        time.sleep(2 * DELETE_S)  # what is not there is remembered for a second
+        check_all(cluster, GATEWAYS, files, 200, 'a second after the undelete')
+        with cluster.deaf(*((dsp, GATEWAYS['gateway-3']) for dsp in DSPS)):
+            change(cluster, files)
+            time.sleep(DELETE_S)
+            check_all(cluster, ['gateway-1', 'gateway-2'], files, 410, 'a second after the delete')
+            # Who reaches no replica cannot know, and says so.
+            answer = cluster.request('GET', '/' + files[0][0],
+                                     address=cluster.addresses['gateway-3'], timeout=30)
+            fine = answer[0] in (410, 503) or answer[1].get('Cache-Control') == 'no-cache'
+            check(fine, lambda: f'without a replica: {answer[0]} {answer[1]}')
+        check_back(cluster, 'gateway-3', files, 410)
+
+
+if __name__ == '__main__':
+    if not enter_own_network():
+        print('skipped: network namespaces are not allowed here')
+    else:
+        main([test_a_gateway_that_was_cut_off_does_not_answer_what_was_deleted])
