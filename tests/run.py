@@ -89,6 +89,7 @@ TEST = [
     cluster_test('pair'),
     cluster_test('pair_restart'),
     cluster_test('pair_network'),
+    cluster_test('clocks_network'),
     cluster_test('kill'),
     cluster_test('kill', 'asan'),
     cluster_test('steps', 'asan'),

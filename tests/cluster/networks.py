@@ -157,6 +157,23 @@ class NetworkCluster(Cluster):
                 run('ip', 'rule', 'del', *rule)
 
     @contextlib.contextmanager
+    def clogged(self, machine):
+        """Nothing comes out of it or into it; several may be so at the same time."""
+        inside = ('nsenter', '-t', self.holders[machine - 1].pid, '-n')
+        if '100:' not in run(*inside, 'ip', 'rule').stdout:  # as enter_own_network
+            run(*inside, 'ip', 'rule', 'add', 'pref', 100, 'lookup', 'local')
+            run(*inside, 'ip', 'rule', 'del', 'pref', 0)
+
+        def change(verb):
+            for where, link in (((), f'm{machine}'), (inside, 'net')):
+                run(*where, 'ip', 'rule', verb, 'from', 'all', 'iif', link, 'blackhole', 'pref', 9)
+        change('add')
+        try:
+            yield
+        finally:
+            change('del')
+
+    @contextlib.contextmanager
     def unplugged(self, machine):
         """Its cable is out: no connection breaks, none is answered."""
         inside = ('nsenter', '-t', self.holders[machine - 1].pid, '-n', 'ip')
