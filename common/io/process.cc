@@ -107,14 +107,19 @@ ProcessId FindProcess(int pid) {
       ReadWholeFile("/proc/sys/kernel/random/boot_id", kProcFileBytesMax);
   if (!stat.ok() || !boot.ok()) return {};
   // "pid (name) state ppid ...": the name may hold anything, so count from its last bracket. The
-  // state is field 3, the start time field 22.
+  // state is field 3, the number of threads field 20, the start time field 22.
   std::string_view rest = *stat;
   rest.remove_prefix(std::min(rest.size(), rest.rfind(')') + 2));
   const char state = rest.empty() ? 'X' : rest.front();
-  if (state == 'Z' || state == 'X') return {};
-  for (int field = 3; field < 22 && !rest.empty(); ++field) {
-    rest.remove_prefix(std::min(rest.size(), rest.find(' ') + 1));
-  }
+  const auto skip = [&rest](int fields) {
+    for (; fields > 0; --fields) rest.remove_prefix(std::min(rest.size(), rest.find(' ') + 1));
+  };
+  skip(17);
+  const std::string_view threads = rest.substr(0, rest.find(' '));
+  // The first thread may be gone while others still hold the sockets and locks of all.
+  const bool last = threads == "1" || threads == "0";
+  if (state == 'X' || rest.empty() || (state == 'Z' && last)) return {};
+  skip(2);
   return {pid, boot->substr(0, 8) + "-" + std::string(rest.substr(0, rest.find(' ')))};
 }
 

@@ -40,7 +40,8 @@ Result<ProcessId> Spawn(const std::vector<std::string>& argv, const std::string&
 // result. -1 when it could not be started or was killed.
 int RunToEnd(const std::vector<std::string>& argv);
 
-// The name of a process that runs now; pid 0 when there is none. A zombie does not run.
+// The name of a process that runs now; pid 0 when there is none. A zombie does not run
+// unless threads of it are left: those still have its sockets and locks.
 ProcessId FindProcess(int pid);
 inline bool IsRunning(const ProcessId& id) { return id.pid > 0 && FindProcess(id.pid) == id; }
 

@@ -37,7 +37,7 @@ def check_fsync_is_real(uploads=100, copies=1):
                 body = f'hayloft-mark-{i:05}-'.encode() + random_bytes(200 + i * 170)
                 ids.append(cluster.upload(body)['id'])
                 sizes.append(len(body))
-            trace.wait_for(ids[-1])
+            trace.wait_for(lambda call: is_answer(call, ids[-1]), 'the last answer')
         calls = read_trace(path)
         for i, file_id in enumerate(ids):
             check_one_upload(calls, (f'hayloft-mark-{i:05}-', sizes[i]), file_id,
@@ -53,9 +53,13 @@ def all_sets_are_whole(cluster, copies):
     return blocks['open'] == 2 * copies and blocks['short_of_members'] == 0
 
 
+def is_answer(call, file_id):
+    return 'HTTP/1.1 201' in call.arguments and file_id in call.arguments
+
+
 def check_one_upload(calls, body, file_id, disks):
     mark, size = body
-    answers = [c for c in calls if 'HTTP/1.1 201' in c.arguments and file_id in c.arguments]
+    answers = [c for c in calls if is_answer(c, file_id)]
     check_equal(len(answers), 1, f'answers that name {file_id}')
     for disk in disks:
         written = [c for c in calls if c.name in WRITES.split(',') and mark in c.arguments and

@@ -25,6 +25,8 @@ def refused(cluster):
         connect(cluster).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # the listener was closed while this one stood in its queue
+        return False
     return False
 
 

@@ -86,11 +86,14 @@ def admin_address(process):
 
 
 def alive(pid):
+    """Also one whose first thread is gone while others still have its sockets and locks."""
     try:
         with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-            return file.read().rpartition(')')[2].split()[0] not in 'ZX'
+            fields = file.read().rpartition(')')[2].split()
     except OSError:
         return False
+    state, threads = fields[0], int(fields[17])
+    return state not in 'ZX' or (state == 'Z' and threads > 1)
 
 
 def random_bytes(size, seed=None):
@@ -120,6 +123,7 @@ class Cluster:
             sets = [f'gateway.cache_bytes={cache_bytes}', *sets]
         self.sets = [word for setting in sets for word in ('--set', setting)]
         self.environment = dict(os.environ, **(environment or {}))
+        self.killed = []
 
     def __enter__(self):
         return self
@@ -146,6 +150,9 @@ class Cluster:
                    env=self.environment, **kwargs)
 
     def up(self, *words, **kwargs):
+        # What starts needs the ports of what was killed.
+        wait_until(lambda: not any(map(alive, self.killed)), 'what was killed is gone')
+        self.killed.clear()
         return run(f'{BIN}/hayloft', 'cluster', 'up', '--dir', self.dir, *self.shape, *self.sets,
                    *words, env=self.environment, **kwargs)
 
@@ -172,6 +179,8 @@ class Cluster:
     def kill(self, process, number=signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process['pid'], number)
+        if number == signal.SIGKILL:
+            self.killed.append(process['pid'])
 
     def log(self, name):
         with open(os.path.join(self.dir, 'log', name + '.log'), encoding='utf-8') as file:

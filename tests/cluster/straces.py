@@ -43,11 +43,11 @@ class Strace:
             self.process.kill()
             self.process.communicate()
 
-    def wait_for(self, text):
-        def there():
-            with open(self.output, encoding='utf-8', errors='replace') as file:
-                return text in file.read()
-        wait_until(there, f'{text} in the trace')
+    def wait_for(self, wanted, what):
+        """Until a call that `wanted` takes has ended: of one that has only begun, the end would
+        not be written any more once strace is told to go."""
+        wait_until(lambda: any(wanted(call) for call in read_trace(self.output)),
+                   f'{what} in the trace')
 
 
 def read_trace(path):

@@ -1,10 +1,13 @@
 #include "common/io/process.h"
 
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <ctime>
+#include <thread>
 
 #include "common/io/files.h"
 
@@ -74,6 +77,27 @@ TEST_CASE("process: a name ends with its process, by signal too") {
   CHECK_EQ(ended->value, SIGKILL);
   CHECK_FALSE(IsRunning(*started));
   CHECK_FALSE(Signal(*started, SIGKILL));
+}
+
+TEST_CASE("process: whose first thread is gone runs as long as another has its sockets") {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    std::thread([] { pause(); }).detach();
+    syscall(SYS_exit, 0);  // of this thread only
+  }
+  REQUIRE_GT(pid, 0);
+  const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+  const auto state = [&] {
+    const Result<std::string> stat = ReadWholeFile(path, 4096);
+    return stat.ok() ? stat->substr(stat->rfind(')') + 2, 1) : "none";
+  };
+  while (state() != "Z" && state() != "none") sched_yield();
+  const ProcessId id = FindProcess(pid);
+  CHECK_EQ(id.pid, pid);
+  CHECK(IsRunning(id));
+  CHECK_EQ(kill(pid, SIGKILL), 0);
+  REQUIRE(WaitForExit(pid).ok());
+  CHECK_FALSE(IsRunning(id));
 }
 
 TEST_CASE("process: a program whose name could not be written down is not run") {
