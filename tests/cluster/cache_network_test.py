@@ -1,28 +1,31 @@
 #!/usr/bin/env python3
 """Gateways' caches and partitions: who reaches a replica again does not answer what was deleted.
 
-Three dataservers, and two gateways on machines of their own; the first one shares the test's.
+Three dataservers and three gateways, each on a machine of its own.
 """
 
+import contextlib
 import time
 
-from cache_test import DELETE_S, MIB
+from cache_test import DELETE_S, MIB, TellsMetrics
 from harness import check, check_equal, main, random_bytes, wait_until
 from load import ERRORS
 from networks import NetworkCluster, enter_own_network
 
 DSPS = (1, 2, 3)
-GATEWAYS = {'gateway-1': 0, 'gateway-2': 4, 'gateway-3': 5}  # the machine of each
+GATEWAYS = {'gateway-1': 4, 'gateway-2': 5, 'gateway-3': 6}  # the machine of each
 OPENS = {'--listen', '--admin-listen', '--tier-listen'}
 FILES = 20
 
 
-class CachesCluster(NetworkCluster):
+class CachesCluster(TellsMetrics, NetworkCluster):
     def __init__(self):
         super().__init__(machines=len(DSPS), copies=3, gateways=len(GATEWAYS),
                          cache_bytes=8 * MIB)
         self.namespaces = max(GATEWAYS.values())
         self.addresses = {}
+        self.commands = {}  # of the gateways
+        self.running = {}
 
     @staticmethod
     def machine_of(name):
@@ -30,14 +33,42 @@ class CachesCluster(NetworkCluster):
 
     def moved(self, word, name):
         key, _, value = word.partition('=')
-        if name in GATEWAYS and key in OPENS and (GATEWAYS[name] or key == '--tier-listen'):
-            value = self.at_home(name, value)
-            word = f'{key}={value}'
-        else:
-            word = super().moved(word, name)
-        if name in GATEWAYS and key == '--listen':
+        if name not in GATEWAYS or key not in OPENS:
+            return super().moved(word, name)
+        value = self.at_home(name, value)
+        if key == '--listen':
             self.addresses[name] = value
-        return word
+            if name == 'gateway-1':
+                self.gateway = value
+        return f'{key}={value}'
+
+    def start(self, name, command):
+        process = super().start(name, command)
+        if name in GATEWAYS:
+            self.commands[name], self.running[name] = command, process
+        return process
+
+    def gateways(self):
+        return [{'name': name, 'pid': self.running[name].pid, 'address': self.addresses[name]}
+                for name in GATEWAYS]
+
+    def is_ready(self):
+        return super().is_ready() and all(self.told(each, 'gateways') == len(GATEWAYS)
+                                          for each in self.gateways())
+
+    def restart(self, gateway):
+        """kill -9; again when it says that it is ready."""
+        name = gateway['name']
+        self.running[name].kill()
+        self.running[name].wait()
+        self.start(name, self.commands[name])
+        wait_until(lambda: self.is_up(name), f'{name} is ready')
+
+    def is_up(self, name):
+        with contextlib.suppress(*ERRORS):
+            return self.request('GET', '/readyz', address=self.addresses[name],
+                                timeout=5)[0] == 200
+        return False
 
     def status_of(self, gateway, file_id, timeout=20):
         """0: no answer."""

@@ -11,7 +11,8 @@ import signal
 import threading
 import time
 
-from harness import Cluster, check, check_equal, main, metric, random_bytes, wait_until
+from harness import (Cluster, admin_address, check, check_equal, main, metric, random_bytes,
+                     wait_until)
 from load import ERRORS, Threads
 
 MIB = 1 << 20
@@ -19,7 +20,21 @@ DELETE_S = 1.0  # a deleted file is gone from every gateway by then
 JOIN_S = 0.2    # who comes so much later than a read began does not wait for it
 
 
-class TierCluster(Cluster):
+class TellsMetrics:
+    """Of a cluster's gateways: what they say of themselves."""
+
+    def metrics(self, process):
+        return self.request('GET', '/metrics', address=admin_address(process),
+                            timeout=5)[2].decode()
+
+    def told(self, process, name):
+        try:
+            return metric(self.metrics(process), f'hayloft_gateway_{name}')
+        except (*ERRORS, StopIteration):
+            return None
+
+
+class TierCluster(TellsMetrics, Cluster):
     def __init__(self, gateways=3, cache_mib=8, **kwargs):
         super().__init__(dataservers=3, disks=1, copies=3, gateways=gateways, directory_shards=0,
                          cache_bytes=cache_mib * MIB, **kwargs)
@@ -39,17 +54,10 @@ class TierCluster(Cluster):
     def addresses(self):
         return [process['address'] for process in self.gateways()]
 
-    def metrics(self, process):
-        with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:
-            words = file.read().split('\0')
-        admin = next(word.split('=', 1)[1] for word in words if word.startswith('--admin-listen='))
-        return self.request('GET', '/metrics', address=admin, timeout=5)[2].decode()
-
-    def told(self, process, name):
-        try:
-            return metric(self.metrics(process), f'hayloft_gateway_{name}')
-        except (*ERRORS, StopIteration):
-            return None
+    def restart(self, gateway):
+        """kill -9; again when all are ready."""
+        self.kill(gateway)
+        self.up()
 
     def dsp_reads(self):
         return sum(metric(self.request('GET', '/metrics', address=dsp['http'])[2].decode(),
@@ -250,9 +258,11 @@ class Deleter:
     def change(self, number, address, undelete=False):
         file_id, token, _ = self.files[number]
         path = f'/v1/files/{file_id}' + ('/undelete' if undelete else '')
-        status, _, body = self.cluster.request('POST' if undelete else 'DELETE', path,
-                                               headers={'Hayloft-Delete-Token': token},
-                                               address=address)
+
+        def ask():
+            return self.cluster.request('POST' if undelete else 'DELETE', path, address=address,
+                                        headers={'Hayloft-Delete-Token': token})
+        status, _, body = wait_until(lambda: (got := ask())[0] != 503 and got, path)
         check_equal(status, 200 if undelete else 204, f'{path}: {body}')
         return time.monotonic()
 

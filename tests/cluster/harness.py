@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -79,10 +78,20 @@ def cpu_us(pid):
     return time.clock_gettime((~pid << 3) | 2) * 1e6
 
 
+def arguments_of(process):
+    with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:
+        return file.read().rstrip('\0').split('\0')
+
+
+def option_of(process, name):
+    """The value of an option of its command line."""
+    return next(word.partition('=')[2] for word in arguments_of(process)
+                if word.startswith(name + '='))
+
+
 def admin_address(process):
     """Where a process tells its metrics."""
-    with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:
-        return re.search(r'--admin-listen=([^\0]+)', file.read())[1]
+    return option_of(process, '--admin-listen')
 
 
 def alive(pid):

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 
-from harness import BIN, Cluster, check, run, wait_until
+from harness import BIN, Cluster, arguments_of, check, run, wait_until
 
 INSIDE = 'HAYLOFT_TEST_NETWORK'
 ROUTER = '10.77.0.1'
@@ -42,9 +42,9 @@ def enter_own_network():
     return False
 
 
-def arguments_of(process):
-    with open(f'/proc/{process["pid"]}/cmdline', encoding='utf-8') as file:
-        return file.read().rstrip('\0').split('\0')
+def both_ways(some, others):
+    """Pairs for `deaf`: nothing passes between one of `some` and one of `others`."""
+    return [pair for a in some for b in others for pair in ((a, b), (b, a))]
 
 
 class NetworkCluster(Cluster):

@@ -18,8 +18,8 @@ from copies_test import SMALL_BLOCKS
 from harness import BIN, check, check_equal, main, wait_until
 from load import (HttpReaders, Uploaders, check_nothing_lost, measured, stale_commands,
                   wait_promised)
-from networks import enter_own_network
-from pairs import DSPS, ETCDS, NAMESERVERS, PairCluster, Watch, both_ways
+from networks import both_ways, enter_own_network
+from pairs import DSPS, ETCDS, NAMESERVERS, PairCluster, Watch
 
 LEASE_S = 3.0
 # So many bytes that uploads need no new block for long.

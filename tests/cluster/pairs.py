@@ -22,11 +22,6 @@ DSPS, NAMESERVERS, ETCDS = (1, 2, 3, 4), (5, 6), (7, 8, 9)
 GAUGES = ('epoch', 'active', 'in_sync', 'log_index', 'log_committed', 'dsps_reported')
 
 
-def both_ways(some, others):
-    """Pairs for `deaf`: nothing passes between one of `some` and one of `others`."""
-    return [pair for a in some for b in others for pair in ((a, b), (b, a))]
-
-
 class PairCluster(NetworkCluster):
     """A machine's number names a nameserver, too: 5 or 6."""
 

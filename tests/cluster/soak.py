@@ -20,6 +20,7 @@ import traceback
 import soak_attacks
 import soak_cache
 import soak_cache_hits
+import soak_cache_network
 import soak_copies
 import soak_directory
 import soak_figures
@@ -31,8 +32,9 @@ from harness import TOP, run
 
 RESULT = os.path.join(TOP, 'out', 'soak.json')
 PARTS = {**soak_promises.PARTS, **soak_copies.PARTS, **soak_attacks.PARTS,
-         **soak_pair.PARTS, **soak_directory.PARTS, **soak_cache.PARTS, **soak_pages.PARTS,
-         **soak_figures.PARTS, **soak_load.PARTS, **soak_cache_hits.PARTS}
+         **soak_pair.PARTS, **soak_directory.PARTS, **soak_cache.PARTS,
+         **soak_cache_network.PARTS, **soak_pages.PARTS, **soak_figures.PARTS, **soak_load.PARTS,
+         **soak_cache_hits.PARTS}
 
 
 def commit():

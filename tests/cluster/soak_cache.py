@@ -1,6 +1,8 @@
 """`make soak`: the cache tier at its full sizes."""
 
+import concurrent.futures
 import contextlib
+import math
 import os
 import random
 import signal
@@ -9,8 +11,9 @@ import threading
 import time
 
 import cache_test
-from cache_test import MIB, Deleter, Readers, TierCluster
-from harness import check, random_bytes
+from cache_test import DELETE_S, MIB, Deleter, Readers, TierCluster
+from harness import random_bytes
+from load import ERRORS
 from soak_promises import equal, figure
 
 DELETES = 10_000
@@ -29,24 +32,113 @@ class Trouble(threading.Thread):
     def __init__(self, cluster):
         super().__init__()
         self.cluster, self.ended, self.counts = cluster, threading.Event(), {}
-        self.lock = threading.Lock()  # held while one is not to be asked
+        self.choose = random.Random(5)
+        self.whole_from = {}  # by address: since when it reaches a replica, and is there
 
     def run(self):
-        choose = random.Random(5)
-        while not self.ended.wait(choose.uniform(0.5, 2)):
-            victim = choose.choice(self.cluster.gateways()[1:])
-            what = choose.choice(['stop', 'stop', 'kill'])
-            self.counts[what] = self.counts.get(what, 0) + 1
-            with self.lock:
-                if what == 'kill':
-                    self.cluster.kill(victim)
-                    self.cluster.up()
-                    continue
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim['pid'], signal.SIGSTOP)
-            time.sleep(choose.uniform(0.2, 3))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim['pid'], signal.SIGCONT)
+        while not self.ended.wait(self.choose.uniform(0.5, 2)):
+            kind = self.choose.choice(['stop', 'stop', 'kill'])
+            self.count(kind)
+            getattr(self, kind)(self.choose.choice(self.cluster.gateways()[1:]))
+
+    def count(self, kind):
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+    def stop(self, victim):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim['pid'], signal.SIGSTOP)
+        time.sleep(self.choose.uniform(0.2, 3))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim['pid'], signal.SIGCONT)
+
+    def kill(self, victim):
+        with self.not_whole([victim], 0):
+            self.cluster.restart(victim)
+
+    @contextlib.contextmanager
+    def not_whole(self, victims, until_whole_s):
+        for victim in victims:
+            self.whole_from[victim['address']] = math.inf
+        yield
+        for victim in victims:
+            self.whole_from[victim['address']] = time.monotonic() + until_whole_s
+
+    def is_whole(self, address, at):
+        return self.whole_from.get(address, 0) <= at
+
+
+class Judge:
+    """Deletes and undeletes at random, and what each gateway answers a second later, and later.
+
+    Who is whole answers what is so. Who is not may say nothing, or that it does not know; but what
+    it is sure of is so, too.
+    """
+
+    def __init__(self, cluster, trouble, files=400):
+        self.cluster, self.trouble, self.deleter = cluster, trouble, Deleter(cluster, files)
+        self.addresses = [each['address'] for each in cluster.gateways()]
+        self.choose, self.deleted = random.Random(9), set()
+        self.changes, self.wrong = 0, []
+        self.answers = {'whole': 0, 'not whole, right': 0, 'not whole, unsure': 0}
+        self.lock = threading.Lock()
+
+    def run(self, changes):
+        self.trouble.start()
+        try:
+            with concurrent.futures.ThreadPoolExecutor(24) as pool:
+                while self.changes < changes:
+                    self.round(pool)
+        finally:
+            self.trouble.ended.set()
+            self.trouble.join()
+
+    def round(self, pool):
+        numbers = self.choose.sample(range(len(self.deleter.files)), 100)
+        for number in numbers:
+            self.deleter.statuses(number, self.addresses[:1])
+            since = self.deleter.change(number, self.addresses[0], number in self.deleted)
+            self.deleted ^= {number}
+        self.changes += len(numbers)
+        time.sleep(max(0, since + DELETE_S - time.monotonic()))
+        for done in [pool.submit(self.check, number, address)
+                     for number in numbers for address in self.addresses]:
+            done.result()
+
+    def check(self, number, address):
+        file_id = self.deleter.files[number][0]
+        asked = time.monotonic()
+        whole = self.trouble.is_whole(address, asked)
+        status, sure = self.ask(file_id, address)
+        if status == 503 and whole:  # one that stood still refuses what has waited for so long
+            status, sure = self.ask(file_id, address)
+        wanted = 410 if number in self.deleted else 200
+        right = status == wanted and sure
+        whole = whole and self.trouble.is_whole(address, asked)
+        unsure = status in (0, 503) or (status == 200 and not sure)
+        with self.lock:
+            self.answers['whole' if whole else
+                         'not whole, right' if right else 'not whole, unsure'] += 1
+            if not right and (whole or not unsure):
+                self.wrong.append(f'{address} whole={whole} {file_id}: {status} sure={sure}, '
+                                  f'wanted {wanted}')
+                print(self.wrong[-1], self.trouble.counts, flush=True)
+
+    def ask(self, file_id, address):
+        """The status, 0: no answer; and whether it is sure."""
+        try:
+            status, headers, _ = self.cluster.request('GET', '/' + file_id, address=address)
+        except ERRORS:
+            return 0, False
+        return status, headers.get('Cache-Control') != 'no-cache'
+
+    def figures(self):
+        return [figure('deletes and undeletes', self.changes, f'>= {DELETES}',
+                       self.changes >= DELETES),
+                *(figure(f'trouble: {kind}', count, '> 0', count > 0)
+                  for kind, count in sorted(self.trouble.counts.items())),
+                *(figure(f'answers, {kind}', count, '> 0', count > 0)
+                  for kind, count in self.answers.items()),
+                equal('answers that were wrong or late', len(self.wrong), 0)]
 
 
 def cache_deletes():
@@ -54,33 +146,9 @@ def cache_deletes():
     after its 204 no gateway answers a deleted file."""
     with TierCluster() as cluster:
         cluster.up()
-        deleter = Deleter(cluster, 400)
-        choose, deleted, checked = random.Random(9), set(), 0
-        files = {file_id: body for file_id, _, body in deleter.files}
-        trouble = Trouble(cluster)
-        trouble.start()
-        try:
-            while checked < DELETES:
-                numbers = choose.sample(range(len(deleter.files)), 100)
-                for number in numbers:
-                    deleter.statuses(number, cluster.addresses()[:1])
-                    since = deleter.change(number, cluster.addresses()[0], number in deleted)
-                    deleted ^= {number}
-                for number in numbers:
-                    wanted = 410 if number in deleted else 200
-                    with trouble.lock:
-                        deleter.check_by(number, wanted, since, cluster.addresses())
-                checked += len(numbers)
-        finally:
-            trouble.ended.set()
-            trouble.join()
-        check(files, 'there were files')
-        return [figure('deletes and undeletes', checked, f'>= {DELETES}', checked >= DELETES),
-                figure('gateways stopped', trouble.counts.get('stop', 0), '> 0',
-                       trouble.counts.get('stop', 0) > 0),
-                figure('gateways killed', trouble.counts.get('kill', 0), '> 0',
-                       trouble.counts.get('kill', 0) > 0),
-                equal('answers that were wrong or late', len(deleter.late), 0)]
+        judge = Judge(cluster, Trouble(cluster))
+        judge.run(DELETES)
+        return judge.figures()
 
 
 def cache_gateway_dies():
