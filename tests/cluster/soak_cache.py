@@ -79,7 +79,7 @@ class Judge:
         self.addresses = [each['address'] for each in cluster.gateways()]
         self.choose, self.deleted = random.Random(9), set()
         self.changes, self.wrong = 0, []
-        self.answers = {'whole': 0, 'not whole, right': 0, 'not whole, unsure': 0}
+        self.whole = self.unsure = 0  # answers
         self.lock = threading.Lock()
 
     def run(self, changes):
@@ -116,8 +116,8 @@ class Judge:
         whole = whole and self.trouble.is_whole(address, asked)
         unsure = status in (0, 503) or (status == 200 and not sure)
         with self.lock:
-            self.answers['whole' if whole else
-                         'not whole, right' if right else 'not whole, unsure'] += 1
+            self.whole += whole
+            self.unsure += not whole and not right
             if not right and (whole or not unsure):
                 self.wrong.append(f'{address} whole={whole} {file_id}: {status} sure={sure}, '
                                   f'wanted {wanted}')
@@ -136,8 +136,9 @@ class Judge:
                        self.changes >= DELETES),
                 *(figure(f'trouble: {kind}', count, '> 0', count > 0)
                   for kind, count in sorted(self.trouble.counts.items())),
-                *(figure(f'answers, {kind}', count, '> 0', count > 0)
-                  for kind, count in self.answers.items()),
+                figure('answers, of whole ones', self.whole, f'> {self.changes}',
+                       self.whole > self.changes),
+                figure('of others, unsure', self.unsure, 'counted', True),
                 equal('answers that were wrong or late', len(self.wrong), 0)]
 
 
