@@ -1,5 +1,5 @@
 // Memory for a cache inside one region of fixed size, so that what the cache holds is bounded to
-// the byte, and lies where its owner wants it (in a memfd, from which sendfile takes it).
+// the byte, and lies where its owner wants it.
 //
 // Two-level segregated fit (TLSF: Masmano, Ripoll, Crespo, Real, "TLSF: a new dynamic memory
 // allocator for real-time systems", ECRTS 2004): holes lie in lists by size, 32 lists for each

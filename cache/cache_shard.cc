@@ -251,14 +251,11 @@ void CacheShard::Change(const FileChange& change, uint64_t now_ms) {
 
 void CacheShard::AddAbsent(const FileAddress& address, Err err, uint64_t began_ms) {
   const uint64_t hash = CacheHash(address);
-  Drop(address);
+  if (FindEntry(address) != nullptr) {
+    Remove(PlaceOf(hash, address.block_id, address.file_id.sequence()));
+  }
   if (marks_.Since({address.block_id, address.file_id.sequence(), hash}, began_ms)) return;
   absent_.Add(hash, address, err, began_ms);
-}
-
-void CacheShard::Drop(const FileAddress& address) {
-  if (FindEntry(address) == nullptr) return;
-  Remove(PlaceOf(CacheHash(address), address.block_id, address.file_id.sequence()));
 }
 
 bool CacheShard::Join(const FileAddress& address, Waiter request, uint64_t now_ms) {

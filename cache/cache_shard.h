@@ -6,9 +6,7 @@
 //   | count of holders | entry | answer lines | needle head | stored bytes |
 //                              '-- CachedFile::block
 //
-// An entry that goes leaves the bytes to who still holds them. Nothing is aligned to pages:
-// sendfile of 40 to 128 KiB from a memfd took the same time from within a page as from its
-// beginning, and beginning 32 KiB and more on pages left a tenth of a shard of 8 MiB unused.
+// An entry that goes leaves the bytes to who still holds them. Nothing is aligned to pages.
 //
 // The key is (block id, sequence). Another cookie is a miss and displaces nothing; that a file is
 // absent is kept in a table of its own. What is answered unasked is FeedTable's to say; a Change
@@ -118,7 +116,6 @@ class CacheShard {
   // A read that began at `began_ms` said kNotFound or kGone: so it is for kAbsentMs from then, and
   // what was kept of it goes.
   void AddAbsent(const FileAddress& address, Err err, uint64_t began_ms);
-  void Drop(const FileAddress& address);
 
   using Waiter = Fetches::Waiter;
   // As Fetches has them: true: fetch it, then Settle.

@@ -1,7 +1,6 @@
 #include "cache/cache_shell.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -80,12 +79,8 @@ SharedCache::SharedCache(uint64_t cache_bytes, size_t shards)
 SharedCache::~SharedCache() = default;
 
 Err SharedCache::MapRegion(uint64_t bytes) {
-  fd_.Reset(::memfd_create("hayloft-cache", MFD_CLOEXEC));
-  if (!fd_.valid() || ::ftruncate(fd_.get(), static_cast<off_t>(bytes)) != 0) {
-    LOG_ERROR("cache_memory", "bytes=%" PRIu64 " errno=%d", bytes, errno);
-    return Err::kIo;
-  }
-  void* const region = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+  void* const region =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (region == MAP_FAILED) {
     LOG_ERROR("cache_memory", "bytes=%" PRIu64 " errno=%d", bytes, errno);
     return Err::kIo;
@@ -158,12 +153,6 @@ void SharedCache::AddAbsent(const FileAddress& address, Err err, uint64_t began_
   shard.shard.AddAbsent(address, err, began_ms);
 }
 
-void SharedCache::Drop(const FileAddress& address) {
-  Shard& shard = ShardOf(address);
-  const std::lock_guard<std::mutex> lock(shard.mutex);
-  shard.shard.Drop(address);
-}
-
 bool SharedCache::Join(const FileAddress& address, Fetches::Waiter request, uint64_t now_ms) {
   Shard& shard = ShardOf(address);
   const std::lock_guard<std::mutex> lock(shard.mutex);
@@ -193,14 +182,6 @@ std::vector<FileAddress> SharedCache::Hottest(size_t max) const {
     }
   }
   return hottest;
-}
-
-uint64_t SharedCache::OffsetOf(const uint8_t* bytes) const {
-  ASSERT(region_ != nullptr);
-  ASSERT(bytes >= region_.get());
-  const auto offset = static_cast<uint64_t>(bytes - region_.get());
-  ASSERT(offset <= region_.get_deleter().bytes);
-  return offset;
 }
 
 uint64_t SharedCache::used_bytes() const {

@@ -1,15 +1,16 @@
 // The cache of one gateway, for all of its event loops.
 //
 //   loop 1 --.     .--> shard 0: mutex, entries, region ..---.
-//   loop 2 ---+---+---> shard 1                               >-- one memfd, mapped once
+//   loop 2 ---+---+---> shard 1                               >-- one mapping
 //   loop 3 --'     '--> ...                              ..---'
 //
 // By the hash of block and sequence a file belongs to one shard, whose mutex is held for a look-up
 // (some hundred nanoseconds) or for the copy of a fill. A region has a mutex of its own, since
 // readers let go of its bytes anywhere.
 //
-// The region is a memfd, so that an image can go from it to a socket by sendfile. It is touched
-// only as it fills.
+// The region is touched only as it fills. An image goes from it to a socket by write(): sendfile
+// from a memfd was not faster over loopback (14 us of processor time against 12 for 64 KiB), and
+// hands pages to the socket that the next image must not be written to before SIOCOUTQ says 0.
 //
 // Threads: any. The clock's times are the caller's, as CacheShard has them.
 #pragma once
@@ -20,7 +21,6 @@
 #include <vector>
 
 #include "cache/cache_shard.h"
-#include "common/io/unique_fd.h"
 #include "common/metrics.h"
 #include "common/result.h"
 
@@ -46,19 +46,9 @@ class SharedCache {
   void Renew(const FileAddress& address, FeedAnchor anchor, uint64_t began_ms);
   void Change(const FileChange& change, uint64_t now_ms);
   void AddAbsent(const FileAddress& address, Err err, uint64_t began_ms);
-  void Drop(const FileAddress& address);
   bool Join(const FileAddress& address, Fetches::Waiter request, uint64_t now_ms);
   std::vector<Fetches::Waiter> Settle(const FileAddress& address, Fetches::Waiter fetcher);
   std::vector<FileAddress> Hottest(size_t max) const;
-
-  // The region's descriptor, -1 without one; and where in it `bytes` of a Buffer lie.
-  //
-  // sendfile hands pages to the socket, not bytes: what the peer has not acknowledged yet is read
-  // from them later. Hold the Buffer until SIOCOUTQ says 0: else another image's bytes are sent.
-  // Before that is worth it, measure: on loopback write() of 40, 64 and 128 KiB was faster (8, 12
-  // and 17 us of processor time against 9, 14 and 23).
-  int fd() const { return fd_.get(); }
-  uint64_t OffsetOf(const uint8_t* bytes) const;
 
   uint64_t bytes_max() const { return bytes_max_; }
   size_t shards() const { return shards_.size(); }
@@ -82,7 +72,6 @@ class SharedCache {
   }
 
   const uint64_t bytes_max_;
-  UniqueFd fd_;
   std::unique_ptr<uint8_t, Unmap> region_;
   std::vector<std::unique_ptr<Shard>> shards_;
 };

@@ -101,14 +101,10 @@ void CachedReads::Ask(Fetch&& fetch, Now now, ReadsOutbox* out) {
     return OnAsked(std::move(fetch), std::move(nobody), now, out);
   }
   fetch.kind = Fetch::Kind::kAsk;
-  fetch.began_ms = now.mono_ms;
-  const uint64_t id = next_fetch_id_++;
   GetRequest request;
-  request.address = fetch.address;
   request.live_only = true;
   request.timeout_ms = options_.ask_timeout_ms;
-  out->gets.push_back({.fetch_id = id, .request = std::move(request)});
-  fetches_.emplace(id, std::move(fetch));
+  Send(std::move(fetch), std::move(request), now, out);
 }
 
 void CachedReads::AskPeer(Fetch&& fetch, Now now, ReadsOutbox* out) {
@@ -138,10 +134,7 @@ void CachedReads::AskPeer(Fetch&& fetch, Now now, ReadsOutbox* out) {
 
 void CachedReads::Get(Fetch&& fetch, Now now, ReadsOutbox* out) {
   fetch.kind = Fetch::Kind::kGet;
-  fetch.began_ms = now.mono_ms;
-  const uint64_t id = next_fetch_id_++;
   GetRequest request;
-  request.address = fetch.address;
   request.length = kCachedFileBytesMax;
   request.timeout_ms = options_.read_timeout_ms;
   out->gets.push_back({.fetch_id = id, .request = std::move(request)});
@@ -161,6 +154,13 @@ void CachedReads::OnGot(uint64_t fetch_id, GetDone&& done, Now now, ReadsOutbox*
   if (read.err == Err::kOk && sure) {
     Keep(fetch, {.head = read.head,
                  .bytes = read.stored.bytes(),
+  Send(std::move(fetch), std::move(request), now, out);
+}
+
+void CachedReads::Send(Fetch&& fetch, GetRequest&& request, Now now, ReadsOutbox* out) {
+  fetch.began_ms = now.mono_ms;
+  request.address = fetch.address;
+  const uint64_t id = next_fetch_id_++;
                  .dsp = read.dsp,
                  .open = read.block_open});
   }

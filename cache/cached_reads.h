@@ -167,6 +167,7 @@ class CachedReads {
   void AskPeer(Fetch&& fetch, Now now, ReadsOutbox* out);
   void Get(Fetch&& fetch, Now now, ReadsOutbox* out);
   void OnAsked(Fetch&& fetch, GetDone&& done, Now now, ReadsOutbox* out);
+  void Send(Fetch&& fetch, GetRequest&& request, Now now, ReadsOutbox* out);
   struct Kept {
     std::string_view head;
     Bytes bytes;

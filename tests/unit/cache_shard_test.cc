@@ -111,7 +111,6 @@ TEST_CASE("cache_shard: another cookie is a miss and displaces nothing") {
     const FileAddress guess = AddressOf(12, 34, cookie);
     REQUIRE_EQ(bench.FindKind(guess, 1'200), Found::kMiss);
     bench.shard.AddAbsent(guess, Err::kNotFound, 1'200);
-    bench.shard.Drop(guess);
     bench.shard.Renew(guess, {}, 1'200);
   }
   CHECK_EQ(bench.FindKind(kFile, 1'200), Found::kHit);
@@ -218,7 +217,6 @@ TEST_CASE("cache_shard: bytes that a reader holds outlive their entry, and come 
   REQUIRE(bench.Add(kFile, 9'000, 1'100));
   CacheShard::Answer held = bench.Find(kFile, 1'100);
   const uint64_t used = bench.memory.arena().used_bytes();
-  SUBCASE("dropped") { bench.shard.Drop(kFile); }
   SUBCASE("changed") { bench.shard.Change({12, 34}, 1'100); }
   SUBCASE("found absent") { bench.shard.AddAbsent(kFile, Err::kGone, 1'100); }
   CHECK_EQ(bench.FindKind(AddressOf(12, 34), 2'200), Found::kMiss);
@@ -268,7 +266,6 @@ TEST_CASE("cache_shard: all that it has lies within its bytes; too few bytes kee
   none.AddAbsent(kFile, Err::kGone, 5);
   none.Change({12, 34}, 6);
   none.Renew(kFile, {}, 7);
-  none.Drop(kFile);
   CHECK_EQ(none.Find(kFile, feed.table, 5).found, Found::kMiss);
   CHECK(none.Hottest(10).empty());
   CHECK(none.Join(kFile, {0, 1}, 5));

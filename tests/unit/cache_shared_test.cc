@@ -1,6 +1,5 @@
-// The cache of a whole gateway: bytes, the memfd, and loops that use it at once.
+// The cache of a whole gateway: bytes, and loops that use it at once.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <random>
@@ -47,24 +46,6 @@ TEST_CASE("shared_cache: as many shards as have 8 MiB each, within its bytes, wh
     CHECK_EQ(cache->shards(), row.shards);
     CHECK_EQ(cache->bytes_max(), row.bytes);
     CHECK_LE(cache->used_bytes(), row.bytes);
-    CHECK_EQ(cache->fd() >= 0, row.bytes >= (8 << 20));
-  }
-}
-
-TEST_CASE("shared_cache: the bytes of an image lie in the memfd where it says") {
-  const std::unique_ptr<SharedCache> cache = Make(32 << 20);
-  TestFeed feed;
-  for (uint32_t i = 0; i < 200; ++i) {
-    const FileAddress address = AddressOf(i, i);
-    REQUIRE(AddTo(cache.get(), address, 30'000 + 100 * i, 1'100, feed.Anchor(1'100)));
-    const CacheShard::Answer answer = cache->Find(address, feed.table, 1'200);
-    REQUIRE_EQ(answer.found, Found::kHit);
-    const Bytes stored = answer.file.stored_bytes();
-    std::vector<uint8_t> read(stored.size());
-    const uint64_t offset = cache->OffsetOf(stored.data());
-    REQUIRE_EQ(::pread(cache->fd(), read.data(), read.size(), static_cast<off_t>(offset)),
-               static_cast<ssize_t>(read.size()));
-    REQUIRE_EQ(read, StoredOf(address, 30'000 + 100 * i));
   }
 }
 
@@ -175,7 +156,7 @@ TEST_CASE("shared_cache: loops at once get right bytes, and nothing older than a
   poller.join();
   CHECK_EQ(wrong.load(), 0);
   CHECK_GT(hits.load(), 5'000);
-  for (uint32_t file = 0; file < kFiles; ++file) cache->Drop(AddressOf(5, file));
+  for (uint32_t file = 0; file < kFiles; ++file) cache->Change({5, file}, ++clock);
   CHECK_EQ(cache->stats().entries, 0);
   CHECK_LT(cache->used_bytes(), 1 << 20);  // tables alone: all bytes came back
 }
