@@ -37,8 +37,27 @@ bool IsUnreached(Err err) { return err == Err::kUnavailable || err == Err::kTime
 
 }  // namespace
 
+RpcReply ReplyToPeer(ReplyToken token, const FileRead& read) {
+  RpcReply reply{.token = token, .type = MessageType::kRead, .err = read.err};
+  // What its dsps could not do is no fault of this gateway's, and is not to look like one.
+  if (read.err != Err::kOk && !IsAbsent(read.err)) reply.err = Err::kNotServing;
+  if (read.err == Err::kOk) {
+    pb::ReadReply message;
+    message.set_head(read.head);
+    message.set_doubtful(read.doubtful);
+    message.set_block_open(read.block_open ? 1 : 0);
+    reply.message = message.SerializeAsString();
+    reply.payload = read.stored.Share();
+  }
+  return reply;
+}
+
 Result<FileRead> ReadOfPeer(const FileAddress& address, CallDone&& done) {
-  TRY(done.err);
+  FileRead read;
+  read.err = done.err;
+  read.from = ReadFrom::kPeer;
+  if (IsAbsent(read.err)) return read;
+  TRY(read.err);
   pb::ReadReply reply;
   if (!reply.ParseFromString(done.message)) return Err::kCorrupt;
   TRY_ASSIGN(const NeedleHead head, ParseNeedleHead(AsBytes(reply.head())));
@@ -50,12 +69,10 @@ Result<FileRead> ReadOfPeer(const FileAddress& address, CallDone&& done) {
   const bool fits = done.payload.size() == whole ||
                     (whole > kCachedFileBytesMax && done.payload.size() == kCachedFileBytesMax);
   if (!fits) return Err::kCorrupt;
-  FileRead read;
   read.head = std::move(*reply.mutable_head());
   read.stored = std::move(done.payload);
   read.doubtful = reply.doubtful();
   read.block_open = reply.block_open() != 0;
-  read.from = ReadFrom::kPeer;
   return read;
 }
 
@@ -137,6 +154,13 @@ void CachedReads::Get(Fetch&& fetch, Now now, ReadsOutbox* out) {
   GetRequest request;
   request.length = kCachedFileBytesMax;
   request.timeout_ms = options_.read_timeout_ms;
+  Send(std::move(fetch), std::move(request), now, out);
+}
+
+void CachedReads::Send(Fetch&& fetch, GetRequest&& request, Now now, ReadsOutbox* out) {
+  fetch.began_ms = now.mono_ms;
+  request.address = fetch.address;
+  const uint64_t id = next_fetch_id_++;
   out->gets.push_back({.fetch_id = id, .request = std::move(request)});
   fetches_.emplace(id, std::move(fetch));
 }
@@ -152,17 +176,10 @@ void CachedReads::OnGot(uint64_t fetch_id, GetDone&& done, Now now, ReadsOutbox*
   FileRead read = ReadOfGet(std::move(done));
   const bool sure = !read.doubtful || IsMutant(Mutant::kCacheDoubtKept);
   if (read.err == Err::kOk && sure) {
-    Keep(fetch, {.head = read.head,
-                 .bytes = read.stored.bytes(),
-  Send(std::move(fetch), std::move(request), now, out);
-}
-
-void CachedReads::Send(Fetch&& fetch, GetRequest&& request, Now now, ReadsOutbox* out) {
-  fetch.began_ms = now.mono_ms;
-  request.address = fetch.address;
-  const uint64_t id = next_fetch_id_++;
-                 .dsp = read.dsp,
-                 .open = read.block_open});
+    (void)Keep(fetch, {.head = read.head,
+                       .bytes = read.stored.bytes(),
+                       .dsp = read.dsp,
+                       .open = read.block_open});  // who waits gets it in any case
   }
   Deliver(fetch, std::move(read), out);
 }
@@ -190,21 +207,14 @@ void CachedReads::OnPeerDone(CallDone&& done, Now now, ReadsOutbox* out) {
   auto found = fetches_.extract(done.call_id);
   ASSERT(!found.empty());
   Fetch& fetch = found.mapped();
-  if (IsAbsent(done.err)) {
-    peers_[fetch.peer].heard_ms = now.mono_ms;
-    FileRead read;
-    read.err = done.err;
-    read.from = ReadFrom::kPeer;
-    return Deliver(fetch, std::move(read), out);
-  }
+  Result<FileRead> read = ReadOfPeer(fetch.address, std::move(done));
   Peer& peer = peers_[fetch.peer];
-  if (IsUnreached(done.err)) {
+  if (!read.ok() && IsUnreached(read.err())) {
     // Slow with this one file, it has answered others meanwhile.
     if (peer.heard_ms < fetch.began_ms) peer.rests_until_ms = now.mono_ms + kPeerRestMs;
   } else {
     peer.heard_ms = now.mono_ms;
   }
-  Result<FileRead> read = ReadOfPeer(fetch.address, std::move(done));
   // In doubt is what it reaches; this one may reach a replica that knows.
   if (read.ok() && !read->doubtful) return Deliver(fetch, std::move(*read), out);
   if (fetch.terms.cached_only) return DeliverNothing(fetch, out);
@@ -222,14 +232,14 @@ bool CachedReads::Admits(const ReadTerms& terms, bool block_open) const {
   return !terms.by_cdn && (block_open || options_.admit == CacheAdmit::kUsers);
 }
 
-void CachedReads::Keep(const Fetch& fetch, const Kept& what) {
-  if (!fetch.keep || !Admits(fetch.terms, what.open)) return;
+bool CachedReads::Keep(const Fetch& fetch, const Kept& what) {
+  if (!fetch.keep || !Admits(fetch.terms, what.open)) return false;
   const Result<NeedleHead> head = ParseNeedleHead(AsBytes(what.head));
-  if (!head.ok()) return;
+  if (!head.ok()) return false;
   const bool whole = what.bytes.size() == head->header.stored_size;
   std::string lines;
   if (whole && options_.lines) lines = options_.lines(fetch.address, *head);
-  cache_->Add(
+  return cache_->Add(
       {.address = fetch.address,
        .lines = lines,
        .head = AsBytes(what.head),
@@ -239,13 +249,13 @@ void CachedReads::Keep(const Fetch& fetch, const Kept& what) {
        .began_ms = fetch.began_ms});
 }
 
-void CachedReads::Stored(const StoredNeedle& stored) {
+bool CachedReads::Stored(const StoredNeedle& stored) {
   Fetch fetch{.address = stored.address,
               .terms = {.by_cdn = stored.by_cdn},
               .keep = Owns(stored.address),
               .began_ms = stored.began_ms};
-  if (stored.bytes.size() > kCachedFileBytesMax) return;
-  Keep(fetch, {.head = stored.head, .bytes = stored.bytes, .dsp = stored.dsp, .open = true});
+  if (stored.bytes.size() > kCachedFileBytesMax) return false;
+  return Keep(fetch, {.head = stored.head, .bytes = stored.bytes, .dsp = stored.dsp, .open = true});
 }
 
 // Facts are remembered for a moment: but not what another gateway said, which remembers it itself.

@@ -95,8 +95,9 @@ struct FileRead {
   ReadFrom from = ReadFrom::kDsp;
 };
 using SharedRead = std::shared_ptr<const FileRead>;
-// What another gateway has answered: of the file that was asked for, and as long as it says. Its
-// error, or kCorrupt.
+// What another gateway answers, and what its answer says: the file that was asked for, as long as
+// it says, or (`err`) that it is not there. Else its error, or kCorrupt.
+RpcReply ReplyToPeer(ReplyToken token, const FileRead& read);
 Result<FileRead> ReadOfPeer(const FileAddress& address, CallDone&& done);
 
 // To a reader that waited; perhaps of another thread.
@@ -147,8 +148,8 @@ class CachedReads {
   void OnGot(uint64_t fetch_id, GetDone&& done, Now now, ReadsOutbox* out);
   void OnPeerDone(CallDone&& done, Now now, ReadsOutbox* out);
 
-  // A file was stored: kept if it is ours to keep and would be admitted.
-  void Stored(const StoredNeedle& stored);
+  // A file was stored: kept if it is ours to keep and would be admitted. False: it is not.
+  bool Stored(const StoredNeedle& stored);
 
   size_t fetches() const { return fetches_.size(); }
 
@@ -166,15 +167,15 @@ class CachedReads {
   void Ask(Fetch&& fetch, Now now, ReadsOutbox* out);
   void AskPeer(Fetch&& fetch, Now now, ReadsOutbox* out);
   void Get(Fetch&& fetch, Now now, ReadsOutbox* out);
-  void OnAsked(Fetch&& fetch, GetDone&& done, Now now, ReadsOutbox* out);
   void Send(Fetch&& fetch, GetRequest&& request, Now now, ReadsOutbox* out);
+  void OnAsked(Fetch&& fetch, GetDone&& done, Now now, ReadsOutbox* out);
   struct Kept {
     std::string_view head;
     Bytes bytes;
     std::string_view dsp;
     bool open = false;  // its block is
   };
-  void Keep(const Fetch& fetch, const Kept& what);
+  bool Keep(const Fetch& fetch, const Kept& what);
   void Deliver(const Fetch& fetch, FileRead&& read, ReadsOutbox* out);
   void DeliverTo(const Fetch& fetch, FileRead&& read, const std::vector<CacheWaiter>& waiters,
                  ReadsOutbox* out);

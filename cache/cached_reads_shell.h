@@ -31,7 +31,7 @@ class CachedReadsShell {
   // takes for now may be long past, and what was deleted meanwhile would be answered.
   CacheAnswer Look(const FileAddress& address) { return core_.Look(address, SystemMonotonicMs()); }
   void Read(const FileAddress& address, const ReadTerms& terms, uint64_t reader);
-  void Stored(const StoredNeedle& stored) { core_.Stored(stored); }
+  bool Stored(const StoredNeedle& stored) { return core_.Stored(stored); }
 
  private:
   Now ThisMoment() { return {SystemMonotonicMs(), loop_->now().wall_ms}; }

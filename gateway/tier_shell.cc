@@ -215,34 +215,28 @@ void TierShell::AnswerRead(RpcRequest&& request) {
   pb::ReadRequest message;
   if (!message.ParseFromString(request.message)) {
     return server_->Reply({.token = request.token, .type = request.type, .err = Err::kInvalid});
+  Read(address,
+       {.by_cdn = message.by_cdn(), .from_peer = true, .cached_only = message.cached_only()},
+       [this, token = request.token](const FileRead& read) {
+         if (server_ == nullptr) return;  // it is stopping
+         server_->Reply(ReplyToPeer(token, read));
+       });
+}
+
+// Readers are bounded by what the server lets in, and by refills.
+void TierShell::Read(const FileAddress& address, const ReadTerms& terms,
+                     std::function<void(const FileRead&)> then) {
   }
   const FileAddress address{message.block_id(), FileId{message.file_id()}};
   const uint64_t reader = next_reader_++;
-  readers_.emplace(reader, request.token);  // as many as the server lets in
-  cached_.Read(
-      address,
-      {.by_cdn = message.by_cdn(), .from_peer = true, .cached_only = message.cached_only()},
-      reader);
+  readers_.emplace(reader, std::move(then));
+  cached_.Read(address, terms, reader);
 }
 
 void TierShell::OnRead(const ReadDelivery& delivery) {
   const auto reader = readers_.extract(delivery.to.id);
   ASSERT(!reader.empty());
-  if (server_ == nullptr) return;  // it is stopping
-  const FileRead& read = *delivery.read;
-  RpcReply reply{.token = reader.mapped(), .type = MessageType::kRead, .err = read.err};
-  // What its dsps could not do is no fault of this gateway's, and is not to look like one.
-  const bool fact = read.err == Err::kNotFound || read.err == Err::kGone;
-  if (read.err != Err::kOk && !fact) reply.err = Err::kNotServing;
-  if (read.err == Err::kOk) {
-    pb::ReadReply message;
-    message.set_head(read.head);
-    message.set_doubtful(read.doubtful);
-    message.set_block_open(read.block_open ? 1 : 0);
-    reply.message = message.SerializeAsString();
-    reply.payload = read.stored.Share();
-  }
-  server_->Reply(std::move(reply));
+  reader.mapped()(*delivery.read);
 }
 
 void TierShell::AnswerHottest(const RpcRequest& request) {
@@ -325,19 +319,29 @@ void TierShell::AskRefill(Refill* refill) {
   call.message = message.SerializeAsString();
   const uint64_t began_ms = loop_.now().mono_ms;
   Call(std::move(call), [this, refill, address, began_ms](CallDone&& done) {
-    --refill->asked;
     if (done.err == Err::kUnavailable || done.err == Err::kTimeout) refill->files.clear();
-    const Result<FileRead> read = ReadOfPeer(address, std::move(done));
-    // It has lain in another memory: its bytes are looked at once more, this is no hot path.
-    const bool sound = read.ok() && !read->doubtful && IsSound(*read);
-    if (sound) {
-      shared_->metrics.refilled_total.Add();
-      cached_.Stored({.address = address,
-                      .head = read->head,
-                      .bytes = read->stored.bytes(),
-                      .dsp = {},
-                      .began_ms = began_ms});
-    }
+    OnRefilled(refill, address, ReadOfPeer(address, std::move(done)), began_ms);
+  });
+}
+
+// Asked about at once, while nobody waits for it: from then on it has a feed, and its dsps are
+// known should no nameserver be there to tell of them.
+void TierShell::OnRefilled(Refill* refill, const FileAddress& address, Result<FileRead> read,
+                           uint64_t began_ms) {
+  const auto next = [this, refill] {
+  };
+  // It has lain in another memory: its bytes are looked at once more, this is no hot path.
+  const bool sound = read.ok() && read->err == Err::kOk && !read->doubtful && IsSound(*read);
+  const bool kept = sound && cached_.Stored({.address = address,
+                                             .head = read->head,
+                                             .bytes = read->stored.bytes(),
+                                             .dsp = {},
+                                             .began_ms = began_ms});
+  if (!kept) return next();
+  Read(address, {.from_peer = true}, [this, next](const FileRead&) {
+    shared_->metrics.refilled_total.Add();
+    next();
+    --refill->asked;
     if (!refill->files.empty()) AskRefill(refill);
   });
 }

@@ -54,6 +54,8 @@ class TierShell {
   };
   void PollFeeds();
   void OnFeed(CallDone&& done);
+  void Read(const FileAddress& address, const ReadTerms& terms,
+            std::function<void(const FileRead&)> then);
   void Call(RpcCall&& call, std::function<void(CallDone&&)> then);
   void SayHello();
   void UseTier(std::shared_ptr<const CacheTier> tier);
@@ -64,6 +66,8 @@ class TierShell {
   void AskForHottest();
   void AskForHottest(Refill* refill);
   void AskRefill(Refill* refill);
+  void OnRefilled(Refill* refill, const FileAddress& address, Result<FileRead> read,
+                  uint64_t began_ms);
 
   GatewayShared* const shared_;
   const uint32_t number_;
@@ -86,7 +90,8 @@ class TierShell {
   // What the answers to rpc_'s calls are for, by call.
   std::unordered_map<uint64_t, std::function<void(CallDone&&)>> calls_;
   uint64_t next_reader_ = 1;
-  std::unordered_map<uint64_t, ReplyToken> readers_;  // other gateways' reads
+  // What each reader gets its file by: other gateways', and refills.
+  std::unordered_map<uint64_t, std::function<void(const FileRead&)>> readers_;
   Loop::Handle poll_;
   Loop::Handle hello_;
   std::thread thread_;

@@ -128,11 +128,11 @@ void GatewayWorker::KeepUploaded(const UploadedNeedle& needle, const PutDone& do
   header.encoding = static_cast<uint8_t>(needle.encoding);
   const std::string head =
       EncodeNeedleHead(header, PieceCrcs(needle.stored.bytes()), AsBytes(needle.metadata), {});
-  cached_.Stored({.address = done.address,
-                  .head = head,
-                  .bytes = needle.stored.bytes(),
-                  .dsp = done.dsp,
-                  .began_ms = began_ms});
+  (void)cached_.Stored({.address = done.address,
+                        .head = head,
+                        .bytes = needle.stored.bytes(),
+                        .dsp = done.dsp,
+                        .began_ms = began_ms});  // its upload is answered in any case
 }
 
 // All of a file, or the first run of a long one.

@@ -56,11 +56,12 @@ class CachesCluster(TellsMetrics, NetworkCluster):
         return super().is_ready() and all(self.told(each, 'gateways') == len(GATEWAYS)
                                           for each in self.gateways())
 
-    def restart(self, gateway):
+    def restart(self, gateway, meanwhile=lambda: None):
         """kill -9; again when it says that it is ready."""
         name = gateway['name']
         self.running[name].kill()
         self.running[name].wait()
+        meanwhile()
         self.start(name, self.commands[name])
         wait_until(lambda: self.is_up(name), f'{name} is ready')
 
@@ -138,8 +139,39 @@ def test_a_gateway_that_was_cut_off_does_not_answer_what_was_deleted():
         check_back(cluster, 'gateway-3', files, 410)
 
 
+def test_a_refilled_file_needs_no_nameserver():
+    """What a gateway took over from others' memory after its start it is sure of as long as it
+    reaches a dsp, though it never asked a nameserver for these files."""
+    with CachesCluster() as cluster:
+        cluster.up()
+        files = hot_files(cluster)
+        *others, back = cluster.gateways()
+
+        def caches(gateway):
+            return {file_id: cluster.request('GET', '/' + file_id, address=gateway['address'])[1]
+                    .get('X-Cache') for file_id, _ in files}
+        own = [file_id for file_id, how in caches(back).items() if how == 'hit']
+        check(own, 'some of the files are its own')
+
+        def others_take_over():
+            wait_until(lambda: all(cluster.told(each, 'gateways') == len(others)
+                                   for each in others), 'the others know that it is gone', 20)
+            for each in others:
+                caches(each)
+        cluster.restart(back, others_take_over)
+        back = cluster.gateways()[-1]
+        wait_until(lambda: cluster.told(back, 'refilled_total') >= len(own), 'it has refilled', 20)
+        with cluster.deaf((GATEWAYS[back['name']], 0)):
+            for file_id in own:
+                status, headers, _ = cluster.request('GET', '/' + file_id,
+                                                     address=back['address'])
+                told = (status, headers['X-Cache'], headers['Cache-Control'] == 'no-cache')
+                check_equal(told, (200, 'hit', False), 'without a nameserver')
+
+
 if __name__ == '__main__':
     if not enter_own_network():
         print('skipped: network namespaces are not allowed here')
     else:
-        main([test_a_gateway_that_was_cut_off_does_not_answer_what_was_deleted])
+        main([test_a_gateway_that_was_cut_off_does_not_answer_what_was_deleted,
+              test_a_refilled_file_needs_no_nameserver])

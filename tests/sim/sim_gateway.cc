@@ -228,18 +228,8 @@ void SimGateway::Deliver(const ReadDelivery& delivery) {
         .err = got.err, .head = got.head, .stored = got.stored.bytes(), .doubtful = got.doubtful};
     return model_->CheckCached(read.expected, answer, read.began_us, world_->healed);
   }
-  RpcReply reply;
-  reply.token = read.token;
-  reply.type = MessageType::kRead;
-  reply.err = got.err;
-  if (got.err == Err::kOk) {
-    pb::ReadReply message;
-    message.set_head(got.head);
-    message.set_doubtful(got.doubtful);
-    message.set_block_open(got.block_open ? 1 : 0);
-    reply.message = message.SerializeAsString();
-    reply.payload = Buffer::CopyOf(got.stored.bytes());  // as sockets do: it may outlive the cache
-  }
+  RpcReply reply = ReplyToPeer(read.token, got);
+  reply.payload = Buffer::CopyOf(reply.payload.bytes());  // as sockets do: it may outlive the cache
   world_->net.Reply(address(), std::move(reply));
 }
 
