@@ -7,6 +7,7 @@
 
 #include "cache/cache_hash.h"
 #include "common/check.h"
+#include "common/file_change.h"
 #include "common/limits.h"
 #include "common/mutant.h"
 
@@ -138,6 +139,13 @@ bool CacheShard::ChangedSince(const FileAddress& address, uint64_t since_ms) con
   return marks_.Since({address.block_id, address.file_id.sequence(), CacheHash(address)}, since_ms);
 }
 
+// By a change of it, or of its block.
+bool CacheShard::IsOvertaken(const FileAddress& address, uint64_t began_ms) const {
+  const uint64_t block_id = address.block_id;
+  return ChangedSince(address, began_ms) ||
+         marks_.Since({block_id, kWholeBlock, CacheHash(block_id, kWholeBlock)}, began_ms);
+}
+
 // Null: readers hold too much, or it takes too many evictions to make one hole of it. Then those
 // were for nothing; the bound says how many.
 void* CacheShard::MakeRoom(uint64_t bytes) {
@@ -183,8 +191,7 @@ bool CacheShard::Add(const Fill& fill) {
   const FileAddress& address = fill.address;
   const uint64_t hash = CacheHash(address);
   const uint32_t sequence = address.file_id.sequence();
-  const bool overtaken = marks_.Since({address.block_id, sequence, hash}, fill.began_ms);
-  if (overtaken && !IsMutant(Mutant::kCacheNoMark)) {
+  if (IsOvertaken(address, fill.began_ms) && !IsMutant(Mutant::kCacheNoMark)) {
     PROBE("cache_fill_overtaken");
     ++stats_.fills_changed;
     return false;
@@ -247,6 +254,26 @@ void CacheShard::Change(const FileChange& change, uint64_t now_ms) {
   if (buckets_.empty()) return;
   Entry** const place = PlaceOf(hash, change.block_id, change.sequence);
   if (*place != nullptr) Remove(place);
+}
+
+size_t CacheShard::ChangeBlocks(std::span<const uint64_t> blocks, size_t bucket, uint64_t now_ms) {
+  ASSERT(std::is_sorted(blocks.begin(), blocks.end()));
+  ASSERT(bucket == 0 || bucket < buckets_.size());
+  if (bucket == 0) {
+    for (const uint64_t block_id : blocks) {
+      marks_.Add({block_id, kWholeBlock, CacheHash(block_id, kWholeBlock)}, now_ms);
+    }
+  }
+  const size_t end = std::min(bucket + kBucketsAtOnce, buckets_.size());
+  for (; bucket < end; ++bucket) {
+    for (Entry* entry = buckets_[bucket]; entry != nullptr; entry = entry->next) {
+      if (!std::binary_search(blocks.begin(), blocks.end(), entry->file.address.block_id)) continue;
+      entry->anchor = {};
+      entry->began_ms =
+          std::max(entry->began_ms, now_ms + 1);  // who asked before does not renew it
+    }
+  }
+  return end == buckets_.size() ? 0 : end;
 }
 
 void CacheShard::AddAbsent(const FileAddress& address, Err err, uint64_t began_ms) {

@@ -25,6 +25,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -113,6 +114,11 @@ class CacheShard {
   void Renew(const FileAddress& address, FeedAnchor anchor, uint64_t began_ms);
   // It was deleted or undeleted.
   void Change(const FileChange& change, uint64_t now_ms);
+  // A feed tells no more of these blocks: each of their files that is here is asked about once, and
+  // what of them was read before is not kept. Looks at some buckets from `bucket` on, so that
+  // nobody waits long, and returns where to go on, with the same time; 0: that is all. REQUIRES:
+  // sorted.
+  size_t ChangeBlocks(std::span<const uint64_t> blocks, size_t bucket, uint64_t now_ms);
   // A read that began at `began_ms` said kNotFound or kGone: so it is for kAbsentMs from then, and
   // what was kept of it goes.
   void AddAbsent(const FileAddress& address, Err err, uint64_t began_ms);
@@ -146,11 +152,13 @@ class CacheShard {
   struct Entry;
   static constexpr size_t kEvictionsMin = 64;  // for one newcomer, whatever they give back
   static constexpr size_t kEvictionsMax = 512;
+  static constexpr size_t kBucketsAtOnce = 4'096;
 
   Entry** PlaceOf(uint64_t hash, uint64_t block_id, uint32_t sequence);
   Entry* FindEntry(const FileAddress& address);
   Answer AnswerOf(const Entry* entry, const FileAddress& address, const FeedTable& feeds,
                   uint64_t now_ms) const;
+  bool IsOvertaken(const FileAddress& address, uint64_t began_ms) const;
   void* MakeRoom(uint64_t bytes);
   void Insert(Entry* entry, uint64_t hash);
   void Remove(Entry** place);   // out of queue and index; its bytes go with their last holder

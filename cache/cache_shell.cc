@@ -9,6 +9,7 @@
 
 #include "cache/cache_hash.h"
 #include "common/check.h"
+#include "common/file_change.h"
 #include "common/log.h"
 
 namespace hayloft {
@@ -145,6 +146,26 @@ void SharedCache::Change(const FileChange& change, uint64_t now_ms) {
   Shard& shard = ShardOf(change.block_id, change.sequence);
   const std::lock_guard<std::mutex> lock(shard.mutex);
   shard.shard.Change(change, now_ms);
+}
+
+void SharedCache::Apply(std::span<const FileChange> changes, uint64_t now_ms) {
+  std::vector<uint64_t> blocks;
+  for (const FileChange& change : changes) {
+    if (change.sequence != kWholeBlock) {
+      Change(change, now_ms);
+    } else {
+      blocks.push_back(change.block_id);
+    }
+  }
+  if (blocks.empty()) return;
+  std::sort(blocks.begin(), blocks.end());
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    size_t bucket = 0;
+    do {
+      const std::lock_guard<std::mutex> lock(shard->mutex);
+      bucket = shard->shard.ChangeBlocks(blocks, bucket, now_ms);
+    } while (bucket != 0);
+  }
 }
 
 void SharedCache::AddAbsent(const FileAddress& address, Err err, uint64_t began_ms) {

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "cache/cache_shard.h"
@@ -44,7 +45,9 @@ class SharedCache {
   bool ChangedSince(const FileAddress& address, uint64_t since_ms) const;
   bool Add(const CacheShard::Fill& fill);
   void Renew(const FileAddress& address, FeedAnchor anchor, uint64_t began_ms);
-  void Change(const FileChange& change, uint64_t now_ms);
+  void Change(const FileChange& change, uint64_t now_ms);  // not of a whole block
+  // What feeds told. With a whole block among it, it goes once through all entries.
+  void Apply(std::span<const FileChange> changes, uint64_t now_ms);
   void AddAbsent(const FileAddress& address, Err err, uint64_t began_ms);
   bool Join(const FileAddress& address, Fetches::Waiter request, uint64_t now_ms);
   std::vector<Fetches::Waiter> Settle(const FileAddress& address, Fetches::Waiter fetcher);

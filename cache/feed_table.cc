@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "common/file_change.h"
 #include "common/limits.h"
 #include "common/mutant.h"
 #include "common/proto/hayloft.pb.h"
@@ -21,7 +22,8 @@ constexpr uint64_t kUsedGrainMs = kFeedForgetMs / 10;
 bool IsSound(const pb::DeleteFeedReply& reply) {
   if (reply.incarnation() == 0 || reply.changes_size() > kFeedChangesMax) return false;
   return std::all_of(reply.changes().begin(), reply.changes().end(), [](const auto& change) {
-    return change.block_id() <= kBlockIdMax && change.sequence() <= kSequenceMax;
+    return change.block_id() <= kBlockIdMax &&
+           (change.sequence() <= kSequenceMax || change.sequence() == kWholeBlock);
   });
 }
 

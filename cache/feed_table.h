@@ -44,7 +44,7 @@ struct FeedAnchor {
 // A file that was deleted or undeleted.
 struct FileChange {
   uint64_t block_id = 0;
-  uint32_t sequence = 0;
+  uint32_t sequence = 0;  // kWholeBlock: of no file of the block will this feed tell
   friend bool operator==(const FileChange&, const FileChange&) = default;
 };
 

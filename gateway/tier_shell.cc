@@ -146,9 +146,7 @@ void TierShell::OnFeed(CallDone&& done) {
   // By the clock of this moment: what came while the loop was in a turn is not from its beginning.
   const Now now{.mono_ms = SystemMonotonicMs(), .wall_ms = loop_.now().wall_ms};
   shared_->feeds.OnDone(done, now, &changes);
-  for (const FileChange& change : changes) {
-    shared_->cache->Change(change, SystemMonotonicMs());
-  }
+  shared_->cache->Apply(changes, SystemMonotonicMs());
   PollFeeds();
 }
 
@@ -215,6 +213,8 @@ void TierShell::AnswerRead(RpcRequest&& request) {
   pb::ReadRequest message;
   if (!message.ParseFromString(request.message)) {
     return server_->Reply({.token = request.token, .type = request.type, .err = Err::kInvalid});
+  }
+  const FileAddress address{message.block_id(), FileId{message.file_id()}};
   Read(address,
        {.by_cdn = message.by_cdn(), .from_peer = true, .cached_only = message.cached_only()},
        [this, token = request.token](const FileRead& read) {
@@ -226,8 +226,6 @@ void TierShell::AnswerRead(RpcRequest&& request) {
 // Readers are bounded by what the server lets in, and by refills.
 void TierShell::Read(const FileAddress& address, const ReadTerms& terms,
                      std::function<void(const FileRead&)> then) {
-  }
-  const FileAddress address{message.block_id(), FileId{message.file_id()}};
   const uint64_t reader = next_reader_++;
   readers_.emplace(reader, std::move(then));
   cached_.Read(address, terms, reader);
@@ -329,6 +327,8 @@ void TierShell::AskRefill(Refill* refill) {
 void TierShell::OnRefilled(Refill* refill, const FileAddress& address, Result<FileRead> read,
                            uint64_t began_ms) {
   const auto next = [this, refill] {
+    --refill->asked;
+    if (!refill->files.empty()) AskRefill(refill);
   };
   // It has lain in another memory: its bytes are looked at once more, this is no hot path.
   const bool sound = read.ok() && read->err == Err::kOk && !read->doubtful && IsSound(*read);
@@ -341,8 +341,6 @@ void TierShell::OnRefilled(Refill* refill, const FileAddress& address, Result<Fi
   Read(address, {.from_peer = true}, [this, next](const FileRead&) {
     shared_->metrics.refilled_total.Add();
     next();
-    --refill->asked;
-    if (!refill->files.empty()) AskRefill(refill);
   });
 }
 

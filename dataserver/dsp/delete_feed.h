@@ -6,8 +6,10 @@
 //
 // Whoever asks names the position that it was told last, and is told what came since. A position
 // that is not among those kept (or that no answer ever named) is a gap: the asker must not rest on
-// what it heard before. When the feed can't vouch for what it told before, it breaks: that takes up
-// a position of its own, so that everybody who asked before it finds a gap, and nobody else.
+// what it heard before. A block of which no more deletes come is a change of its own (kWholeBlock),
+// which concerns no other one. When the feed can't vouch for what it told before, it breaks: that
+// takes up a position of its own, so that everybody who asked before it finds a gap, and nobody
+// else.
 //
 // Memory: 16 bytes a change kept. Threads: one owner. Pure.
 #pragma once

@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "common/file_change.h"
 #include "common/log.h"
 #include "common/mutant.h"
 #include "dataserver/dsp/dsp_core.h"
@@ -136,7 +137,9 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
              static_cast<unsigned long long>(block->id), block->set_version);
     block->merged_in = 0;  // should it become a member again
   }
-  if (served && !Serves(*block)) feed_.Break();  // deletes of it need not come here any more
+  // Deletes of it need not come here any more.
+  const bool leaves = served && !Serves(*block) && !IsMutant(Mutant::kFeedForgetBlock);
+  if (leaves) feed_.Add(block->id, kWholeBlock);
   unmerged_.erase(block->id);
   std::erase(merged_blocks_, block->id);  // what the former set told is no reason to serve it
   std::erase(committing_merged_, block->id);

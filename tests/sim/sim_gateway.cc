@@ -252,7 +252,7 @@ void SimGateway::OnCallDone(CallDone&& done) {
   if (done.call_id >= kFeedCalls) {
     std::vector<FileChange> changes;
     process_->feeds.OnDone(done, now(), &changes);
-    for (const FileChange& change : changes) process_->cache->Change(change, now().mono_ms);
+    process_->cache->Apply(changes, now().mono_ms);
     return PollFeeds();
   }
   if (done.call_id >= kPeerCalls) {

@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "common/file_change.h"
 #include "common/limits.h"
 #include "common/proto/hayloft.pb.h"
 
@@ -130,6 +131,16 @@ TEST_CASE("feed_table: a read that did not begin after the epoch is not anchored
   CHECK_EQ(feed.table.AnchorFor(kDsp, 10'009), FeedAnchor{});
   CHECK_EQ(feed.table.AnchorFor(kDsp, 10'010), FeedAnchor{});  // perhaps before, perhaps after
   CHECK_NE(feed.table.AnchorFor(kDsp, 10'011), FeedAnchor{});
+}
+
+TEST_CASE("feed_table: a block of which the feed tells no more is a change, and no gap") {
+  OneFeed feed;
+  const FeedAnchor anchor = feed.Begin();
+  const std::vector<FileChange> told = {{5, kWholeBlock}, {5, 1}};
+  CHECK_EQ(feed.Answer(feed.PollAt(10'400), 10'410, {.changes = told}), told);
+  (void)feed.PollAt(10'600);  // they have been applied
+  CHECK(feed.table.Trusted(anchor, 10'600));
+  CHECK_EQ(feed.table.gaps(), 0);
 }
 
 TEST_CASE("feed_table: what ends an epoch") {

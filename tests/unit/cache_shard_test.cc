@@ -211,6 +211,31 @@ TEST_CASE("cache_shard: absent for a second from the beginning of the read that 
   CHECK_EQ(bench.FindKind(kFile, 6'100), Found::kMiss);
 }
 
+// What such a feed does not tell, others may: the file may live, and is only asked about.
+TEST_CASE(
+    "cache_shard: of a block that its feed leaves each file is asked about once, no other is") {
+  Bench bench;
+  REQUIRE(bench.Add(kFile, 1'000, 1'100));
+  REQUIRE(bench.Add(AddressOf(12, 35), 1'000, 1'100));
+  REQUIRE(bench.Add(AddressOf(13, 34), 1'000, 1'100));
+  const std::vector<uint64_t> blocks = {11, 12};
+  size_t bucket = 0;
+  do {
+    bucket = bench.shard.ChangeBlocks(blocks, bucket, 1'200);
+  } while (bucket != 0);
+  CHECK_EQ(bench.FindKind(kFile, 1'200), Found::kAsk);
+  CHECK_EQ(bench.FindKind(AddressOf(12, 35), 1'200), Found::kAsk);
+  CHECK_EQ(bench.FindKind(AddressOf(13, 34), 1'200), Found::kHit);
+  // Who said before that it lives may be the dsp that has left it.
+  bench.shard.Renew(kFile, bench.feed.Anchor(1'200), 1'200);
+  CHECK_EQ(bench.FindKind(kFile, 1'200), Found::kAsk);
+  bench.shard.Renew(kFile, bench.feed.Anchor(1'201), 1'201);
+  CHECK_EQ(bench.FindKind(kFile, 1'201), Found::kHit);
+  CHECK_FALSE(bench.Add(AddressOf(12, 36), 1'000, 1'200));
+  CHECK(bench.Add(AddressOf(12, 36), 1'000, 1'201));
+  CHECK(bench.Add(AddressOf(13, 36), 1'000, 1'200));
+}
+
 TEST_CASE("cache_shard: bytes that a reader holds outlive their entry, and come back after him") {
   Bench bench;
   const uint64_t empty = bench.memory.arena().used_bytes();

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "cache/cache_shell.h"
+#include "common/file_change.h"
 #include "tests/unit/cache_bench.h"
 #include "tests/unit/cache_sizes.h"
 
@@ -81,6 +82,21 @@ TEST_CASE("shared_cache: without memory nothing is kept, and one still fetches f
   CHECK_FALSE(cache->Join(address, {1, 1}, 1'100));
   CHECK_EQ(cache->Settle(address, {0, 1}), std::vector<Fetches::Waiter>{{1, 1}});
   CHECK_EQ(cache->stats().waits, 1);
+}
+
+TEST_CASE("shared_cache: what feeds told is applied, a whole block to all shards") {
+  const std::unique_ptr<SharedCache> cache = Make(64 << 20);
+  TestFeed feed;
+  for (uint32_t i = 0; i < 2'000; ++i) {
+    REQUIRE(AddTo(cache.get(), AddressOf(i % 2, i), 100, 1'100, feed.Anchor(1'100)));
+  }
+  const std::vector<FileChange> changes = {{0, 10}, {1, kWholeBlock}, {0, 12}};
+  cache->Apply(changes, 1'200);
+  for (uint32_t i = 0; i < 2'000; ++i) {
+    const bool deleted = i == 10 || i == 12;
+    const Found wanted = deleted ? Found::kMiss : i % 2 == 1 ? Found::kAsk : Found::kHit;
+    REQUIRE_EQ(cache->Find(AddressOf(i % 2, i), feed.table, 1'250).found, wanted);
+  }
 }
 
 TEST_CASE("shared_cache: the hottest of all shards come first") {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/file_change.h"
 #include "dataserver/dsp/delete_feed.h"
 #include "tests/unit/dsp_trio.h"
 
@@ -217,7 +218,7 @@ TEST_CASE("dsp_feed: a doubt is a gap, though what it missed is not merged yet")
   CHECK(AskLive(&trio.dsp(3), address).first == Err::kGone);
 }
 
-TEST_CASE("dsp_feed: a block that it is taken out of makes a gap, once") {
+TEST_CASE("dsp_feed: a block that it is taken out of is told, once, and is no gap for others") {
   Trio trio;
   const FileAddress address = *trio.Append(Photo(900, 1));
   Asker asker(&trio.dsp(3));
@@ -226,12 +227,14 @@ TEST_CASE("dsp_feed: a block that it is taken out of makes a gap, once") {
   trio.without_3 = true;
   trio.Heartbeat(3);
   REQUIRE(trio.block(3).outside);
-  CHECK(asker.Ask().gap());
-  CHECK(Clean(asker.Ask()));
+  const pb::DeleteFeedReply left = asker.Ask();
+  CHECK(Clean(left));
+  CHECK(ChangesOf(left) == Changes{{kBlock, kWholeBlock}});
   CHECK(AskLive(&trio.dsp(3), address).first == Err::kNotServing);
   trio.set_version = 9;
   trio.Heartbeat(3);
   CHECK(Clean(asker.Ask()));
+  CHECK(asker.Ask().changes().empty());
 }
 
 TEST_CASE("dsp_feed: a disk that takes no writes is never trusted: it refuses deletes") {
