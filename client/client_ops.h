@@ -20,6 +20,7 @@ struct PutOp {
   PutRequest request;
   std::vector<uint32_t> piece_crcs;
   std::vector<uint64_t> tried;        // blocks; none is tried twice
+  size_t blocks_over = 0;             // of them: they took no more appends, and stored nothing
   std::vector<uint32_t> failed_dsps;  // of those blocks' sets
   std::vector<uint32_t> set_dsps;     // of the block that is tried now
   uint64_t no_block_since_ms = 0;

@@ -8,9 +8,10 @@ namespace hayloft {
 
 namespace {
 
-constexpr size_t kBlocksTriedMax = 8;  // for one put
-constexpr uint32_t kBusyTriesMax = 6;  // then the overload is passed on to the caller
-constexpr uint64_t kRefillMs = 1'000;  // between requests that no put waits for
+constexpr size_t kBlocksTriedMax = 8;    // for one put, beside those that were over
+constexpr size_t kBlocksOverAtOnce = 8;  // then it waits a little: a dsp that restarts closes all
+constexpr uint32_t kBusyTriesMax = 6;    // then the overload is passed on to the caller
+constexpr uint64_t kRefillMs = 1'000;    // between requests that no put waits for
 constexpr uint64_t kSlowDspMs = 2'000;
 constexpr uint64_t kUnwritableDspMs = 10'000;
 
@@ -66,7 +67,7 @@ const pb::Grant* ClientCore::TakeGrant(PutOp* put, bool late_too, Now now) {
 void ClientCore::StartPut(Op* op, Now now, ClientOutbox* outbox) {
   PutOp& put = std::get<PutOp>(op->kind);
   ASSERT(!put.request.stored.empty());
-  if (put.tried.size() >= kBlocksTriedMax) return Fail(op, op->last_err, outbox);
+  if (put.tried.size() >= kBlocksTriedMax + put.blocks_over) return Fail(op, op->last_err, outbox);
   if (const pb::Grant* grant = TakeGrant(&put, /*late_too=*/false, now)) {
     SendAppend(op, *grant, now, outbox);
     const bool few = grants_.usable(now.mono_ms) < options_.grants_wanted;
@@ -220,6 +221,9 @@ void ClientCore::OnAppendDone(const Call& call, const CallDone& done, Now now,
   op->last_err = err;
   put.tried.push_back(call.block_id);
   for (const uint32_t dsp_id : put.set_dsps) put.failed_dsps.push_back(dsp_id);
+  if (verdict == Verdict::kBlockOver && ++put.blocks_over % kBlocksOverAtOnce == 0) {
+    return BackOff(op, err, now);
+  }
   StartPut(op, now, outbox);
 }
 

@@ -12,6 +12,7 @@ import threading
 import time
 
 from copies_test import SMALL_BLOCKS
+from directory_test import told as directory_told
 from disk_test import cluster_id
 from harness import BIN, Cluster, alive, check, check_equal, main, metric, run, wait_until
 from load import block_of, measured
@@ -27,9 +28,13 @@ OUTDATED = ('it is not in the in-sync set', 'its log is too short')
 def whole(cluster):
     """Everything serves: the next process may be stopped."""
     dsps = cluster.status()['dsps']
+    ready = [process for role in ('gateway', 'dsp', 'directory')
+             for process in cluster.processes(role)]
     return both_in_sync(cluster) and all(dsp['state'] == 'up' for dsp in dsps) and \
         all(cluster.request('GET', '/readyz', address=each['http'])[0] == 200
-            for each in cluster.processes('gateway') + cluster.processes('dsp')) and \
+            for each in ready) and \
+        sum(directory_told(cluster, each, 'active') == 1
+            for each in cluster.processes('directory')) == 1 and \
         all(measured(cluster, dsp, 'blocks_not_serving') == 0
             for dsp in cluster.processes('dsp'))
 
@@ -46,7 +51,7 @@ def restart(cluster, process):
 
 def test_every_process_is_restarted_under_load():
     """One after the other: no read fails and no upload is refused, after retries in the gateway."""
-    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2, gateways=2,
+    with Cluster(dataservers=3, disks=1, copies=2, gateways=2, coordinator='etcd',
                  sets=['gateway.drain_delay_ms=1000']) as cluster:
         cluster.up()
         order = sorted(cluster.processes(), key=lambda each: each['role'])
@@ -56,7 +61,7 @@ def test_every_process_is_restarted_under_load():
                 restart(cluster, cluster.process(each['name']))
             wait_until(lambda: whole(cluster), 'all is well')
         check_equal(sorted({each['role'] for each in order}),
-                    ['dataserver', 'dsp', 'gateway', 'nameserver'], 'roles')
+                    ['dataserver', 'directory', 'dsp', 'etcd', 'gateway', 'nameserver'], 'roles')
         print(f'{len(order)} processes restarted: {len(load.uploaders.took)} uploads, '
               f'{load.readers.reads} reads, {load.readers.repeated} repeated, no upload for '
               f'{load.uploaders.longest_gap_s:.2f} s at most; refused: {load.uploaders.refusals}')

@@ -48,6 +48,34 @@ TEST_CASE("client: a put leaves a closed block at once and never returns to it")
   CHECK_EQ(bench.outbox.puts[0].err, Err::kOk);
 }
 
+// As when dsps restart one after the other, and no nameserver knows yet what they have closed.
+TEST_CASE("client: a put outlives any number of closed blocks, until its deadline") {
+  Bench bench;
+  bench.Put(/*timeout_ms=*/5'000);
+  uint32_t block_id = 0;
+  const auto all_closed = [&] {
+    if (bench.outbox.calls.empty()) bench.Tick(500);
+    if (bench.outbox.calls.empty()) return;
+    if (bench.outbox.calls[0].type == MessageType::kGrant) {
+      ++block_id;
+      return bench.Answer(bench.Take(MessageType::kGrant), Grants({block_id}));
+    }
+    bench.Answer(bench.Take(MessageType::kAppend), Err::kClosed);
+  };
+  while (block_id < 20 && bench.outbox.puts.empty()) all_closed();
+  CHECK(bench.outbox.puts.empty());
+  SUBCASE("one takes it") {
+    bench.Answer(bench.Take(MessageType::kAppend), StoredAs(0));
+    REQUIRE_EQ(bench.outbox.puts.size(), 1);
+    CHECK_EQ(bench.outbox.puts[0].err, Err::kOk);
+  }
+  SUBCASE("none does, and it does not ask without a pause") {
+    while (bench.outbox.puts.empty()) all_closed();
+    CHECK_EQ(bench.outbox.puts[0].err, Err::kClosed);
+    CHECK_LT(block_id, 200);
+  }
+}
+
 TEST_CASE("client: a late dsp loses all its grants, and others are preferred") {
   Bench bench;
   bench.Put();
