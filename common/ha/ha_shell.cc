@@ -448,13 +448,8 @@ void HaShell::End(int exit_code, const std::string& why, Err err) {
   // What is open goes on under its new name until this process is gone.
   const bool replace = options_.replace_damaged && (kv_->damaged() || err == Err::kCorrupt) &&
                        LevelDbKv::SetAside(StorePath(config_)).ok();
-  if ((replace || exit_code == kExitRoleLost) && on_role_lost_) on_role_lost_();
-  // The threads would be waited for, and a disk or an etcd may hang.
-  if (writing_ || asking_) {
-    StopLog();
-    _exit(exit_code);
-  }
-  loop_->Stop();
+  begins_anew_ = replace || exit_code == kExitRoleLost;
+  loop_->Stop();  // at the end of this turn: what was answered in it leaves
 }
 
 bool HaShell::LogHangs() const {
@@ -516,6 +511,7 @@ void BeginAnew(const std::string& name, const std::vector<std::string>& once, in
   SayFault(name, "cannot begin anew");
 }
 
+// `begin_anew` may return if it can't.
 int RunLoop(const std::string& name, const HaConfig& config, const HaShellOptions& options,
             HaProcess* process, const std::function<void()>& begin_anew) {
   std::string why;
@@ -524,11 +520,15 @@ int RunLoop(const std::string& name, const HaConfig& config, const HaShellOption
   const Loop::Handle terminate = loop.OnSignal(SIGTERM, [&shell] { shell.Stop(); });
   const Loop::Handle interrupt = loop.OnSignal(SIGINT, [&shell] { shell.Stop(); });
   const Loop::Handle reopen = loop.OnSignal(SIGHUP, [] { ReopenLog(); });
-  shell.OnRoleLost(begin_anew);
   if (shell.Start(&why) == Err::kOk) {
     LOG_INFO("started", "version=%s data=%s", kVersion, LogText(config.data).c_str());
     loop.Run();
+    if (shell.begins_anew()) begin_anew();
     LOG_INFO("stopped", "code=%d", shell.exit_code());
+    if (shell.may_hang()) {
+      StopLog();
+      _exit(shell.exit_code());
+    }
     return shell.exit_code();
   }
   // Without a log file the line below is the one that people see.

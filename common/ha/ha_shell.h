@@ -127,11 +127,13 @@ class HaShell {
   Err Start(std::string* why);
   // The loop ends soon; before that the standby takes over, if there is one.
   void Stop();
-  // It was active and is not any more, or its store was moved aside: to begin anew at once,
-  // whatever hangs. May return if it can't.
-  void OnRoleLost(std::function<void()> begin_anew) { on_role_lost_ = std::move(begin_anew); }
-  // What the process exits with once the loop has ended.
+  // --- Once the loop has ended, and what it had answered has left ---
   int exit_code() const { return exit_code_; }
+  // It was active and is not any more, or its store was moved aside: to begin anew at once.
+  bool begins_anew() const { return begins_anew_; }
+  // It ended by itself while a thread waited for a disk or for the coordinator, either of which may
+  // hang. The destructor waits for both.
+  bool may_hang() const { return tick_ == nullptr && (writing_ || asking_); }
 
  private:
   Err Listen(std::string* why);
@@ -186,7 +188,7 @@ class HaShell {
   Loop::Handle tick_;
   Loop::Handle stop_;
   int exit_code_ = 0;
-  std::function<void()> on_role_lost_;
+  bool begins_anew_ = false;
   // Last: their tasks use what is above.
   std::unique_ptr<WorkerThread> log_;
   std::unique_ptr<WorkerThread> coordinator_thread_;
