@@ -91,6 +91,11 @@ void DirCore::Promote(const Promotion& promotion, std::vector<pb::HaRecord> tail
     }
     rows_.Lay(parsed);
   }
+  if (promotion.epoch <= state_.head.epoch()) {
+    Seal(Err::kCorrupt, out);
+    out->exit = RowsAhead(state_.head.epoch(), promotion.epoch);
+    return;
+  }
   if (promotion.forced) {  // what the other node had, and this one has not, is lost
     pb::DirSettings& settings = *state_.head.mutable_settings();
     settings.set_losses(settings.losses() + 1);

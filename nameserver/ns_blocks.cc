@@ -32,12 +32,12 @@ uint64_t ShortDigest(const pb::BlockInfo& info) {
 // its store and the dsp its number: then it is in it too.
 std::vector<uint32_t> ReportedSet(uint32_t dsp_id, const pb::BlockInfo& info) {
   std::vector<uint32_t> dsp_ids(info.set_dsp_ids().begin(), info.set_dsp_ids().end());
-  if (info.outside() && !dsp_ids.empty() && dsp_ids.size() <= kReplicasMax) return dsp_ids;
   std::vector<uint32_t> sorted = dsp_ids;
   std::sort(sorted.begin(), sorted.end());
-  const bool sound = sorted.size() > 1 && sorted.size() <= kReplicasMax && sorted.front() != 0 &&
+  const bool sound = !sorted.empty() && sorted.size() <= kReplicasMax && sorted.front() != 0 &&
                      std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
-  if (!sound) return {dsp_id};
+  if (sound && info.outside()) return dsp_ids;
+  if (!sound || dsp_ids.size() == 1) return {dsp_id};
   if (MemberIndex(dsp_ids, dsp_id) >= 0) return dsp_ids;
   if (dsp_ids.size() == kReplicasMax) return {dsp_id};
   dsp_ids.push_back(dsp_id);

@@ -98,6 +98,10 @@ void NsService::Promote(const Promotion& promotion, std::vector<pb::HaRecord> ta
     out->exit = NotUnderstood(record.index());
     return;
   }
+  if (promotion.epoch <= state_.epoch) {
+    out->exit = RowsAhead(state_.epoch, promotion.epoch);
+    return;
+  }
   LOG_INFO("active", "epoch=%llu blocks=%llu dsps=%zu",
            static_cast<unsigned long long>(promotion.epoch),
            static_cast<unsigned long long>(state_.blocks.size()), state_.dsps.size());

@@ -37,6 +37,10 @@ Err ApplyBlock(const pb::LogBlock& block, NsState* state) {
   }
   const int members = block.set_dsp_ids_size();
   if (members < 1 || static_cast<uint32_t>(members) > kReplicasMax) return Err::kCorrupt;
+  for (auto member = block.set_dsp_ids().begin(); member != block.set_dsp_ids().end(); ++member) {
+    const bool twice = std::find(block.set_dsp_ids().begin(), member, *member) != member;
+    if (*member == 0 || twice) return Err::kCorrupt;
+  }
   if (block.state() < pb::BLOCK_OPEN || block.state() > pb::BLOCK_SEALED) return Err::kCorrupt;
   BlockRecord record;
   const std::vector<uint32_t> dsp_ids(block.set_dsp_ids().begin(), block.set_dsp_ids().end());

@@ -89,6 +89,7 @@ Result<NsState> NsStore::Load() {
   TRY_ASSIGN(const std::string row, kv_->Get(kHeadKey));
   if (!head_.ParseFromString(row) || head_.format() == 0) return Err::kCorrupt;
   if (head_.format() > kNsStoreFormat) return Err::kUnsupported;
+  if (head_.epoch() > kEpochMax || head_.id_range_end() > kBlockIdMax + 1) return Err::kCorrupt;
   if (head_.format() < kNsStoreFormat) TRY(Upgrade());
   NsState state;
   TRY_ASSIGN(const pb::HaHead ha, HaStore::ReadHead(kv_));

@@ -25,6 +25,12 @@ inline std::string NotUnderstood(uint64_t index) {
   return "record " + std::to_string(index) + " of the log can't be understood";
 }
 
+// Likewise, whose rows were made under an epoch that nobody has won yet.
+inline std::string RowsAhead(uint64_t of_rows, uint64_t won) {
+  return "its rows are of epoch " + std::to_string(of_rows) + ", and the one that was won is " +
+         std::to_string(won);
+}
+
 // What a service wants while its node is active.
 struct ServiceOutbox {
   std::vector<RpcReply> replies;

@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kHeadKey = "ha/head";
 constexpr std::string_view kLogPrefix = "log/";
 constexpr size_t kRemovedPerBatch = 10'000;
+constexpr uint64_t kLogIndexMax = uint64_t{1} << 56;
 
 std::string LogKey(uint64_t index) {
   uint8_t digits[8];
@@ -38,6 +39,14 @@ Result<pb::HaRecord> RecordOf(std::string_view row) {
   return record;
 }
 
+// Whether a record that anybody wrote has this name, or 0 and nothing, before the first one.
+template <typename Named>
+bool Possible(const Named& point) {
+  const bool of_none = point.index() == 0 && point.epoch() == 0 && point.node().empty();
+  return of_none || (point.index() <= kLogIndexMax && point.epoch() <= kEpochMax &&
+                     point.node().size() == kNodeIdBytes);
+}
+
 }  // namespace
 
 bool HaStore::OfService(std::string_view key) {
@@ -53,6 +62,7 @@ Result<pb::HaHead> HaStore::ReadHead(Kv* kv) {
   TRY_ASSIGN(const std::string row, kv->Get(kHeadKey));
   pb::HaHead head;
   if (!head.ParseFromString(row) || head.node().size() != kNodeIdBytes) return Err::kCorrupt;
+  if (head.promised_epoch() > kEpochMax || !Possible(head.base())) return Err::kCorrupt;
   return head;
 }
 
@@ -70,7 +80,8 @@ Result<RoleDisk> HaStore::Load(uint64_t applied) {
   TRY(kv_->Scan(kLogPrefix, [&](std::string_view, std::string_view value) {
     CountRow(value.size());
     Result<pb::HaRecord> record = RecordOf(value);
-    const bool follows = record.ok() && record->index() == disk.log.last() + 1 &&
+    const bool follows = record.ok() && Possible(*record) &&
+                         record->index() == disk.log.last() + 1 &&
                          record->epoch() >= disk.log.PointAt(disk.log.last()).epoch();
     if (!follows) err = Err::kCorrupt;
     if (err == Err::kOk) {

@@ -502,6 +502,26 @@ TEST_CASE("directory: by force, it waits for what the last active one told the d
   CHECK(core.ready());
 }
 
+TEST_CASE("directory: rows of an epoch that nobody has won yet end the process, F28") {
+  BareCore bare(1, {"ns"});
+  pb::DirHead head;
+  REQUIRE(head.ParseFromString(bare.kv.contents().at("head")));
+  head.set_epoch(5);
+  const Kv::Change change{.key = "head", .value = head.SerializeAsString()};
+  REQUIRE_EQ(bare.kv.Write({&change, 1}, true), Err::kOk);
+  for (const uint64_t epoch : {5, 6}) {
+    DirOptions options;
+    options.dsps.nameservers = {"ns"};
+    DirCore core(options, *DirStore(&bare.kv).Load(), &bare.kv, &bare.random);
+    ServiceOutbox out;
+    core.Promote({.epoch = epoch, .forced = false}, {}, {}, &out);
+    CHECK_EQ(out.exit.empty(), epoch == 6);
+    if (epoch == 6) continue;
+    CHECK_EQ(out.exit, "its rows are of epoch 5, and the one that was won is 5");
+    CHECK_EQ(out.exit_err, Err::kCorrupt);
+  }
+}
+
 // FAULTS F28: nothing of a damaged store is answered.
 TEST_CASE("directory: a store that can't be read ends the process") {
   for (const Err err : {Err::kCorrupt, Err::kIo, Err::kBusy}) {

@@ -194,6 +194,8 @@ TEST_CASE("nameserver: half a snapshot, or a node that has followed nobody, hold
     if (index != 0) {
       batch.records.emplace_back();
       batch.records.back().set_index(index);
+      batch.records.back().set_epoch(1);
+      batch.records.back().set_node(kNode);
     }
     return log.Write(batch);
   };
@@ -219,6 +221,18 @@ TEST_CASE("ns_store: a store of a newer version, none, or nonsense is refused, F
   CHECK_EQ(NsStore(&kv).Load().err(), Err::kCorrupt);
   kv.Break(Err::kCorrupt);
   CHECK_EQ(NsStore(&kv).Load().err(), Err::kCorrupt);
+}
+
+TEST_CASE("ns_state: a set has no dsp twice, and none that is nobody, F28") {
+  NsState state;
+  pb::LogRecord record = BlockLog(1, 7, pb::BLOCK_OPEN);
+  for (const uint32_t member : {0, 3}) {
+    record.mutable_block()->mutable_set_dsp_ids()->Add(member);
+    CHECK_EQ(ApplyRecord(record, &state), Err::kCorrupt);
+    record.mutable_block()->mutable_set_dsp_ids()->RemoveLast();
+  }
+  record.mutable_block()->add_set_dsp_ids(4);
+  CHECK_EQ(ApplyRecord(record, &state), Err::kOk);
 }
 
 TEST_CASE("ns_state: records that don't follow, or contradict the bounds, are refused") {
