@@ -56,8 +56,11 @@ std::string HaConfig::Fault(const std::vector<std::string>& pair, std::string_vi
   if (pair.size() > 2) return where + ": two at most";
   const bool named = std::find(pair.begin(), pair.end(), Address()) != pair.end();
   if (pair.size() == 2 && !named) return "advertise: which of `" + where + "` is this one?";
-  if (strict && PeerOf(pair).empty()) return "strict: a second one in `" + where + "` is needed";
-  if (pair.size() == 2 && !init && etcd.empty() && coordinator_dir.empty()) {
+  const bool runs = !init && !check_store;
+  if (strict && runs && PeerOf(pair).empty()) {
+    return "strict: a second one in `" + where + "` is needed";
+  }
+  if (pair.size() == 2 && runs && etcd.empty() && coordinator_dir.empty()) {
     return "two of `" + where + "` need etcd, or a coordinator_dir that both have";
   }
   if (!etcd.empty() && !coordinator_dir.empty()) {

@@ -205,6 +205,29 @@ def test_a_dead_standby_delays_nobody():
         wait_both(cluster)
 
 
+def test_strict_commits_nothing_without_both():
+    """Its own log goes on, and reads do, though dsps are in doubt. With both all goes on."""
+    with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2,
+                 sets=['nameserver.strict=true']) as cluster:
+        cluster.up()
+        with Load(cluster) as load:
+            wait_both(cluster)
+            active = active_of(cluster)
+            cluster.kill(other_of(cluster, active))
+
+            def log(gauge):
+                return metric(asked(cluster, active), 'hayloft_nameserver_log_' + gauge)
+            wait_until(lambda: log('index') > log('committed') + 1, 'its log goes on', 10)
+            committed, index = log('committed'), log('index')
+            reads = load.readers.reads
+            wait_until(lambda: log('index') > index + 2, 'and on', 10)
+            wait_until(lambda: load.readers.reads > reads + 20, 'reads go on', 10)
+            check_equal(log('committed'), committed, 'committed without the other one')
+            check(is_active(cluster, active), 'it is active')
+            cluster.up()
+            wait_until(lambda: log('committed') > index + 2, 'committed with both', 10)
+
+
 def test_force_promote_says_what_may_be_lost():
     """F63: the record of who is active is gone: nobody is active until an operator says so."""
     with Cluster(directory_shards=0, dataservers=3, disks=1, copies=2) as cluster:
@@ -343,6 +366,20 @@ def fill_the_disk_of_the_active(cluster):
             check(old['name'] in done.stderr, f'up says which does not start: {done.stderr!r}')
         cluster.up()
         wait_both(cluster)
+        fill_both_disks(cluster)
+
+
+def fill_both_disks(cluster):
+    """Nobody is active, and what `up` says is why. What was acknowledged is there afterwards."""
+    both = cluster.processes('nameserver')
+    with contextlib.ExitStack() as full:
+        for each in both:
+            full.enter_context(filled(each['data']))
+        wait_until(lambda: not any(alive(each['pid']) for each in both), 'both end', 40)
+        done = cluster.up(wanted=1)
+        check('nameserver-' in done.stderr, f'up says which does not start: {done.stderr!r}')
+    cluster.up()
+    wait_both(cluster)
 
 
 def test_etcd_dies():
