@@ -26,7 +26,8 @@ AsyncClient::AsyncClient(Loop* loop, const AsyncClientOptions& options)
     : loop_(loop),
       core_(options.core, &random_),
       rpc_(loop, options.rpc),
-      deliver_(loop, [this] { Deliver(&begun_); }) {
+      deliver_(loop, [this] { Deliver(&begun_); }),
+      end_turn_(loop, [this] { EndTurn(); }) {
   rpc_.OnDone([this](CallDone&& done) {
     ClientOutbox outbox;
     core_.OnCallDone(std::move(done), loop_->now(), &outbox);
@@ -92,6 +93,13 @@ void AsyncClient::Ask(AskRequest&& request, std::function<void(AskDone&&)> done)
 
 void AsyncClient::SendCalls(ClientOutbox* outbox) {
   for (RpcCall& call : std::exchange(outbox->calls, {})) rpc_.Call(std::move(call));
+  if (core_.gathers()) end_turn_.Schedule();
+}
+
+void AsyncClient::EndTurn() {
+  ClientOutbox outbox;
+  core_.EndTurn(&outbox);
+  SendCalls(&outbox);
 }
 
 // Calls leave at once; an answer that is known already waits for the end of the turn.

@@ -42,6 +42,7 @@ class AsyncClient {
   using Callbacks = std::unordered_map<uint64_t, std::function<void(Done&&)>>;
 
   void SendCalls(ClientOutbox* outbox);
+  void EndTurn();
   void Begun();
   void Deliver(ClientOutbox* outbox);
   void Wake();
@@ -59,6 +60,7 @@ class AsyncClient {
   Callbacks<StatusDone> statuses_;
   Callbacks<AskDone> asks_;
   Loop::TurnEnd deliver_;
+  Loop::TurnEnd end_turn_;
   Loop::Handle tick_;
   Loop::Handle wake_;  // for what is due before the next tick
   uint64_t wake_at_ms_ = UINT64_MAX;

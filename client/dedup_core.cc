@@ -234,22 +234,24 @@ void DedupCore::Send(Call&& call, RpcCall&& rpc, ClientOutbox* outbox) {
 }
 
 // The upload's message goes with the next batch of its kind.
-void DedupCore::Wait(Op* op, Batch kind, Now now, ClientOutbox* outbox) {
+void DedupCore::Wait(Op* op, Batch kind, Now now) {
   op->waiting = true;
   op->call = 0;
   if (op->tries++ == 0) op->since_ms = now.mono_ms;
   SetTimer(op, op->since_ms + options_.directory_ms);
   directory_[op->shard].waiting[kind].push_back(op->id);
-  SendBatches(op->shard, now, outbox);
+  gathering_.insert(op->shard);
 }
 
-void DedupCore::SendBatches(uint32_t shard, Now now, ClientOutbox* outbox) {
-  for (const Batch kind : {kLookups, kAdds, kInserts}) {
-    if (directory_[shard].under_way[kind] < kBatchesMax) SendBatch(shard, kind, now, outbox);
+void DedupCore::EndTurn(ClientOutbox* outbox) {
+  for (const uint32_t shard : std::exchange(gathering_, {})) {
+    for (const Batch kind : {kLookups, kAdds, kInserts}) {
+      if (directory_[shard].under_way[kind] < kBatchesMax) SendBatch(shard, kind, outbox);
+    }
   }
 }
 
-void DedupCore::SendBatch(uint32_t number, Batch kind, Now, ClientOutbox* outbox) {
+void DedupCore::SendBatch(uint32_t number, Batch kind, ClientOutbox* outbox) {
   Shard& shard = directory_[number];
   Call call{.shard = number, .node = 0, .batch = true, .kind = kind, .ops = {}};
   pb::DirLookupRequest lookups;
@@ -294,9 +296,9 @@ void DedupCore::SendAgain(Op* op, Now now, ClientOutbox* outbox) {
   if (std::holds_alternative<Change>(op->kind)) return ContinueChange(op, now, outbox);
   switch (std::get<Upload>(op->kind).step) {
     case Step::kLookup:
-      return Wait(op, kLookups, now, outbox);
+      return Wait(op, kLookups, now);
     case Step::kAdd:
-      return Wait(op, kAdds, now, outbox);
+      return Wait(op, kAdds, now);
     case Step::kInsert:
     case Step::kLose:
     case Step::kAdopt:
@@ -338,8 +340,8 @@ void DedupCore::OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox) {
   if (call.batch) {
     ASSERT(directory_[call.shard].under_way[call.kind] > 0);
     --directory_[call.shard].under_way[call.kind];
-    OnBatchDone(call, done, now, outbox);
-    return SendBatches(call.shard, now, outbox);
+    gathering_.insert(call.shard);
+    return OnBatchDone(call, done, now, outbox);
   }
   Op* op = FindOp(call.ops[0]);
   if (op == nullptr || op->call != done.call_id) return;

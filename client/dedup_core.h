@@ -15,7 +15,8 @@
 // Deletes, undeletes and names need the shard. They wait kTakeoverMs for one of its nodes to become
 // active, and kSilentMs if none of them says anything.
 //
-// Messages to a shard go in batches: while kBatchesMax are under way the next one gathers.
+// Messages to a shard go in batches: what comes up in one turn goes together, and while kBatchesMax
+// are under way the next one gathers.
 // Without a directory all this is a ClientCore.
 //
 // Bounds: those of the ClientCore; messages to a shard at a time. Threads: one owner. Pure: time
@@ -64,6 +65,9 @@ class DedupCore {
   void OnCallDone(CallDone&& done, Now now, ClientOutbox* outbox);
   void OnTick(Now now, ClientOutbox* outbox);
   uint64_t NextWakeMs() const;
+  // Messages wait for the others of this turn: EndTurn is due.
+  bool gathers() const { return !gathering_.empty(); }
+  void EndTurn(ClientOutbox* outbox);
 
   size_t ops_in_flight() const { return files_.ops_in_flight() + ops_.size(); }
   uint32_t shards() const { return static_cast<uint32_t>(options_.directory.size()); }
@@ -100,9 +104,8 @@ class DedupCore {
   void Fail(Op* op, Err err, ClientOutbox* outbox);
   void Pause(Op* op, Err err, Now now);
   bool MayWait(const Op& op, Err err, Now now);
-  void Wait(Op* op, Batch kind, Now now, ClientOutbox* outbox);
-  void SendBatches(uint32_t shard, Now now, ClientOutbox* outbox);
-  void SendBatch(uint32_t shard, Batch kind, Now now, ClientOutbox* outbox);
+  void Wait(Op* op, Batch kind, Now now);
+  void SendBatch(uint32_t shard, Batch kind, ClientOutbox* outbox);
   void SendOne(Op* op, MessageType type, std::string message, Now now, ClientOutbox* outbox);
   void SendAgain(Op* op, Now now, ClientOutbox* outbox);
   void Send(Call&& call, RpcCall&& rpc, ClientOutbox* outbox);
@@ -139,6 +142,7 @@ class DedupCore {
   std::unordered_map<uint64_t, uint64_t> parts_;    // operation of files_ -> op that began it
   std::unordered_map<uint64_t, Call> calls_;
   std::vector<Shard> directory_;
+  std::set<uint32_t> gathering_;  // shards to which a batch may go at the end of the turn
   uint64_t last_id_ = 0;
 };
 

@@ -42,7 +42,7 @@ void DedupCore::Lookup(Op* op, Now now, ClientOutbox* outbox) {
   const bool down = directory_[op->shard].down_until_ms > now.mono_ms;
   // Nothing new is known of the shard: it is asked again in time, however many come meanwhile.
   if (down || ++upload.rounds > kRoundsMax) return StoreAlone(op, now, outbox);
-  Wait(op, kLookups, now, outbox);
+  Wait(op, kLookups, now);
 }
 
 void DedupCore::FillUpload(const Op& op, pb::DirUpload* message) const {
@@ -95,7 +95,7 @@ void DedupCore::OnChecked(Op* op, const GetDone& done, Now now, ClientOutbox* ou
     upload.step = upload.step == Step::kCheck ? Step::kAdd : Step::kLose;
     upload.told = true;
     op->tries = 0;
-    return Wait(op, kAdds, now, outbox);
+    return Wait(op, kAdds, now);
   }
   // One that can't be looked at now is as good as none: what it costs is space.
   upload.dead.push_back(upload.target);
@@ -138,7 +138,7 @@ void DedupCore::Insert(Op* op, Now now, ClientOutbox* outbox) {
   op->tries = 0;
   const bool too_many = upload.dead.size() > kDirDeadMax;
   if (too_many || ++upload.rounds > 4 * kRoundsMax) return StoreAlone(op, now, outbox);
-  Wait(op, kInserts, now, outbox);
+  Wait(op, kInserts, now);
 }
 
 void DedupCore::OnUploaded(Op* op, const pb::DirUploaded& answer, Now now, ClientOutbox* outbox) {

@@ -86,6 +86,7 @@ class Walk : World {
 
   void Take(int number, ClientOutbox* outbox) override {
     Gateway& gateway = gateways_[number];
+    gateway.core->EndTurn(outbox);
     for (RpcCall& call : outbox->calls) Send(number, std::move(call));
     const auto request_of = [&](uint64_t op_id) {
       const Request request = gateway.requests.at(op_id);

@@ -56,17 +56,24 @@ class DirBench {
   Err refusal = Err::kOk;                 // what the shard answers all requests with, but for kOk
 
   uint64_t Begin(const BenchImage& image, const std::string& key = "") {
-    PutRequest put;
-    Metadata metadata = image.metadata;
-    random.Fill(metadata.nonce);
-    put.stored = Buffer::CopyOf(AsBytes(image.bytes));
-    put.raw_size = static_cast<uint32_t>(image.bytes.size());
-    put.metadata = EncodeMetadata(metadata);
-    put.idempotency_key = key;
+    return BeginInOneTurn({image}, key).front();
+  }
+  std::vector<uint64_t> BeginInOneTurn(const std::vector<BenchImage>& images,
+                                       const std::string& key = "") {
     ClientOutbox out;
-    const uint64_t op_id = gateway.Put(std::move(put), now, &out);
+    std::vector<uint64_t> op_ids;
+    for (const BenchImage& image : images) {
+      PutRequest put;
+      Metadata metadata = image.metadata;
+      random.Fill(metadata.nonce);
+      put.stored = Buffer::CopyOf(AsBytes(image.bytes));
+      put.raw_size = static_cast<uint32_t>(image.bytes.size());
+      put.metadata = EncodeMetadata(metadata);
+      put.idempotency_key = key;
+      op_ids.push_back(gateway.Put(std::move(put), now, &out));
+    }
     Take(&out);
-    return op_id;
+    return op_ids;
   }
   PutDone Upload(const BenchImage& image, const std::string& key = "") {
     return End(Begin(image, key));
@@ -112,6 +119,7 @@ class DirBench {
     shard.OnRequest(std::move(request), now);
     Settle();
   }
+  size_t held_now() const { return held_.size(); }
   // Those that waited go on; from now on others do.
   void Release(MessageType hold = MessageType::kPing) {
     held = hold;
@@ -202,6 +210,7 @@ class DirBench {
     return options;
   }
   void Take(ClientOutbox* out) {
+    gateway.EndTurn(out);
     for (RpcCall& call : out->calls) calls_.emplace_back(false, std::move(call));
     for (PutDone& done : out->puts) puts[done.op_id] = std::move(done);
     for (const SetDeleteDone& done : out->set_deletes) changes[done.op_id] = done.err;

@@ -58,6 +58,18 @@ TEST_CASE("directory: many uploads of a new image at once end as one file") {
   CHECK_EQ(bench.shard.core().pending(), 0);
 }
 
+TEST_CASE("directory: uploads of one turn are looked up by one message") {
+  DirBench bench;
+  bench.held = MessageType::kDirLookup;
+  const std::vector<uint64_t> op_ids =
+      bench.BeginInOneTurn({BenchImage(2), BenchImage(3), BenchImage(4)});
+  bench.Settle();
+  CHECK_EQ(bench.held_now(), 1);
+  bench.Release();
+  for (const uint64_t op_id : op_ids) CHECK_EQ(bench.End(op_id).err, Err::kOk);
+  for (const int number : {2, 3, 4}) CHECK(bench.Upload(BenchImage(number)).duplicate);
+}
+
 TEST_CASE("directory: whose file is gone from the disks is not shared (trust nothing)") {
   DirBench bench;
   const BenchImage image(2);
