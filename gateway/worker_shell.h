@@ -309,6 +309,7 @@ class GatewayWorker : private HttpConnection::Handler {
   bool MayWriteName(HttpConnection* connection);
   void LookAtFile(HttpConnection* connection);
   Err NoteFile(HttpConnection* connection, const GetDone& done);
+  void TakeReference(HttpConnection* connection);
   void AskEpoch(HttpConnection* connection, bool adopted);
   void AddReference(HttpConnection* connection, uint64_t epoch, bool adopted);
   void AdoptFile(HttpConnection* connection);
@@ -374,6 +375,7 @@ class GatewayWorker : private HttpConnection::Handler {
   AsyncClient client_;
   CachedReadsShell cached_;
   SystemRandom random_;
+  std::vector<uint64_t> epochs_;  // of each shard, as names' references were told last; 0: not yet
   std::shared_ptr<const Rights> rights_;  // null: off
   std::optional<AccessLog> access_log_;
   Admission reads_;

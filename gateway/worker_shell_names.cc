@@ -207,7 +207,7 @@ void GatewayWorker::LookAtFile(HttpConnection* connection) {
                 const Err err = done.err == Err::kOk ? NoteFile(waiting, done) : done.err;
                 if (err != Err::kOk) return AnswerErr(waiting, err);
                 writes_.Begin();
-                AskEpoch(waiting, /*adopted=*/false);
+                TakeReference(waiting);
               });
 }
 
@@ -224,22 +224,34 @@ Err GatewayWorker::NoteFile(HttpConnection* connection, const GetDone& done) {
   return Err::kOk;
 }
 
+// Under the epoch that is known. If the shard has begun another one since, nothing is added, and
+// its epoch is asked for once the file is seen to have a record.
+void GatewayWorker::TakeReference(HttpConnection* connection) {
+  epochs_.resize(client_.shards());
+  const uint32_t shard = ShardOf(connection->exchange.name->content.sha1, client_.shards());
+  if (epochs_[shard] == 0) return AskEpoch(connection, /*adopted=*/false);
+  AddReference(connection, epochs_[shard], /*adopted=*/false);
+}
+
 // A look-up tells the epoch under which the reference can be added.
 void GatewayWorker::AskEpoch(HttpConnection* connection, bool adopted) {
   const NameState& state = *connection->exchange.name;
   pb::DirLookupRequest message;
   FillContent(state.content, message.add_contents());
-  AskDirectory(connection, {.shard = ShardOf(state.content.sha1, client_.shards()),
-                            .type = MessageType::kDirLookup,
-                            .message = message.SerializeAsString(),
-                            .lane = &writes_,
-                            .next = [this, adopted](HttpConnection* waiting, const AskDone& done) {
-                              pb::DirLookupReply reply;
-                              if (!reply.ParseFromString(done.message))
-                                return AnswerErr(waiting, Err::kCorrupt);
-                              writes_.Begin();
-                              AddReference(waiting, reply.epoch(), adopted);
-                            }});
+  const uint32_t shard = ShardOf(state.content.sha1, client_.shards());
+  AskDirectory(connection,
+               {.shard = shard,
+                .type = MessageType::kDirLookup,
+                .message = message.SerializeAsString(),
+                .lane = &writes_,
+                .next = [this, shard, adopted](HttpConnection* waiting, const AskDone& done) {
+                  pb::DirLookupReply reply;
+                  if (!reply.ParseFromString(done.message))
+                    return AnswerErr(waiting, Err::kCorrupt);
+                  writes_.Begin();
+                  epochs_[shard] = reply.epoch();
+                  AddReference(waiting, reply.epoch(), adopted);
+                }});
 }
 
 void GatewayWorker::AddReference(HttpConnection* connection, uint64_t epoch, bool adopted) {

@@ -389,6 +389,7 @@ def test_names():
             listed += [each['name'] for each in page['names']]
             after = page.get('after')
         check_equal(listed, wanted, 'names in order')
+        name_by_id(cluster, told['id'])
         other = random_bytes(2_000, 2)
         put_name(cluster, wanted[0], other, 401)
         put_name(cluster, wanted[0], other, 200, tokens[wanted[0]])
@@ -398,6 +399,31 @@ def test_names():
                                      headers={'Hayloft-Name-Token': tokens[name]})[0]
             check_equal(status, 204, f'DELETE {name}')
         check_files(cluster, 0, 'the files went with their names')
+
+
+def name_by_id(cluster, file_id):
+    """Names for a stored file: only the first of them asks its shard for the epoch."""
+    connection = http.client.HTTPConnection(cluster.gateway, timeout=60)  # to one thread
+    looked_up = []
+    for name in ('one', 'two'):
+        connection.request('PUT', '/v1/names/' + name, headers={'Hayloft-Id': file_id})
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+        check_equal((answer.status, told.get('id')), (201, file_id), f'a name by id: {told}')
+        looked_up.append(directory_lookups(cluster))
+        connection.request('DELETE', '/v1/names/' + name,
+                           headers={'Hayloft-Name-Token': told['name_token']})
+        answer = connection.getresponse()
+        answer.read()
+        check_equal(answer.status, 204, 'the name goes')
+    connection.close()
+    check_equal(looked_up[1], looked_up[0], 'look-ups for a second name')
+
+
+def directory_lookups(cluster):
+    return sum(metric(cluster.request('GET', '/metrics', address=process['http'])[2].decode(),
+                      'hayloft_directory_lookups_total')
+               for process in cluster.processes('directory'))
 
 
 def put_name(cluster, name, body, wanted, token=None):
