@@ -38,7 +38,7 @@ bool DirCore::Knows(const pb::HaRecord& record) const {
   if (!parsed.ParseFromString(record.body()) || parsed.index() != record.index()) return false;
   // A row of a kind that this version does not know would be applied and never read.
   return std::all_of(parsed.rows().begin(), parsed.rows().end(), [](const pb::DirRow& row) {
-    constexpr std::string_view kKinds = "cfrpknxu";
+    constexpr std::string_view kKinds = "cfapknxu";
     return !row.key().empty() && kKinds.find(row.key()[0]) != kKinds.npos;
   });
 }
@@ -367,7 +367,7 @@ bool DirCore::Live(const FileRecord& record) const {
 // makes no difference any more whether there is a record (docs/directory.md). What is pinned is
 // counted: what became so when records were lost is known of each file by its row alone.
 Err DirCore::Sweep() {
-  constexpr std::string_view kKinds = "knrfc";
+  constexpr std::string_view kKinds = "knafc";
   if (Overloaded()) return Err::kOk;
   if (swept_.empty()) swept_ = kKinds.substr(0, 1);
   const char kind = swept_[0];
@@ -402,7 +402,7 @@ Err DirCore::SweepRow(const std::string& key, const std::string& value) {
     if (deleted && row.deleted_ms() + kTombstoneMs < now_.wall_ms) rows_.Remove(key);
     return Err::kOk;
   }
-  if (key[0] == 'r') {
+  if (key[0] == 'a') {
     pb::DirReference row;
     if (!row.ParseFromString(value)) return Err::kCorrupt;
     if (IsRemoved(row.counter())) ForgetLater(key, &row);

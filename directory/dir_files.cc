@@ -40,11 +40,13 @@ Result<std::optional<FileRecord>> DirFiles::Find(const ContentId& content,
 Result<std::optional<ReferenceRecord>> DirFiles::FindReference(const ContentId& content,
                                                                const Nonce& nonce) {
   TRY_ASSIGN(const std::optional<FileRecord> shared, Shared(content));
-  if (shared.has_value() && IsNonce(shared->row.nonce(), nonce)) {
+  // Of no file: so it is with each upload of a new image.
+  if (!shared.has_value()) return std::optional<ReferenceRecord>();
+  if (IsNonce(shared->row.nonce(), nonce)) {
     return std::optional(ReferenceRecord{.file = shared->file, .counter = shared->row.counter()});
   }
   TRY_ASSIGN(const std::optional<pb::DirReference> row,
-             rows_->Get<pb::DirReference>(ReferenceKey(content.sha1, nonce)));
+             rows_->Get<pb::DirReference>(ReferenceKey(content, nonce)));
   if (!row.has_value()) return std::optional<ReferenceRecord>();
   return std::optional(ReferenceRecord{.file = {row->block_id(), FileId{row->file_id()}},
                                        .counter = row->counter()});
@@ -74,7 +76,7 @@ void DirFiles::MoveAside(const ContentId& content, FileRecord record) {
     reference.set_block_id(record.file.block_id);
     reference.set_file_id(record.file.file_id.value);
     reference.set_counter(record.row.counter());
-    rows_->Put(ReferenceKey(content.sha1, nonce), reference);
+    rows_->Put(ReferenceKey(content, nonce), reference);
     if (!IsRemoved(record.row.counter())) record.row.set_references(record.row.references() + 1);
     record.row.clear_nonce();
     record.row.clear_counter();
@@ -124,7 +126,7 @@ Err DirFiles::SetReference(const ContentId& content, const Nonce& nonce, uint32_
   reference.set_block_id(record->file.block_id);
   reference.set_file_id(record->file.file_id.value);
   reference.set_counter(counter);
-  rows_->Put(ReferenceKey(content.sha1, nonce), reference);
+  rows_->Put(ReferenceKey(content, nonce), reference);
   Put(content, *record);
   return Err::kOk;
 }

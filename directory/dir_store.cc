@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kHeadKey = kServiceHeadKey;
 constexpr size_t kBlockIdBytes = 5;
 constexpr size_t kFileBytes = kBlockIdBytes + 8;
+constexpr size_t kDigestBytes = 8;  // in a reference's key: contents of one SHA-1 differ there
 
 void AppendContent(const ContentId& content, std::string* key) {
   key->append(AsText(content.sha1));
@@ -69,8 +70,11 @@ std::string FileKey(const ContentId& content, const FileAddress& file) {
   return key;
 }
 
-std::string ReferenceKey(const Sha1& sha1, const Nonce& nonce) {
-  return "r" + std::string(AsText(sha1)) + std::string(AsText(nonce));
+std::string ReferenceKey(const ContentId& content, const Nonce& nonce) {
+  std::string key = "a";
+  key.append(AsText(content.sha1));
+  key.append(AsText(content.digest).substr(0, kDigestBytes));
+  return key.append(AsText(nonce));
 }
 
 std::string PendingKey(const ContentId& content, const FileAddress& file) {
@@ -164,7 +168,7 @@ Err DirStore::Init(std::string_view node, const pb::DirSettings& settings, bool 
 Result<DirState> DirStore::Load() {
   TRY_ASSIGN(const std::string row, kv_->Get(kHeadKey));
   if (!head_.ParseFromString(row) || head_.format() == 0) return Err::kCorrupt;
-  if (head_.format() > kDirStoreFormat) return Err::kUnsupported;
+  if (head_.format() != kDirStoreFormat) return Err::kUnsupported;
   const uint32_t shards = head_.settings().shards();
   if (shards < 1 || shards > kShardsMax || head_.settings().shard() >= shards) {
     return Err::kCorrupt;

@@ -3,16 +3,17 @@
 //   "head"                    DirHead       format, epoch, last index, settings
 //   "c" content               DirFile       the file that uploads of this content share now
 //   "f" content file          DirFile       another file of the same content
-//   "r" sha1 nonce            DirReference  what an upload's nonce refers to
+//   "a" sha1 digest8 nonce    DirReference  any other reference: what an upload's nonce refers to
 //   "p" content file          DirPending    a delete or undelete that the dsps may not have yet
 //   "k" hash                  DirKey        a user's Idempotency-Key
 //   "n" name                  DirName
 //   "x" file nonce            DirDrop       a name's reference that must go
 //   "u" file                  DirPurge      a deleted file that CDNs are to be told of
 //
-// content: SHA-1, 20 bytes, and digest, 32 (common/content.h); file: block id, 5 bytes, and file
-// id, 8, big-endian as in a URL; nonce: 16; hash: 32. So a look-up is one get, and an image that
-// was uploaded once is one row of some 95 bytes: its reference is in it.
+// content: SHA-1, 20 bytes, and digest, 32 (common/content.h), of which digest8 is the beginning;
+// file: block id, 5 bytes, and file id, 8, big-endian as in a URL; nonce: 16; hash: 32. So a
+// look-up is one get, and an image that was uploaded once is one row of some 95 bytes: its
+// reference is in it.
 //
 // The log itself lies beside it (common/ha/ha_store.h): a record is synced there, committed, then
 // applied here. After an error the store must not be used again, and the process has to end.
@@ -32,13 +33,14 @@
 
 namespace hayloft {
 
-inline constexpr uint32_t kDirStoreFormat = 1;
+// 1 had references under "r", SHA-1 and nonce, and is not read.
+inline constexpr uint32_t kDirStoreFormat = 2;
 
 // Keys of rows.
 std::string ContentKey(const ContentId& content);
 std::string FileKey(const ContentId& content, const FileAddress& file);
 std::string FilesKey(const ContentId& content);  // with which those of its files begin
-std::string ReferenceKey(const Sha1& sha1, const Nonce& nonce);
+std::string ReferenceKey(const ContentId& content, const Nonce& nonce);
 std::string PendingKey(const ContentId& content, const FileAddress& file);
 std::string IdempotencyKey(std::string_view hash);
 std::string NameKey(std::string_view name);
@@ -76,7 +78,7 @@ class DirStore {
   // one. `settings.losses`: 1 if there may be files already whose records are lost. kExists when
   // the Kv holds anything at all.
   Err Init(std::string_view node, const pb::DirSettings& settings, bool joining = false);
-  // kNotFound: never initialised. kUnsupported: written by a newer version. kCorrupt: damaged;
+  // kNotFound: never initialised. kUnsupported: of another format. kCorrupt: damaged;
   // only a rebuild from the dsps' needles helps.
   Result<DirState> Load();
   // REQUIRES: Init or Load succeeded; the indexes follow the last one.

@@ -88,7 +88,7 @@ Err DirCore::RecordUpload(const Upload& upload, pb::DirUploaded* reply, bool* re
              files_.FindReference(upload.content, upload.nonce));
   if (known.has_value()) {  // sent again, or late
     TRY_ASSIGN(const std::optional<FileRecord> record, files_.Find(upload.content, known->file));
-    // Without a record: the nonce is that of an upload of another content with this SHA-1.
+    // Without a record: its file was forgotten before it.
     if (!record.has_value() || IsRemoved(known->counter) || !Live(*record)) {
       reply->set_verdict(pb::DIR_REFUSED);
       return Err::kOk;

@@ -218,7 +218,8 @@ Err HaShell::OpenStore(RoleDisk* disk, std::string* why) {
                            " was cut short; --rebuild finishes it from what the dsps say");
   }
   if (err == Err::kUnsupported) {
-    return Refuse(why, "the store in " + config_.data + " was written by a newer version");
+    return Refuse(why, "the store in " + config_.data +
+                           " was written by another version, and this one does not read it");
   }
   if (err != Err::kOk) {
     const std::string_view advice =

@@ -147,7 +147,8 @@ SimShard::View SimShard::Look(const ContentId& content, const FileAddress& file)
     view.references[key] = counter;
   };
   if (!view.row.nonce().empty()) take(view.row.nonce(), view.row.counter());
-  const std::string prefix = "r" + std::string(AsText(content.sha1));
+  std::string prefix = ReferenceKey(content, Nonce{});
+  prefix.resize(prefix.size() - sizeof(Nonce));
   const Err err = rows.Scan(prefix, [&](std::string_view key, std::string_view value) {
     pb::DirReference row;
     const bool parses = row.ParseFromString(std::string(value));

@@ -386,7 +386,7 @@ TEST_CASE("directory: dsps that are slow hold a hit up for half a second, as a s
   CHECK_LE(bench.now.mono_ms - begun_ms, 600);
 }
 
-TEST_CASE("directory: a nonce of another content with the same SHA-1 is refused, not damage") {
+TEST_CASE("directory: contents with the same SHA-1 and the same nonce have a reference each") {
   DirBench bench;
   const PutDone one = bench.Upload(BenchImage(0));
   const PutDone second = bench.Upload(BenchImage(0));  // its reference has a row of its own
@@ -396,9 +396,13 @@ TEST_CASE("directory: a nonce of another content with the same SHA-1 is refused,
   FillContent(BenchImage(1).content, upload->mutable_content());
   upload->set_nonce(std::string(AsText(second.nonce)));
   upload->set_epoch(1);
-  FillFile({one.address.block_id, FileId::Of(4'000, 1)}, upload->mutable_own());
+  const FileAddress other{one.address.block_id, FileId::Of(4'000, 1)};
+  FillFile(other, upload->mutable_own());
   const auto reply = bench.AskFor<pb::DirUploadReply>(MessageType::kDirUpload, message);
-  CHECK_EQ(reply.uploads(0).verdict(), pb::DIR_REFUSED);
+  CHECK_EQ(reply.uploads(0).verdict(), pb::DIR_RECORDED);
+  CHECK_EQ(bench.Delete(second), Err::kOk);
+  CHECK_EQ(bench.shard.Look(BenchImage(0).content, one.address).references.at(second.nonce), 1);
+  CHECK_EQ(bench.shard.Look(BenchImage(1).content, other).references.at(second.nonce), 0);
   CHECK_EQ(bench.shard.exit(), "");
   CHECK(bench.Upload(BenchImage(0)).duplicate);
 }

@@ -108,7 +108,7 @@ TEST_CASE("dir_store: an image that was uploaded once is one small row") {
   CHECK_LE(record.rows(0).key().size() + record.rows(0).value().size(), 53 + 31);
 }
 
-TEST_CASE("dir_store: a store is initialised once, and refuses newer versions and damage") {
+TEST_CASE("dir_store: a store is initialised once, and refuses other formats and damage") {
   MemKv kv(1);
   CHECK_EQ(DirStore(&kv).Load().err(), Err::kNotFound);
   pb::DirSettings settings;
@@ -125,9 +125,11 @@ TEST_CASE("dir_store: a store is initialised once, and refuses newer versions an
     REQUIRE_EQ(kv.Write({&change, 1}, true), Err::kOk);
   };
   pb::DirHead head = state->head;
-  head.set_format(kDirStoreFormat + 1);
-  put_head(head.SerializeAsString());
-  CHECK_EQ(DirStore(&kv).Load().err(), Err::kUnsupported);
+  for (const uint32_t other : {kDirStoreFormat - 1, kDirStoreFormat + 1}) {
+    head.set_format(other);
+    put_head(head.SerializeAsString());
+    CHECK_EQ(DirStore(&kv).Load().err(), Err::kUnsupported);
+  }
   head.set_format(kDirStoreFormat);
   head.mutable_settings()->set_shard(2);  // of two
   put_head(head.SerializeAsString());

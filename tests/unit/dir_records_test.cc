@@ -119,7 +119,7 @@ TEST_CASE("directory: an adoption writes the upload's Idempotency-Key, too") {
 // Rows of files and references.
 size_t RowsOf(const DirBench& bench) {
   size_t rows = 0;
-  for (const std::string prefix : {"c", "f", "r"}) {
+  for (const std::string prefix : {"c", "f", "a"}) {
     const Err err = bench.shard.kv().Scan(prefix, [&](auto, auto) { return ++rows > 0; });
     CHECK_EQ(err, Err::kOk);
   }
