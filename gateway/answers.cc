@@ -31,6 +31,28 @@ std::string_view FaultCode(const HttpFault& fault) {
   return fault.code != nullptr ? fault.code : StatusCodeName(fault.status);
 }
 
+std::string ErrSentence(Err err) {
+  switch (err) {
+    case Err::kTooLarge:
+      return "This is larger than the store takes.";
+    case Err::kTimeout:
+      return "The store did not answer in time; try again later.";
+    case Err::kUnavailable:
+    case Err::kNotServing:
+    case Err::kNotActive:
+    case Err::kStaleEpoch:
+    case Err::kClosed:
+    case Err::kCancelled:
+      return "The part of the store that this needs can't be reached now; try again later.";
+    default:
+      break;
+  }
+  std::string sentence(ErrMeaning(err));
+  ASSERT(!sentence.empty());
+  if (sentence[0] >= 'a' && sentence[0] <= 'z') sentence[0] = static_cast<char>(sentence[0] - 32);
+  return sentence.append(".");
+}
+
 std::string UploadJson(const UploadAnswer& upload) {
   ObjectText json;
   AddFile(upload, &json);

@@ -15,6 +15,9 @@ namespace hayloft {
 // The snake_case code of an answer that tells of `fault`.
 std::string_view FaultCode(const HttpFault& fault);
 
+// What a client is told of `err`: a whole sentence, in words of what he asked for.
+std::string ErrSentence(Err err);
+
 struct UploadAnswer {
   std::string_view id;
   std::string url;

@@ -328,7 +328,7 @@ void GatewayWorker::OnRequest(HttpConnection* connection, const HttpRequest& req
     case Route::Kind::kOptions:
       return AnswerOptions(connection, request, route);
     case Route::Kind::kError:
-      return AnswerNoRoute(connection, route);
+      return AnswerNoRoute(connection, request.method, route);
   }
 }
 
@@ -356,13 +356,20 @@ void GatewayWorker::AnswerOptions(HttpConnection* connection, const HttpRequest&
   connection->SendAll();
 }
 
-void GatewayWorker::AnswerNoRoute(HttpConnection* connection, const Route& route) {
-  std::string_view message = "There is nothing at this path.";
+void GatewayWorker::AnswerNoRoute(HttpConnection* connection, HttpMethod method,
+                                  const Route& route) {
+  std::string message = "There is nothing at this path.";
   if (route.status == 400) {
     message = "This is no id: 18 characters of A-Z, a-z, 0-9, - and _, the last one A, Q, g or w.";
   }
   if (route.status == 405) message = "This path does not take this method; see Allow.";
   if (route.status == 501) message = "This method is not known here.";
+  // Who sends or deletes a file to a wrong place is told the right one.
+  if (method == HttpMethod::kPost || method == HttpMethod::kPut) {
+    message += " Files are uploaded by POST to /v1/files, or by PUT to /v1/names/<name>.";
+  } else if (method == HttpMethod::kDelete) {
+    message += " Files are deleted by DELETE of /v1/files/<id>.";
+  }
   ErrorAnswer answer{.status = route.status, .message = message};
   if (route.status == 405) answer.field = {"Allow", route.allow};
   AnswerError(connection, answer);
@@ -406,7 +413,7 @@ void GatewayWorker::AnswerErr(HttpConnection* connection, Err err) {
              LogText(connection->exchange.id()).c_str(), ErrHttpStatus(err));
   }
   AnswerError(connection,
-              {.status = ErrHttpStatus(err), .code = ErrName(err), .message = ErrMeaning(err)});
+              {.status = ErrHttpStatus(err), .code = ErrName(err), .message = ErrSentence(err)});
 }
 
 void GatewayWorker::AnswerText(HttpConnection* connection, int status, std::string_view text) {

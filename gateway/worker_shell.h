@@ -118,6 +118,8 @@ struct GatewayShared {
         pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options, std::nullopt)),
+        too_large("A file may have " + std::to_string(options.upload_bytes_max) +
+                  " bytes here (upload_bytes_max), and this one has more."),
         urls(options.url_template),
         feeds(kFeedsMax),
         trusted_proxies(options.trusted_proxies),
@@ -138,6 +140,7 @@ struct GatewayShared {
   const PageTable pages;
   const std::string cache_control;            // of a file
   const std::string not_found_cache_control;  // of 404 and 410 of a file
+  const std::string too_large;                // the message of 413
   const UrlTemplates urls;                    // of files, in answers
   AsyncClientOptions client_options;
   LockedLocations locations{ClientOptions{}.locations_max};
@@ -217,7 +220,7 @@ class GatewayWorker : private HttpConnection::Handler {
   void SetCors(HttpConnection* connection, const HttpRequest& request, const Route& route);
   void AnswerOptions(HttpConnection* connection, const HttpRequest& request, const Route& route);
   void AnswerReady(HttpConnection* connection);
-  void AnswerNoRoute(HttpConnection* connection, const Route& route);
+  void AnswerNoRoute(HttpConnection* connection, HttpMethod method, const Route& route);
   bool PassesGuard(HttpConnection* connection, BrowserVerdict verdict);
   bool PassesReferer(HttpConnection* connection, const HttpRequest& request);
 

@@ -12,6 +12,7 @@
 
 #include "client/sniff.h"
 #include "common/log.h"
+#include "gateway/answers.h"
 #include "gateway/content_coding.h"
 #include "gateway/content_disposition.h"
 #include "gateway/file_lines.h"
@@ -202,7 +203,7 @@ void GatewayWorker::OnGetFailed(HttpConnection* connection, Err err) {
     return AnswerError(connection,
                        {.status = ErrHttpStatus(err),
                         .code = ErrName(err),
-                        .message = ErrMeaning(err),
+                        .message = ErrSentence(err),
                         .cache_control = left_s ? NotFoundCacheControl(shared_->options, left_s)
                                                 : shared_->not_found_cache_control});
   }

@@ -36,7 +36,7 @@ std::string FormJson(const HttpFault& fault, const std::vector<std::string>& fil
 }
 
 std::string FailedJson(const FormState::File& file) {
-  std::string json = file.err != Err::kOk ? ErrorJson(ErrName(file.err), ErrMeaning(file.err))
+  std::string json = file.err != Err::kOk ? ErrorJson(ErrName(file.err), ErrSentence(file.err))
                                           : ErrorJson(FaultCode(file.fault), file.fault.reason);
   json.pop_back();  // the newline
   return json;

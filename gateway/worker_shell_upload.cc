@@ -29,7 +29,7 @@ constexpr const char* kHeadersOfForm =
 
 // What is wrong with an upload as far as its head shows, so that a client which waits for "100
 // Continue" need not send its body in vain. Status 0: nothing.
-HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
+HttpFault HeadFault(const HttpRequest& request, const GatewayShared& shared) {
   const std::string_view encoding = request.Value(HttpField::kContentEncoding);
   const std::string_view type = request.Value(HttpField::kContentType);
   const bool several = request.Count(HttpField::kContentEncoding) > 1;
@@ -42,8 +42,8 @@ HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
     return {411, "An upload needs a Content-Length, or a chunked body."};
   }
   if (request.content_length == 0) return {400, kEmptyBody};
-  if (request.content_length > size_bytes_max && !IsMultipart(type))
-    return {413, "The file is too large."};
+  if (request.content_length > shared.options.upload_bytes_max && !IsMultipart(type))
+    return {413, shared.too_large.c_str()};
   return {};
 }
 
@@ -51,7 +51,7 @@ HttpFault HeadFault(const HttpRequest& request, uint64_t size_bytes_max) {
 
 void GatewayWorker::BeginUpload(HttpConnection* connection, const HttpRequest& request) {
   const uint64_t size_bytes_max = shared_->options.upload_bytes_max;
-  const HttpFault fault = HeadFault(request, size_bytes_max);
+  const HttpFault fault = HeadFault(request, *shared_);
   if (fault.status != 0) return RefuseUpload(connection, fault);
   Exchange& exchange = connection->exchange;
   const UrlBounds* bounds = exchange.bounds.get();
@@ -151,7 +151,10 @@ bool GatewayWorker::GrowUpload(UploadState* upload, uint64_t size) {
 HttpFault GatewayWorker::AddToUpload(UploadState* upload, Bytes piece) {
   StoredFile& file = upload->file;
   // Never by a Content-Length: the connection keeps to it.
-  if (piece.size() > upload->size_max - file.size) return {413, "The file is too large."};
+  if (piece.size() > upload->size_max - file.size) {
+    const bool beyond_url = upload->size_max < shared_->options.upload_bytes_max;
+    return {413, beyond_url ? kBeyondUrl : shared_->too_large.c_str()};
+  }
   if (!GrowUpload(upload, file.size + piece.size())) {
     shared_->metrics.upload_memory_refused_total.Add();
     return {503, kNoMemory};

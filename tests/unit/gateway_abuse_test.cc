@@ -1,6 +1,7 @@
 // The gateway through its sockets: what bad input, bad clients and a bad cluster get.
 #include <sys/socket.h>
 
+#include "gateway/answers.h"
 #include "tests/unit/gateway_fixture.h"
 
 using namespace hayloft;
@@ -347,4 +348,41 @@ TEST_CASE("gateway: what the cluster cannot do is said with the right status") {
   }
   gateway.cluster.read_err.store(Err::kOk);
   CHECK_EQ(client.Ask(GatewayFixture::Get("/" + id)).body, "hello");
+}
+
+TEST_CASE("gateway: what is refused is told the bound that it missed, or the right place") {
+  GatewayFixture gateway([](GatewayConfig* config) { config->options.upload_bytes_max = 5000; });
+  const auto message = [&](const std::string& bytes) {
+    return GatewayFixture::Member(gateway.Connect().Ask(bytes).body, "message");
+  };
+  const auto says = [&](const std::string& bytes, const std::string& what) {
+    const std::string text = message(bytes);
+    CAPTURE(text);
+    CHECK_NE(text.find(what), std::string::npos);
+  };
+  says(Upload("Content-Length: 5001\r\n"), "5000 bytes");
+  says(Upload("Transfer-Encoding: chunked\r\n") + "1389\r\n" + std::string(5001, 'x'),
+       "5000 bytes");
+  const std::string rest = " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
+  for (const char* path : {"/", "/cat.png", "/v1/files/", "/v1/file", "/AAAAAAAAAAAAAAAAAA"}) {
+    CAPTURE(path);
+    says("POST " + std::string(path) + rest, "POST to /v1/files,");
+    says("PUT " + std::string(path) + rest, "PUT to /v1/names/<name>.");
+  }
+  says("DELETE /AAAAAAAAAAAAAAAAAA" + rest, "DELETE of /v1/files/<id>.");
+  CHECK_EQ(message(GatewayFixture::Get("/a/b")), "There is nothing at this path.");
+}
+
+TEST_CASE("answers: each error is told in a sentence, and not in words of the cluster's inside") {
+  for (uint16_t number = 1; number <= static_cast<uint16_t>(Err::kConfig); ++number) {
+    const Err err = ErrFromWire(number);
+    REQUIRE_EQ(static_cast<uint16_t>(err), number);
+    const std::string sentence = ErrSentence(err);
+    CAPTURE(sentence);
+    CHECK(sentence.front() == std::toupper(static_cast<unsigned char>(sentence.front())));
+    CHECK(sentence.ends_with("."));
+    for (const char* inside : {"peer", "this dsp", "this nameserver", "epoch", "the bound"}) {
+      CHECK_EQ(sentence.find(inside), std::string::npos);
+    }
+  }
 }
