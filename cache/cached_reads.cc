@@ -233,7 +233,7 @@ bool CachedReads::Admits(const ReadTerms& terms, bool block_open) const {
 }
 
 bool CachedReads::Keep(const Fetch& fetch, const Kept& what) {
-  if (!fetch.keep || !Admits(fetch.terms, what.open)) return false;
+  if (!fetch.keep || cache_->bytes_max() == 0 || !Admits(fetch.terms, what.open)) return false;
   const Result<NeedleHead> head = ParseNeedleHead(AsBytes(what.head));
   if (!head.ok()) return false;
   const bool whole = what.bytes.size() == head->header.stored_size;

@@ -53,6 +53,8 @@ uint32_t HeaderCrc(const NeedleHeader& header, Bytes piece_crcs, const NeedlePla
 
 std::string EncodeMetadata(const Metadata& metadata) {
   std::string out;
+  out.reserve(4 * sizeof(TlvHeader) + metadata.content_type.size() + sizeof(metadata.sha1) +
+              sizeof(metadata.sha256) + sizeof(metadata.nonce));
   PutTlv(kTagContentType, AsBytes(metadata.content_type), &out);
   PutTlv(kTagSha1, metadata.sha1, &out);
   PutTlv(kTagSha256, metadata.sha256, &out);

@@ -29,6 +29,7 @@ std::string WholeFileLines(const FileAddress& address, const NeedleHead& head,
   }
   const auto modified = FormatHttpDate(head.header.created_ms / 1'000);
   std::string lines;
+  lines.reserve(512);
   ResponseHead out = ResponseHead::GoOn(&lines);
   out.Add("Content-Type", TypeOf(*metadata)).Add("Content-Length", head.header.raw_size);
   out.Add("ETag", "\"" + ToText(address) + "\"");

@@ -101,8 +101,13 @@ void AppendDecimal(uint64_t value, std::string* out) {
 }
 
 void AppendJsonString(std::string_view text, std::string* out) {
+  const auto stays = [](char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; };
   out->push_back('"');
   while (!text.empty()) {
+    const auto end = std::find_if_not(text.begin(), text.end(), stays);
+    out->append(text.begin(), end);
+    text.remove_prefix(static_cast<size_t>(end - text.begin()));
+    if (text.empty()) break;
     const char c = text.front();
     const size_t length = Utf8Length(text);
     if (length == 0) {

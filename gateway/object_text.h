@@ -12,6 +12,7 @@ namespace hayloft {
 
 class ObjectText {
  public:
+  ObjectText() { text_.reserve(256); }  // what is told of an upload fits
   ObjectText& Text(std::string_view name, std::string_view value) {
     Name(name);
     AppendJsonString(value, &text_);
