@@ -99,7 +99,7 @@ void OneBlock(Sha1Lanes* sha1, Sha256Lanes* sha256, const uint8_t* data) {
 }  // namespace
 
 bool ShaPairSupported() {
-  // Asked once: a virtual machine's processor is asked by way of its host, 10 us and more each time.
+  // Asked once: a virtual machine's is asked by way of its host, which takes 10 us and more.
   static const bool supported = [] {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) == 1 && (b & bit_SHA) != 0;

@@ -40,7 +40,7 @@ HttpConnection::HttpConnection(Shared* shared, UniqueFd fd, std::unique_ptr<TlsS
       state_since_ms_(shared->loop->now().mono_ms),
       unsent_(shared->unsent_memory) {
   ASSERT(fd_.valid());
-  readable_ = shared_->loop->OnReadable(fd_.get(), [this] { OnReadable(); });
+  readable_ = shared_->loop->OnReadable(fd_.get(), [this] { OnTurn(); });
 }
 
 // --- input
@@ -92,6 +92,15 @@ void HttpConnection::TlsFailed() {
   shared_->metrics->tls_plain_http_total.Add();
   tls_.reset();
   Refuse(400, "This port speaks HTTPS only.");
+}
+
+// The socket goes on to say that it is readable: who is not heard now is in the next turn again.
+void HttpConnection::OnTurn() {
+  const uint64_t now_ms = shared_->loop->now().mono_ms;
+  if (unheard_since_ms_ == 0) unheard_since_ms_ = now_ms;
+  if (!shared_->turn.Take(shared_->loop->now_us())) return shared_->metrics->put_off_total.Add();
+  unheard_ms_ = now_ms - std::exchange(unheard_since_ms_, 0);
+  OnReadable();
 }
 
 void HttpConnection::OnReadable() {
@@ -567,6 +576,7 @@ void HttpConnection::PauseReading() {
 void HttpConnection::ResumeReading() {
   if (!reading_paused_ || peer_closed_) return;
   reading_paused_ = false;
+  unheard_since_ms_ = 0;
   Loop::Resume(readable_);
   // What is left of a record, no socket announces.
   if (tls_ != nullptr && state_ != State::kLingering && tls_->pending() > 0) {
@@ -589,11 +599,11 @@ uint64_t HttpConnection::AcknowledgedBytes() const {
 }
 
 uint64_t HttpConnection::UnreadMs() const {
-  if (written_bytes_ > 0) return 0;
+  if (written_bytes_ > 0) return unheard_ms_;
   tcp_info info{};
   socklen_t size = sizeof(info);
-  if (::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return 0;
-  return info.tcpi_last_data_recv;
+  if (::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return unheard_ms_;
+  return std::max<uint64_t>(info.tcpi_last_data_recv, unheard_ms_);
 }
 
 void HttpConnection::OnTick(uint64_t now_ms) {

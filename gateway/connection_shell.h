@@ -27,6 +27,7 @@
 #include "common/io/unique_fd.h"
 #include "common/metrics.h"
 #include "gateway/access_log_shell.h"
+#include "gateway/admission.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway_options.h"
 #include "gateway/http_date.h"
@@ -49,6 +50,7 @@ namespace hayloft {
   X(Counter, answers_3xx_total, "answers 300 to 399")                               \
   X(Counter, answers_4xx_total, "answers 400 to 499")                               \
   X(Counter, answers_5xx_total, "answers 500 to 599")                               \
+  X(Counter, put_off_total, "sockets left for the next turn: 512 had been heard")   \
   X(Counter, received_bytes_total, "bytes received from clients")                   \
   X(Counter, sent_bytes_total, "bytes sent to clients")                             \
   X(Counter, slow_clients_total, "clients given up for slowness, 408 or reset")     \
@@ -93,6 +95,7 @@ class HttpConnection {
     uint64_t date_s = 0;                    // what `date` says
     std::array<char, kHttpDateLength> date{};
     const std::atomic<bool>* stopping = nullptr;  // every answer is its connection's last
+    TurnShare turn;                               // who is heard in this one
   };
   enum class Rest : uint8_t { kComplete, kMoreFollows };
 
@@ -127,8 +130,9 @@ class HttpConnection {
 
   bool closed() const { return state_ == State::kClosed; }
   bool answering() const { return state_ == State::kAnswering; }
-  // For how long the current request has been here before anybody read it, if it is the first of
-  // its connection: that lay in the listener's backlog before. 0 for later ones.
+  // For how long the current request has been here before anybody read it: because others were
+  // heard first, or, if it is the first of its connection, because that lay in the listener's
+  // backlog.
   uint64_t UnreadMs() const;
   // The current request waits. A client that shuts its side meanwhile has either gone or still
   // reads: the two look alike, until something is sent to it. So it gets an interim answer, which a
@@ -164,6 +168,7 @@ class HttpConnection {
   void NoteHandshake();
   void TlsFailed();
   void WatchHandshake();
+  void OnTurn();
   void OnReadable();
   void OnEof();
   void AskIfThere();
@@ -204,6 +209,8 @@ class HttpConnection {
   bool digesting_ = false;
   bool reading_paused_ = false;
   bool peer_closed_ = false;
+  uint64_t unheard_since_ms_ = 0;  // it has something to say, and others came first; 0: not so
+  uint64_t unheard_ms_ = 0;        // for so long, before what was read last
   uint64_t state_since_ms_ = 0;
   uint64_t lingered_bytes_ = 0;
 

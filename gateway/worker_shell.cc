@@ -107,7 +107,6 @@ GatewayWorker::GatewayWorker(GatewayShared* shared, UniqueFd listener, uint32_t 
       rights_(shared->rights),
       reads_(shared->options.queue_ms),
       writes_(shared->options.queue_ms),
-      turn_(uint64_t{shared->options.queue_ms} * 1'000 / 2),  // the answer takes a turn, too
       scratch_(kScratchBytes),
       reap_(&loop_, [this] { closed_.clear(); }),
       last_tick_ms_(loop_.now().mono_ms) {

@@ -118,8 +118,8 @@ struct GatewayShared {
         pages(options.pages),
         cache_control(CacheControl(options, std::nullopt)),
         not_found_cache_control(NotFoundCacheControl(options, std::nullopt)),
-        too_large("A file may have " + std::to_string(options.upload_bytes_max) +
-                  " bytes here (upload_bytes_max), and this one has more."),
+        too_large("The file is too large: at most " + std::to_string(options.upload_bytes_max) +
+                  " bytes are taken here."),
         urls(options.url_template),
         feeds(kFeedsMax),
         trusted_proxies(options.trusted_proxies),
@@ -383,7 +383,6 @@ class GatewayWorker : private HttpConnection::Handler {
   std::optional<AccessLog> access_log_;
   Admission reads_;
   Admission writes_;
-  TurnBudget turn_;
   int64_t told_waiting_ = 0;  // our part of requests_waiting
   Buffer scratch_;
   HttpRequest request_;

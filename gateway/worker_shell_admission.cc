@@ -5,14 +5,12 @@
 // let in when its body is here, because a client may take minutes for that; but one that would be
 // refused then is refused at its head, as are those that the loop itself comes too late to. What
 // needs no store (/healthz, /readyz) never waits. Each part of a form is let in by itself.
-#include "common/io/system_clock.h"
 #include "gateway/worker_shell.h"
 
 namespace hayloft {
 
 // Its client has waited for so long before it was even heard that it will hardly wait for more.
 bool GatewayWorker::IsLateFor(const HttpConnection& connection) {
-  if (turn_.IsSpent(loop_.now_us(), SystemMonotonicUs)) return true;
   const uint64_t queue_ms = shared_->options.queue_ms;
   return queue_ms > 0 && connection.UnreadMs() > queue_ms;
 }

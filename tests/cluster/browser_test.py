@@ -136,7 +136,7 @@ def test_refusals_are_told_and_tried_again():
                                                         'large.bin': random_bytes(200_000)}))
             announced(browser, '0 of 2 uploaded, 2 failed')
             empty, large = texts(browser, '.told')
-            check('is empty.' in empty and 'too large.' in large, f'{empty!r}, {large!r}')
+            check('is empty.' in empty and 'too large: at most' in large, f'{empty!r}, {large!r}')
             check(('button', 'Try again to upload empty.png') in check_names(browser), 'a button')
             dsp = cluster.processes('dsp')[0]
             cluster.kill(dsp, signal.SIGSTOP)

@@ -123,7 +123,94 @@ struct Store {
 // A page cache, a good disk, a busy one, a spinning one with a journal, one that is ill.
 const std::vector<Store> kStores = {{40'000, 1}, {10'000, 3}, {2'000, 10}, {400, 40}, {100, 50}};
 
+// A loop for which each request costs as much as each answer, in front of a store of `kRate` a
+// second, with ten times the clients that these serve. Turn by turn; times in microseconds.
+class BusyLoop {
+ public:
+  static constexpr uint64_t kRate = 4'000, kLoopClients = 4'000, kQueueMs = 500;
+  BusyLoop(uint64_t cost_us, bool shares_turns) : cost_us_(cost_us), shares_(shares_turns) {}
+
+  // Answers of the store in time, a second.
+  uint64_t Goodput(uint64_t seconds) {
+    const uint64_t end_us = now_us_ + seconds * 1'000'000;
+    while (now_us_ < end_us) Turn();
+    return good_ / seconds;
+  }
+
+ private:
+  struct Call {
+    uint64_t id = 0;
+    uint64_t asked_ms = 0;
+    uint64_t done_us = 0;
+  };
+  void Turn() {
+    const uint64_t began_us = now_us_;
+    ms_ = began_us / 1'000;
+    Arrive(began_us);
+    while (!store_.empty() && store_.front().done_us <= began_us) Answered();
+    for (uint64_t left = unread_.size(); left > 0 && MayHear(began_us); --left) Request();
+    while (const auto id = admission_.Expired(ms_)) Done(*id);
+    for (Call& call : calls_) {
+      call.done_us = store_us_ = std::max(store_us_, now_us_) + 1'000'000 / kRate;
+      store_.push_back(call);
+    }
+    calls_.clear();
+    now_us_ = std::max(now_us_, began_us + 100);  // until something comes
+  }
+  void Arrive(uint64_t until_us) {
+    for (; come_us_ < until_us; come_us_ += 1'000'000 / (10 * kRate)) {
+      if (asking_ == kLoopClients) continue;
+      ++asking_;
+      since_us_[++last_id_] = come_us_;
+      unread_.push_back(last_id_);
+    }
+  }
+  void Answered() {
+    const Call call = store_.front();
+    store_.pop_front();
+    good_ += now_us_ - since_us_[call.id] <= kClientMs * 1'000;
+    Done(call.id);
+    admission_.Ended(ms_ - call.asked_ms, ms_);
+    while (const auto next = admission_.Next()) calls_.push_back({.id = *next, .asked_ms = ms_});
+  }
+  bool MayHear(uint64_t began_us) { return !shares_ || turn_.Take(began_us); }
+  void Request() {
+    const uint64_t id = unread_.front();
+    unread_.pop_front();
+    if (ms_ > since_us_[id] / 1'000 + kQueueMs) return Done(id);
+    const Verdict verdict = admission_.Arrive(id, ms_);
+    if (verdict == Verdict::kRefuse) return Done(id);
+    now_us_ += cost_us_;
+    if (verdict == Verdict::kBegin) calls_.push_back({.id = id, .asked_ms = ms_});
+  }
+  void Done(uint64_t id) {
+    now_us_ += cost_us_;
+    --asking_;
+    since_us_.erase(id);
+  }
+
+  const uint64_t cost_us_;
+  const bool shares_;
+  Admission admission_{kQueueMs};
+  TurnShare turn_;
+  std::deque<uint64_t> unread_;
+  std::vector<Call> calls_;  // made in this turn
+  std::deque<Call> store_;
+  std::map<uint64_t, uint64_t> since_us_;  // by request
+  uint64_t now_us_ = 1'000'000, ms_ = 0, come_us_ = now_us_, store_us_ = 0;
+  uint64_t asking_ = 0, last_id_ = 0, good_ = 0;
+};
+
 }  // namespace
+
+TEST_CASE("admission: a loop that is behind with its clients leaves no store idle (F56)") {
+  for (const uint64_t cost_us : {10, 25, 40, 60}) {
+    CAPTURE(cost_us);
+    CHECK_GE(BusyLoop(cost_us, true).Goodput(10), BusyLoop::kRate * 9 / 10);
+  }
+  // Where it hears all of them in each turn the store waits for it, and seems to be slow itself.
+  CHECK_LT(BusyLoop(40, false).Goodput(10), BusyLoop::kRate / 4);
+}
 
 TEST_CASE("admission: ten times what the store can do leaves 80 % of it, in time (F56)") {
   for (const Store& store : kStores) {

@@ -1,5 +1,7 @@
 // What a gateway does with requests while its store is full of work: they wait, are refused, and
 // those whose client has gone are dropped (F56).
+#include <sys/resource.h>
+
 #include "tests/unit/gateway_fixture.h"
 
 namespace hayloft {
@@ -130,6 +132,42 @@ TEST_CASE(
   CHECK_EQ(memory.used_bytes(), held_bytes);
   full.Release();
   CHECK_EQ(client.Ask(GatewayFixture::Post(form_of(2), type)).status, 201);
+}
+
+// What it asks of the store leaves at the end of a turn, so no crowd may make one long.
+TEST_CASE("gateway: of a crowd 512 are heard in a turn, and then the others (F56)") {
+  constexpr size_t kCrowd = 700;
+  rlimit files{};
+  REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+  const rlimit enough{.rlim_cur = files.rlim_max, .rlim_max = files.rlim_max};
+  REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &enough), 0);
+  GatewayFixture gateway([](GatewayConfig* config) {
+    config->options.loops = 1;
+    config->options.pages = "all";
+  });
+  std::vector<RawHttp> crowd;
+  for (size_t i = 0; i < kCrowd; ++i) {
+    crowd.push_back(gateway.Connect());
+    REQUIRE_EQ(crowd.back().Ask(GatewayFixture::Get("/healthz")).status, 200);
+  }
+  RawHttp asks = gateway.Connect();
+  const HttpMetrics& metrics = gateway.server.shared().http_metrics;
+  // So many sockets it learns to ask the kernel for by and by: 32, then twice as many.
+  for (int round = 0; round < 20 && metrics.put_off_total.value() == 0; ++round) {
+    const uint64_t requests = metrics.requests_total.value();
+    {
+      // This stops the loop: the answer to the status needs the lock.
+      std::mutex& mutex = const_cast<GatewayShared&>(gateway.server.shared()).view_mutex;
+      const std::lock_guard<std::mutex> lock(mutex);
+      REQUIRE(asks.Send("GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+      GatewayFixture::WaitUntil([&] { return metrics.requests_total.value() == requests + 1; });
+      for (RawHttp& client : crowd) REQUIRE(client.Send(GatewayFixture::Get("/healthz")));
+    }
+    CHECK_EQ(asks.Read().status, 200);
+    for (RawHttp& client : crowd) CHECK_EQ(client.Read().status, 200);
+  }
+  CHECK_GT(metrics.put_off_total.value(), 0);
+  REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
 }
 
 TEST_CASE("gateway: with queue_ms=0 nothing is refused however full the store is") {
