@@ -310,7 +310,7 @@ def check_clone_refused(cluster, stored):
     before = image(clone)
     command = [f'{BIN}/hayloft-dsp', f'--data={clone}', f'--cluster-id={cluster_id(cluster)}',
                f'--cluster-key-file={cluster.dir}/secret', '--name=clone', '--machine=machine-9',
-               f'--nameservers={cluster.processes("nameserver")[0]["address"]}',
+               '--nameservers=' + ','.join(p['address'] for p in cluster.processes('nameserver')),
                f'--log-file={cluster.dir}/log/clone.log']
 
     def refused(text):
