@@ -30,7 +30,6 @@ namespace hayloft {
   X(kDeleteByAnyOne, "a delete is acknowledged when one replica has it")              \
   X(kDeleteAsIncrement, "a delete raises the counter instead of setting it")          \
   X(kFeedForgetDoubt, "the feed of deletes goes on after a doubt")                    \
-  X(kFeedForgetBlock, "a dsp that leaves a block does not say so in its feed")        \
   X(kFeedNeverDoubtful, "a dsp in doubt vouches for its feed of deletes")             \
   X(kCacheNoMark, "a cache keeps what a delete overtook on its way")                  \
   X(kCacheTrustGap, "a gap in a feed changes nothing")                                \

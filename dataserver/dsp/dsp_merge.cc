@@ -138,8 +138,7 @@ void DspCore::AdoptSet(const pb::BlockSet& set) {
     block->merged_in = 0;  // should it become a member again
   }
   // Deletes of it need not come here any more.
-  const bool leaves = served && !Serves(*block) && !IsMutant(Mutant::kFeedForgetBlock);
-  if (leaves) feed_.Add(block->id, kWholeBlock);
+  if (served && !Serves(*block)) feed_.Add(block->id, kWholeBlock);
   unmerged_.erase(block->id);
   std::erase(merged_blocks_, block->id);  // what the former set told is no reason to serve it
   std::erase(committing_merged_, block->id);
