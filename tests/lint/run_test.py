@@ -136,7 +136,11 @@ class Report(unittest.TestCase):
     def test_what_is_no_cluster_runs_as_it_is(self):
         steps = [('unit-a', ['true'], {}), ('lint', ['true'], {})]
         self.assertEqual(run.side_by_side(steps), (steps, os.cpu_count()))
-        self.assertEqual(run.side_by_side([('cluster-a', ['true'], {})])[0][0][1], ['true'])
+
+    def test_a_cluster_alone_has_a_network_of_its_own_too(self):
+        steps, at_a_time = run.side_by_side([('cluster-a', ['true'], {}), ('lint', ['true'], {})])
+        if at_a_time > 1:
+            self.assertEqual([command for _, command, _ in steps], [run.APART + ['true'], ['true']])
 
 
 if __name__ == '__main__':
