@@ -228,10 +228,10 @@ def test_down_does_not_wait_for_an_up_that_waits():
             check(' ended: ' in up.stderr.read(), 'up says why it gave up')
 
 
-def is_waiting(pid, what='socket:'):
+def is_waiting(pid):
     """Whether a process has sockets: `up` opens its first when nothing is left to be started."""
     with contextlib.suppress(OSError):
-        return any(os.readlink(f'/proc/{pid}/fd/{fd}').startswith(what)
+        return any(os.readlink(f'/proc/{pid}/fd/{fd}').startswith('socket:')
                    for fd in os.listdir(f'/proc/{pid}/fd'))
     return False
 
@@ -475,8 +475,8 @@ def test_a_single_put_that_is_interrupted_ends_soon():
             file.write(b'one')
         command = [f'{BIN}/hayloft', 'put', '--dir', cluster.dir]
         with subprocess.Popen(command + ['-'], stdin=subprocess.PIPE) as put:
-            wait_until(lambda: is_waiting(put.pid, 'anon_inode:[eventpoll]') and
-                       not catches(put.pid, signal.SIGINT), 'it reads')
+            wait_until(lambda: reads_its_input(put.pid), 'it reads')
+            check(not catches(put.pid, signal.SIGINT), 'it does not catch what is to end it')
             put.send_signal(signal.SIGINT)
             check_equal(put.wait(timeout=5), -signal.SIGINT, 'while it waits for standard input')
         nameservers = cluster.processes('nameserver')
@@ -496,6 +496,15 @@ def test_a_single_put_that_is_interrupted_ends_soon():
             check(count == 2 or told.endswith('not known to be: 1\n'), told)
         for nameserver in nameservers:
             cluster.kill(nameserver, signal.SIGCONT)
+
+
+def reads_its_input(pid):
+    """It opens its standard input once more, right before it reads."""
+    folder = f'/proc/{pid}/fd'
+    with contextlib.suppress(OSError):
+        files = [os.readlink(os.path.join(folder, each)) for each in os.listdir(folder)]
+        return files.count(os.readlink(folder + '/0')) > 1
+    return False
 
 
 def catches(pid, number):
