@@ -325,7 +325,8 @@ class RoleCore {
     pb::HaPoint base;   // of part 0
     bool last = false;  // of the part that was sent
   };
-  std::optional<Snapshot> snapshot_;  // that it needs
+  // That it needs. It is assigned: clang 14 cannot emplace() a type nested in this class.
+  std::optional<Snapshot> snapshot_;
 
   // A follower that takes a snapshot.
   uint32_t install_next_ = 0;

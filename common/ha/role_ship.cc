@@ -67,7 +67,7 @@ void RoleCore::Ship(Now now, RoleOutbox* out) {
   if (idle) return SendRecords({}, now, out);
   if (peer_next_ <= log_.base()) {  // they are not kept any more
     PROBE("ha_snapshot_for_old_log");
-    snapshot_.emplace();
+    snapshot_ = Snapshot{};
     return Ship(now, out);
   }
   std::vector<pb::HaRecord> records = log_.Read(peer_next_, kShipBytes);
@@ -82,7 +82,7 @@ void RoleCore::OnRecordsRead(std::vector<pb::HaRecord> records, Now now, RoleOut
   if (ended_ || !active() || peer_call_ != 0) return;
   const bool wanted = !records.empty() && records.front().index() == peer_next_ &&
                       records.back().index() <= log_.last();
-  if (records.empty()) snapshot_.emplace();
+  if (records.empty()) snapshot_ = Snapshot{};
   if (wanted) return SendRecords(std::move(records), now, out);
   Ship(now, out);
 }
@@ -168,7 +168,7 @@ void RoleCore::OnShipDone(const CallDone& done, Now now, RoleOutbox* out) {
   MeetPeer(reply.node(), reply.process(), now);
   if (reply.needs_snapshot()) {
     PROBE("ha_snapshot_wanted");
-    snapshot_.emplace();
+    snapshot_ = Snapshot{};
   } else if (reply.try_from() != 0) {
     peer_next_ = std::clamp<uint64_t>(reply.try_from(), 1, log_.last() + 1);
   } else {
