@@ -229,6 +229,8 @@ def metric(text, name):
 
 def main(tests):
     """Runs the given functions, or those named on the command line; prints the closing line."""
+    # A shell ignores it for what it runs in the background, and so would all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names = [word for word in sys.argv[1:] if not word.startswith('-')]
     passed = failed = 0
     for test in tests:
